@@ -1,0 +1,253 @@
+//! The configuration as it is meant: validated, typed, no strings that stand for something else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{Access, Secret};
+
+/// Everything that `cloison serve` needs to know, after every check.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// TLS towards clients.
+    pub client_tls: ClientTls,
+    /// The one Postgres database behind the proxy.
+    pub server: Server,
+    /// The proxy's own login, a member of `cloison_control`.
+    pub control: Login,
+    /// The pools that client sessions run in, by what their token allows.
+    pub pools: BTreeMap<Access, Pool>,
+    /// Who may sign tokens. Never empty.
+    pub issuers: Vec<Issuer>,
+    /// Time and number limits that a client cannot lift.
+    pub limits: Limits,
+    /// Which startup parameters pass beyond the built-in list.
+    pub startup_parameters: StartupParameters,
+    /// How the program tells what it does.
+    pub log: Log,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// Addresses to bind; empty when only the Unix socket is wanted.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port of every address, and the number in the Unix socket's name. 0 picks a free one.
+    pub port: u16,
+    /// Folder of the Unix socket `.s.PGSQL.<port>`, if one is wanted.
+    pub unix_socket_dir: Option<PathBuf>,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientTls {
+    /// Whether TLS is offered and whether it is demanded.
+    pub mode: ClientTlsMode,
+    /// Certificate chain and key, PEM. Present unless the mode is `Disable`.
+    pub identity: Option<TlsIdentity>,
+    /// Whether a token may cross a network in clear text. Loopback and Unix sockets always may.
+    pub allow_cleartext_token: bool,
+}
+
+/// pgbouncer's `client_tls_sslmode`, without the modes that ask clients for certificates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientTlsMode {
+    /// TLS is never offered.
+    Disable,
+    /// TLS is offered; the client chooses.
+    Allow,
+    /// A client without TLS is refused, except over a Unix socket.
+    Require,
+}
+
+/// A certificate chain and its private key, both PEM files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsIdentity {
+    /// The chain, leaf first.
+    pub certificate_file: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key_file: PathBuf,
+}
+
+/// The one Postgres database behind the proxy.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// How to reach it.
+    pub address: ServerAddress,
+    /// The database that every session uses.
+    pub database: String,
+    /// How much the connection to Postgres trusts the network.
+    pub tls_mode: ServerTlsMode,
+    /// PEM file of authorities to trust; the system's when absent.
+    pub tls_ca_file: Option<PathBuf>,
+}
+
+/// A TCP endpoint or a Unix socket.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ServerAddress {
+    /// Host name or address, and port.
+    Tcp(String, u16),
+    /// Folder of the socket, and the port in its name.
+    Unix(PathBuf, u16),
+}
+
+/// libpq's `sslmode`, as far as a proxy has a use for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerTlsMode {
+    /// Never TLS.
+    Disable,
+    /// TLS if the server has it, unverified. The default, as libpq's.
+    Prefer,
+    /// TLS or nothing, unverified.
+    Require,
+    /// TLS with a certificate from a trusted authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate names the host.
+    VerifyFull,
+}
+
+/// How the proxy logs in to Postgres.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The role.
+    pub user: String,
+    /// Its password, if the server asks for one.
+    pub password: Option<Secret<String>>,
+    /// Its certificate, if the server asks for one.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// A pool of server connections that share one login.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// How its server connections log in.
+    pub login: Login,
+    /// When a server connection goes back to the pool.
+    pub mode: PoolMode,
+    /// Most server connections at any time.
+    pub size: usize,
+    /// The user name by which a client asks for this pool. The tenant pool, for which this is
+    /// absent, takes every name that no other pool claims.
+    pub client_user: Option<String>,
+}
+
+/// pgbouncer's `pool_mode`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PoolMode {
+    /// The client keeps its server connection until it leaves.
+    Session,
+}
+
+/// One rule by which a token is accepted. Several rules may share an `iss`.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The rule's name: the last part of `[issuers.<name>]`.
+    pub name: String,
+    /// What a token accepted by this rule allows.
+    pub access: Access,
+    /// The exact `iss` claim.
+    pub issuer: String,
+    /// The `aud` claim must contain one of these. Never empty.
+    pub audiences: Vec<String>,
+    /// Signature algorithms that are accepted. Never empty, never taken from the token.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// Path of the claim that names the tenant, from the outside in.
+    pub tenant_claim: Vec<String>,
+    /// What the tenant claim may hold, in the order in which it is tried.
+    pub tenant_lookup: Vec<TenantLookup>,
+    /// Claims (dotted paths) that must hold exactly this text, or a list that contains it.
+    pub required_claims: BTreeMap<String, String>,
+    /// How far `exp` and `nbf` may be off, for clocks that disagree.
+    pub leeway: Duration,
+}
+
+/// Signature algorithms of RFC 7518 and RFC 8037 that a rule may accept.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Algorithm {
+    /// HMAC with SHA-256; needs a secret of its own.
+    Hs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A shared secret of at least 32 bytes, for HS256 alone.
+    Secret(Secret<Vec<u8>>),
+    /// One public key, PEM.
+    PemFile(PathBuf),
+    /// A JWK Set (RFC 7517) on disk, read again when it changes.
+    JwksFile(PathBuf),
+    /// A JWK Set behind `https://`, or `http://` on loopback.
+    JwksUrl(String),
+}
+
+/// What a tenant claim may hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TenantLookup {
+    /// `cloison.tenants.id`.
+    Id,
+    /// `cloison.tenants.slug`.
+    Slug,
+    /// `cloison.tenants.external_key`.
+    ExternalKey,
+}
+
+/// Time and number limits that a client cannot lift. Durations of zero mean "no limit", as in
+/// pgbouncer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Most client connections, before and after login.
+    pub max_client_conn: usize,
+    /// From accept to the end of login.
+    pub client_login_timeout: Duration,
+    /// Longest wait for a server connection.
+    pub query_wait_timeout: Duration,
+    /// From connect to the end of the login at Postgres.
+    pub server_connect_timeout: Duration,
+    /// An idle server connection is closed after this time.
+    pub server_idle_timeout: Duration,
+    /// A server connection older than this is closed when it is released.
+    pub server_lifetime: Duration,
+    /// How long sessions may go on after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+/// Which startup parameters pass beyond the built-in list.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StartupParameters {
+    /// Applied as if they were on the built-in list.
+    pub allow: Vec<String>,
+    /// Accepted and dropped: pgbouncer's `ignore_startup_parameters`.
+    pub ignore: Vec<String>,
+}
+
+/// How the program tells what it does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A filter in the syntax of `tracing-subscriber`'s `EnvFilter`, such as `info`.
+    pub filter: String,
+}
+
+/// For people or for machines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}

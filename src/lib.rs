@@ -1,0 +1,4 @@
+//! Cloison: a Postgres proxy that makes tenants watertight.
+
+pub mod config;
+pub mod types;

@@ -1,0 +1,3 @@
+//! The `cloison` program.
+
+fn main() {}

@@ -1,0 +1,142 @@
+//! Newtypes for everything that could be swapped by mistake.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// The tenant whose rows a session may see: the primary key of `cloison.tenants`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TenantId(Uuid);
+
+impl TenantId {
+    /// Wraps an id that was read from the tenants table or from a verified claim.
+    pub const fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// The sixteen bytes of the id, in the order in which Postgres' `uuid_send` writes them.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id as the `uuid` type that `tokio-postgres` sends.
+    pub const fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = InvalidTenantId;
+
+    /// Accepts the hyphenated form only, as Postgres prints it: one spelling, one thing to compare.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Uuid::try_parse(text) {
+            Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(id)),
+            Ok(_) | Err(_) => Err(InvalidTenantId),
+        }
+    }
+}
+
+/// A text that is not a tenant id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a UUID in its hyphenated form")]
+pub struct InvalidTenantId;
+
+/// What a token allows its holder to be, and so which pool its session runs in.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Access {
+    /// One tenant's rows, under the policies.
+    Tenant,
+    /// Every tenant's rows, once `enable_superadmin_mode()` was called.
+    Superadmin,
+    /// The application's migrations: DDL and everything else that the owner may do.
+    Owner,
+}
+
+impl Access {
+    /// Every kind, in the order in which they are documented.
+    pub const ALL: [Self; 3] = [Self::Tenant, Self::Superadmin, Self::Owner];
+
+    /// The word used in the configuration, in logs and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Superadmin => "superadmin",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names one session in logs and in the audit log. Never reused while the process lives.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The process id of a server connection's backend, as `BackendKeyData` tells it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ServerPid(pub i32);
+
+/// A value that is never printed: a password, a key or a token.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Hides `value` from `Debug` and from logs.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The hidden value. Whoever calls this must not print it.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "[redacted]");
+    }
+
+    #[test]
+    fn tenant_ids_have_one_spelling() {
+        let id = "0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11";
+        assert_eq!(id.parse::<TenantId>().map(|id| id.to_string()).as_deref(), Ok(id));
+        for other in [
+            "{0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11}",
+            "0198c7a25d2c7c119b0a3f1f6a0d9e11",
+            "urn:uuid:0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11",
+            " 0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11",
+            "",
+        ] {
+            assert!(other.parse::<TenantId>().is_err(), "{other:?}");
+        }
+    }
+}
