@@ -2,7 +2,7 @@
 //!
 //! Manual: "Message Formats". A frame is a type byte, a length that counts itself, and a body.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Violation;
 
@@ -73,6 +73,14 @@ impl Frame {
         let mut frame = buffer.split_to(header.frame_len()).freeze();
         let body = frame.split_off(HEADER_LEN);
         Ok(Some(Self { tag: header.tag, body }))
+    }
+
+    /// Appends the frame, header and all, to `buffer`.
+    pub fn encode(&self, buffer: &mut BytesMut) {
+        let length = u32::try_from(self.body.len() + 4).unwrap_or(u32::MAX);
+        buffer.put_u8(self.tag);
+        buffer.put_u32(length);
+        buffer.extend_from_slice(&self.body);
     }
 }
 
