@@ -192,13 +192,13 @@ pub(super) struct RemoteKeys {
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     /// The last keys, and when they were fetched.
-    keys: Option<(Arc<Keys>, Instant)>,
+    pub(super) keys: Option<(Arc<Keys>, Instant)>,
     /// When the last attempt began.
-    attempted: Option<Instant>,
+    pub(super) attempted: Option<Instant>,
     /// Whether an attempt is going on.
-    running: bool,
+    pub(super) running: bool,
     /// What the last attempt failed with.
-    failure: Option<KeysError>,
+    pub(super) failure: Option<KeysError>,
 }
 
 /// What to do about a key that is wanted now.
@@ -288,7 +288,7 @@ impl Renewal {
     }
 
     /// Decides what is due when a key is wanted, which is `known` or not among the usable ones.
-    fn step(&self, known: bool, now: Instant, limits: &Limits) -> Step {
+    pub(super) fn step(&self, known: bool, now: Instant, limits: &Limits) -> Step {
         let cooldown = match self.usable(now, limits) {
             Some(_) => limits.cooldown,
             None => limits.first_cooldown,

@@ -12,6 +12,8 @@ mod jwk;
 mod keys;
 mod token;
 
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -183,6 +183,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::{auth, config};
 
     #[derive(Parser)]
     struct Command {
@@ -229,6 +230,40 @@ mod tests {
         let url = "https://example.com/tenant";
         let claims = minted(&["--tenant", "acme", "--tenant-claim", url]).unwrap();
         assert_eq!(claims[url], json!("acme"));
+    }
+
+    #[tokio::test]
+    async fn a_minted_token_is_accepted_by_the_proxys_rules() {
+        let key = SigningKey::generate().unwrap();
+        let file = std::env::temp_dir().join(format!("cloison-token-{}", Uuid::new_v4()));
+        for (access, line) in [
+            (Access::Tenant, &["--tenant", "acme"][..]),
+            (Access::Superadmin, &["--access", "superadmin"]),
+            (Access::Owner, &["--access", "owner"]),
+        ] {
+            std::fs::write(&file, key.jwks().to_string()).unwrap();
+            let rule = config::Issuer {
+                name: access.as_str().to_owned(),
+                access,
+                issuer: dev::ISSUER.to_owned(),
+                audiences: vec![default_audience(access).to_owned()],
+                algorithms: vec![config::Algorithm::Es256],
+                keys: config::KeySource::JwksFile(file.clone()),
+                tenant_claim: vec!["tenant_id".to_owned()],
+                tenant_lookup: vec![config::TenantLookup::Slug],
+                required_claims: std::collections::BTreeMap::new(),
+                leeway: Duration::ZERO,
+            };
+            let verifier = auth::Verifier::new(&[rule]).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            let token = key.mint(&minted(line).unwrap()).unwrap();
+            let now = UNIX_EPOCH + Duration::from_secs(1_000);
+            let proven = verifier.verify(&token, access, now).await.unwrap();
+            assert_eq!(
+                proven.tenant().map(auth::TenantClaim::value),
+                line.get(1).copied().filter(|_| access == Access::Tenant)
+            );
+        }
     }
 
     #[test]
