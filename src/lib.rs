@@ -1,8 +1,12 @@
 //! Cloison: a Postgres proxy that makes tenants watertight.
 
+pub mod auth;
 pub mod backend;
+pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod frontend;
+pub mod observe;
 pub mod pool;
 pub mod protocol;
 pub mod session;
