@@ -9,6 +9,7 @@ pub mod frontend;
 pub mod observe;
 pub mod pool;
 pub mod protocol;
+pub mod proxy;
 pub mod session;
 pub mod shutdown;
 pub mod tenant;

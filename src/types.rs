@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -91,6 +93,10 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// The process id of a server connection's backend, as `BackendKeyData` tells it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ServerPid(pub i32);
+
 /// Settings that a server connection is started with, so that `RESET` goes back to them.
 ///
 /// Names are in lower case. Two clients with equal settings may use the same server connection,
@@ -107,6 +113,30 @@ impl SessionSettings {
     /// Names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket: ours, because clients have none.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
     }
 }
 

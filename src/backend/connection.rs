@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, backend};
 use crate::protocol::{self, Frame, FrameStream};
-use crate::types::CancelKey;
+use crate::types::{CancelKey, ServerPid};
 
 /// A connection that has logged in.
 #[derive(Debug)]
@@ -52,6 +52,11 @@ impl ServerConnection {
     /// The process id of the backend and its cancel key.
     pub const fn key(&self) -> &CancelKey {
         &self.key
+    }
+
+    /// The process id of the backend, for logs.
+    pub const fn pid(&self) -> ServerPid {
+        ServerPid(self.key.pid)
     }
 
     /// How long ago the login was over.

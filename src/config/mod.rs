@@ -7,6 +7,22 @@ use std::time::Duration;
 
 use crate::types::{Access, Secret};
 
+mod duration;
+mod effective;
+mod environment;
+mod error;
+mod file;
+mod issuer;
+mod keys;
+mod login;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use effective::effective;
+pub use error::{Error, Errors};
+pub use file::{load, parse};
+
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::protocol::Socket;
+use crate::types::Address;
 
 /// First pause after a failed accept; doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(5);
@@ -50,16 +51,20 @@ impl Listener {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
         }
     }
 
-    /// The TCP address that was bound; absent for a Unix socket.
-    pub fn address(&self) -> Option<SocketAddr> {
+    /// What was bound, with the port that the system picked if none was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the system does.
+    pub fn address(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(_, path) => Ok(Address::Unix(path.clone())),
         }
     }
 

@@ -59,7 +59,7 @@ pub async fn negotiate(socket: Socket, acceptor: Option<&TlsAcceptor>) -> Result
             }
             stream
         }
-        socket => FrameStream::new(socket),
+        socket @ (Socket::Tcp(_) | Socket::Tls(_) | Socket::Unix(_)) => FrameStream::new(socket),
     };
     // One of each at most: a client that goes on asking would keep us busy for ever.
     let (mut may_ask_tls, mut may_ask_gss) = (!stream.socket().is_tls(), true);

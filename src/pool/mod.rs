@@ -106,6 +106,8 @@ impl Pools {
     }
 
     /// Closes idle connections that are past their time, in every pool.
+    ///
+    /// Safe to call at any time: nobody holds an idle connection.
     pub async fn reap(&self) {
         let pools: Vec<_> = self.pools.iter().map(|entry| Arc::clone(entry.value())).collect();
         for pool in pools {
@@ -131,6 +133,15 @@ impl Pool {
         self.connect(slot, settings).await
     }
 
+    /// Closes every idle connection, after one of them turned out to be lost.
+    pub async fn drop_idle(&self) {
+        let idle: Vec<_> = self.lock_idle().drain(..).map(|entry| entry.server).collect();
+        for server in idle {
+            self.observe_discard(&server, Reason::Lost);
+            server.terminate().await;
+        }
+    }
+
     /// Opens a connection, whatever is idle.
     async fn connect(
         self: &Arc<Self>,
@@ -145,7 +156,7 @@ impl Pool {
         let server = self.target.connect(settings).await?;
         self.observer.observe(Event::ServerConnected {
             pool: self.key.access,
-            pid: server.key().pid,
+            pid: server.pid(),
             duration: started.elapsed(),
         });
         Ok(Checkout::new(Arc::clone(self), slot, server, settings.clone()))
@@ -211,7 +222,7 @@ impl Pool {
     fn observe_discard(&self, server: &ServerConnection, reason: Reason) {
         self.observer.observe(Event::ServerDiscarded {
             pool: self.key.access,
-            pid: server.key().pid,
+            pid: server.pid(),
             reason: reason.as_str(),
         });
     }

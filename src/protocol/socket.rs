@@ -1,12 +1,15 @@
 //! One type for every kind of byte stream that reaches us or that we open.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use crate::types::Address;
 
 /// TCP, a Unix socket, or TLS over TCP.
 #[derive(Debug)]
@@ -35,14 +38,16 @@ impl Socket {
         matches!(self, Self::Tls(_))
     }
 
-    /// Who is at the other end, for logs.
-    pub fn peer(&self) -> String {
-        let tcp = match self {
-            Self::Tcp(stream) => stream.peer_addr(),
-            Self::Tls(stream) => stream.get_ref().0.peer_addr(),
-            Self::Unix(_) => return "unix".to_owned(),
-        };
-        tcp.map_or_else(|_| "gone".to_owned(), |peer| peer.to_string())
+    /// Who is at the other end, for logs. A client of a Unix socket has no name but ours.
+    pub fn peer(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
+            Self::Tls(stream) => stream.get_ref().0.peer_addr().map(Address::Tcp),
+            Self::Unix(stream) => {
+                let address = stream.local_addr()?;
+                Ok(Address::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default()))
+            }
+        }
     }
 }
 

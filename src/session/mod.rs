@@ -43,7 +43,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let started = Instant::now();
-    let registration = cancels.register(&bound, terms.version);
+    let registration = cancels.register(&bound, terms.id, terms.version);
     greet(&mut client, &bound, &registration);
     let mut relay = Relay::new(&mut client, &mut bound);
     let end = drive(&mut relay, &terms, shutdown).await;
