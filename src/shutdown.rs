@@ -39,8 +39,9 @@ impl Trigger {
 impl Shutdown {
     /// Resolves when no new work should be taken.
     pub async fn draining(&mut self) {
-        let heard = self.0.wait_for(|phase| matches!(phase, Phase::Draining(_))).await;
-        if heard.is_err() {
+        let is_draining = |phase: &Phase| matches!(phase, Phase::Draining(_));
+        let unheard = self.0.wait_for(is_draining).await.is_err();
+        if unheard {
             // Nobody is left who could start the end.
             std::future::pending::<()>().await;
         }

@@ -207,3 +207,9 @@ impl ServerCertVerifier for AnyName {
         self.0.supported_verify_schemes()
     }
 }
+
+/// Makes aws-lc the cryptography of the whole process. Harmless when done twice.
+pub fn install_provider() {
+    // An error means that it was done before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -46,6 +46,15 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// The road that a client asks for by its user name. What it may have, its token decides.
+    pub fn access_of(&self, user: &str) -> Access {
+        let claimed = |pool: &Pool| pool.client_user.as_deref() == Some(user);
+        let found = self.pools.iter().find(|(_, pool)| claimed(pool));
+        found.map_or(Access::Tenant, |(access, _)| *access)
+    }
+}
+
 /// Where clients connect.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listen {

@@ -88,16 +88,11 @@ pub enum Event {
     },
     /// The drain is over.
     DrainFinished {
-        /// Sessions that had to be cut off.
-        cut_off: usize,
         /// How long it took.
         duration: Duration,
     },
     /// No more clients are accepted; sessions may end.
-    DrainStarted {
-        /// Sessions that are left.
-        sessions: usize,
-    },
+    DrainStarted,
     /// An address is listened on.
     Listening {
         /// The address, with the port that was picked.

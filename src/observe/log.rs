@@ -61,10 +61,10 @@ pub(super) fn write(event: &Event) {
         Event::ClientRefused { session, fault, code, sqlstate, detail } => {
             write_refusal(*session, *fault, code, sqlstate, detail);
         }
-        Event::DrainFinished { cut_off, duration } => {
-            info!(sessions.cut_off = cut_off, duration.ms = millis(*duration), "drain finished");
+        Event::DrainFinished { duration } => {
+            info!(duration.ms = millis(*duration), "drain finished");
         }
-        Event::DrainStarted { sessions } => info!(sessions.left = sessions, "drain started"),
+        Event::DrainStarted => info!("drain started"),
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
         Event::Ready => info!("ready"),
         Event::ServerConnected { pool, pid, duration } => {
@@ -102,8 +102,8 @@ mod tests {
 
     use tracing_subscriber::fmt::MakeWriter;
 
-    use crate::observe::Address;
     use crate::types::Access;
+    use crate::types::Address;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::release::{self, Disposition, Reason, Residue};
 use super::Pool;
+use super::release::{self, Disposition, Reason, Residue};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError};
 use crate::tenant::bind::Signer;

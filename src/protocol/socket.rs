@@ -33,6 +33,11 @@ impl Socket {
         }
     }
 
+    /// Whether the peer is on this machine, behind file permissions.
+    pub const fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     /// Whether the stream is encrypted.
     pub const fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))

@@ -50,8 +50,12 @@ impl Cancels {
         let mut secret = vec![0; length];
         let random = aws_lc_rs::rand::fill(&mut secret).is_ok();
         let key = CancelKey { pid: server_key.pid, secret };
-        let holder =
-            Arc::new(Holder { session, target: bound.target().clone(), server_key, holds: Mutex::new(true) });
+        let holder = Arc::new(Holder {
+            session,
+            target: bound.target().clone(),
+            server_key,
+            holds: Mutex::new(true),
+        });
         if random {
             self.holders.insert(key.clone(), Arc::clone(&holder));
         }

@@ -69,9 +69,9 @@ const WORDS: [&[u8]; 3] = [b"reset", b"discard", b"cloison"];
 /// A wrong yes costs a round trip. A wrong no (a function, a prepared statement) costs the client
 /// an error, never a row: without a context Postgres shows nothing.
 pub(super) fn may_undo_context(text: &[u8]) -> bool {
-    WORDS.iter().any(|word| {
-        text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
-    })
+    WORDS
+        .iter()
+        .any(|word| text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
 }
 
 /// Whether a command that completed has undone every setting: its `CommandComplete` tag.

@@ -108,7 +108,10 @@ enum ContextState {
     /// It may have been undone.
     Doubtful,
     /// It is being bound; answers up to `ReadyForQuery` are ours.
-    Binding { attempt: u8, error: Option<ErrorKind> },
+    Binding {
+        attempt: u8,
+        error: Option<ErrorKind>,
+    },
 }
 
 impl<'a> Relay<'a> {
@@ -178,8 +181,9 @@ impl<'a> Relay<'a> {
         }
         let mut moved = self.carry_client_frames()?;
         let has_room = self.bound.server().stream.outgoing.len() < HIGH_WATER;
-        let waits = self.gate == Gate::Closed && !self.exchange.copy_in();
-        if has_room && self.departure.is_none() && !(waits && !self.client.incoming.is_empty()) {
+        // What waits behind a closed gate must not pile up.
+        let passes = self.gate != Gate::Closed || self.client.incoming.is_empty();
+        if has_room && self.departure.is_none() && (passes || self.exchange.copy_in()) {
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
                 Poll::Ready(Ok(_)) => {
@@ -219,10 +223,8 @@ impl<'a> Relay<'a> {
 
     /// Decides about the frame whose header is next; false if it has to wait.
     fn admit_client_frame(&mut self, header: Header) -> Result<bool, End> {
-        let is_copy = matches!(
-            header.tag,
-            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL
-        );
+        let is_copy =
+            matches!(header.tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
         if self.gate == Gate::Closed && !is_copy {
             return Ok(false);
         }
@@ -277,8 +279,7 @@ impl<'a> Relay<'a> {
 
     fn carry_client_bytes(&mut self, wanted: usize) {
         let count = wanted.min(self.client.incoming.len());
-        if let (false, Some(bytes)) =
-            (self.from_client.dropped, self.client.incoming.get(..count))
+        if let (false, Some(bytes)) = (self.from_client.dropped, self.client.incoming.get(..count))
         {
             self.bound.server_mut().stream.outgoing.extend_from_slice(bytes);
         }
@@ -352,7 +353,11 @@ impl<'a> Relay<'a> {
         self.from_server =
             Rest { bytes: header.frame_len(), dropped: ours && !answer.is_unasked() };
         self.carry_server_bytes();
-        if ours { self.note_own_answer(answer)? } else { self.note_answer(answer)? }
+        if ours {
+            self.note_own_answer(answer)?
+        } else {
+            self.note_answer(answer)?
+        }
         Ok(true)
     }
 
@@ -369,7 +374,13 @@ impl<'a> Relay<'a> {
                 Err(End::Bug("the answers do not fit the requests"))
             }
             Answer::Ready(_) if self.exchange.is_settled() => self.settle(),
-            _ => Ok(()),
+            Answer::Complete { .. }
+            | Answer::CopyIn
+            | Answer::Error { .. }
+            | Answer::Other
+            | Answer::Ready(_)
+            | Answer::Status
+            | Answer::Unasked => Ok(()),
         }
     }
 

@@ -86,9 +86,7 @@ impl From<Refusal> for ClientError {
                 Self::fatal("28000", "C202", "the token's tenant is suspended")
                     .hint("Ask the operator of this service.")
             }
-            Refusal::NotActive(_, Status::Active) => {
-                Self::fatal("XX000", "C900", "internal error")
-            }
+            Refusal::NotActive(_, Status::Active) => Self::fatal("XX000", "C900", "internal error"),
         }
     }
 }

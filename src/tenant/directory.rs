@@ -3,12 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
-use tokio_postgres::types::ToSql;
-
-use crate::auth::TenantClaim;
+use crate::auth::{TenantClaim, VerifiedClaims};
 use crate::backend::{Control, ControlError};
 use crate::config::TenantLookup;
-use crate::types::{Access, SessionId, TenantId};
+use crate::types::{Access, Address, SessionId, TenantId};
 
 use super::bind::Signer;
 
@@ -49,7 +47,9 @@ pub enum Error {
     #[error("the control connection is not available")]
     Control(#[from] ControlError),
     /// The control role's statement failed.
-    #[error("the control role's statement failed: is the kit installed, and is the role a member of cloison_control?")]
+    #[error(
+        "the control role's statement failed: is the kit installed, and is the role a member of cloison_control?"
+    )]
     Query(#[from] tokio_postgres::Error),
     /// `cloison.tenants.status` has a value that this version does not know.
     #[error("tenant status {0:?} is not known to this version")]
@@ -129,18 +129,11 @@ impl Directory {
     /// # Errors
     ///
     /// Without the record there must be no session.
-    pub async fn record_session(&self, record: &SessionRecord<'_>) -> Result<(), Error> {
+    pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
         let client = self.control.client().await?;
-        let action = format!("session.{}", record.access);
-        let session = record.session.to_string();
-        let detail = serde_json::json!({
-            "issuer": record.issuer,
-            "token_id": record.token_id,
-            "client": record.client,
-        });
         let statement = include_str!("../../sql/control/open_session.sql");
-        let parameters: [&(dyn ToSql + Sync); 4] = [&record.actor, &action, &session, &detail];
-        client.execute(statement, &parameters).await?;
+        let SessionRecord { actor, action, session, detail } = record;
+        client.execute(statement, &[actor, action, session, detail]).await?;
         Ok(())
     }
 
@@ -163,19 +156,27 @@ impl Directory {
 
 /// What the audit log keeps of a session that may see more than one tenant.
 #[derive(Debug)]
-pub struct SessionRecord<'a> {
-    /// The token's subject.
-    pub actor: &'a str,
-    /// Which road was taken.
-    pub access: Access,
-    /// The session's number in our log.
-    pub session: SessionId,
-    /// The rule by which the token was accepted.
-    pub issuer: &'a str,
-    /// The token's `jti`.
-    pub token_id: Option<&'a str>,
-    /// The client's address.
-    pub client: &'a str,
+pub struct SessionRecord {
+    actor: String,
+    action: String,
+    session: String,
+    detail: serde_json::Value,
+}
+
+impl SessionRecord {
+    /// Tells who came, by which road, and from where. Nothing of the token itself.
+    pub fn new(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
+        Self {
+            actor: claims.subject().unwrap_or("unknown").to_owned(),
+            action: format!("session.{}", claims.access()),
+            session: session.to_string(),
+            detail: serde_json::json!({
+                "issuer": claims.issuer(),
+                "token_id": claims.token_id(),
+                "client": client.to_string(),
+            }),
+        }
+    }
 }
 
 const NO_ID: Option<uuid::Uuid> = None;

@@ -5,4 +5,4 @@ mod context;
 mod directory;
 
 pub use context::{Refusal, Scope, TenantContext};
-pub use directory::{Directory, Error, Status, Tenant};
+pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
