@@ -1,4 +1,5 @@
 //! Cloison: a Postgres proxy that makes tenants watertight.
 
 pub mod config;
+pub mod dev;
 pub mod types;
