@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub mod binaries;
+pub mod cluster;
 pub mod key;
 
 /// The `iss` of development tokens.
