@@ -59,13 +59,11 @@ fn resolve(variable: &str, table: &Table) -> Option<(String, Kind)> {
         return direct;
     }
     let rest = variable.strip_prefix("CLOISON_ISSUERS_")?;
-    // The longest key wins: `…_APP_SECRET_FILE` is the `secret_file` of `app`.
-    let (key, name, kind) = issuer_keys()
-        .filter_map(|(key, kind)| {
-            let name = rest.strip_suffix(&key.to_uppercase())?.strip_suffix('_')?;
-            (!name.is_empty() && name == name.to_uppercase()).then_some((key, name, kind))
-        })
-        .max_by_key(|(key, _, _)| key.len())?;
+    // At most one fits: no key ends in another one, which a test keeps so.
+    let (key, name, kind) = issuer_keys().find_map(|(key, kind)| {
+        let name = rest.strip_suffix(&key.to_uppercase())?.strip_suffix('_')?;
+        (!name.is_empty() && name == name.to_uppercase()).then_some((key, name, kind))
+    })?;
     let written = table
         .get("issuers")
         .and_then(Value::as_table)
@@ -161,4 +159,18 @@ fn insert(table: &mut Table, path: &str, value: Value, variables: &BTreeMap<Stri
         });
     }
     table.insert(name.to_owned(), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_issuer_key_ends_in_another() {
+        for (long, _) in issuer_keys() {
+            for (short, _) in issuer_keys() {
+                assert!(!long.ends_with(&format!("_{short}")), "{long} {short}");
+            }
+        }
+    }
 }
