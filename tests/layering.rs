@@ -26,7 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["types", "protocol", "config", "observe", "tls", "shutdown"]),
     ("backend", &["types", "protocol", "config", "observe", "tls", "shutdown"]),
     ("kit", &["types", "config", "observe", "tls"]),
-    ("tenant", &["types", "config", "auth"]),
+    // The directory asks the database through the control connection, and nothing else.
+    ("tenant", &["types", "protocol", "config", "observe", "auth", "backend"]),
     ("pool", &["types", "protocol", "config", "observe", "tls", "shutdown", "backend", "tenant"]),
     (
         "session",
@@ -52,7 +53,15 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Where SQL may be written in Rust.
 const SQL_PLACES: &[&str] =
-    &["src/tenant/bind.rs", "src/pool/release.rs", "src/kit", "src/cli", "src/dev"];
+    // The filter knows commands by their tags.
+    &[
+        "src/session/filter.rs",
+        "src/tenant/bind.rs",
+        "src/pool/release.rs",
+        "src/kit",
+        "src/cli",
+        "src/dev",
+    ];
 
 const SQL_VERBS: &[&str] =
     &["select", "insert", "update", "delete", "create", "alter", "drop", "set", "discard"];

@@ -4,21 +4,19 @@
 //! does what can be done without waiting. Of each direction no more is held than a few chunks:
 //! when one side does not take, the other is not read.
 
+mod from_client;
+mod from_server;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
 use tokio::time::Sleep;
 
-use super::answer::{Answer, ErrorKind};
+use super::answer::ErrorKind;
 use super::exchange::Exchange;
-use super::filter::{self, Rule};
 use crate::pool::{Bound, Residue};
-use crate::protocol::frame::HEADER_LEN;
-use crate::protocol::message::{self, frontend};
-use crate::protocol::{ClientError, FrameStream, Header, TransactionStatus};
-use crate::tenant::Scope;
+use crate::protocol::{ClientError, FrameStream};
 
 /// A side that has this much to write is not fed before it has written.
 const HIGH_WATER: usize = 64 * 1024;
@@ -175,118 +173,6 @@ impl<'a> Relay<'a> {
         Ok(moved)
     }
 
-    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.departure.is_some() {
-            return Ok(false);
-        }
-        let mut moved = self.carry_client_frames()?;
-        let has_room = self.bound.server().stream.outgoing.len() < HIGH_WATER;
-        // What waits behind a closed gate must not pile up.
-        let passes = self.gate != Gate::Closed || self.client.incoming.is_empty();
-        if has_room && self.departure.is_none() && (passes || self.exchange.copy_in()) {
-            match self.client.poll_fill(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
-                Poll::Ready(Ok(_)) => {
-                    self.carry_client_frames()?;
-                }
-                Poll::Pending => return Ok(moved),
-            }
-            moved = true;
-        }
-        Ok(moved)
-    }
-
-    /// Hands what the client has sent to the server, as far as the gate lets it.
-    fn carry_client_frames(&mut self) -> Result<bool, End> {
-        let mut moved = false;
-        while self.bound.server().stream.outgoing.len() < HIGH_WATER {
-            if self.from_client.bytes > 0 {
-                if self.client.incoming.is_empty() {
-                    break;
-                }
-                self.carry_client_bytes(self.from_client.bytes);
-                moved = true;
-                continue;
-            }
-            let header = match Header::parse(&self.client.incoming) {
-                Ok(Some(header)) => header,
-                Ok(None) => break,
-                Err(_) => return Err(End::Told(malformed())),
-            };
-            if !self.admit_client_frame(header)? {
-                break;
-            }
-            moved = true;
-        }
-        Ok(moved)
-    }
-
-    /// Decides about the frame whose header is next; false if it has to wait.
-    fn admit_client_frame(&mut self, header: Header) -> Result<bool, End> {
-        let is_copy =
-            matches!(header.tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
-        if self.gate == Gate::Closed && !is_copy {
-            return Ok(false);
-        }
-        match Rule::of(header.tag, self.bound.scope()) {
-            Rule::Carry => {}
-            Rule::CarryText => {
-                let Some(doubtful) = self.look_at_text(header) else {
-                    return Ok(false);
-                };
-                if doubtful {
-                    self.context = ContextState::Doubtful;
-                    self.gate = match header.tag {
-                        frontend::QUERY => Gate::Closed,
-                        _ => Gate::ClosesAtSync,
-                    };
-                }
-            }
-            Rule::Leave => {
-                self.depart(End::ClientLeft);
-                return Ok(true);
-            }
-            Rule::Refuse => {
-                if !self.exchange.is_settled() {
-                    return Ok(false);
-                }
-                filter::function_call_refused().encode(&mut self.client.outgoing);
-                let status = self.exchange.status();
-                message::ready_for_query(status, &mut self.client.outgoing);
-                self.client.incoming.advance(HEADER_LEN);
-                self.from_client = Rest { bytes: header.body_len, dropped: true };
-                return Ok(true);
-            }
-            Rule::Violation => return Err(End::Told(filter::violation(header.tag))),
-        }
-        if header.tag == frontend::SYNC && self.gate == Gate::ClosesAtSync {
-            self.gate = Gate::Closed;
-        }
-        self.exchange.sent(header.tag);
-        self.from_client = Rest { bytes: header.frame_len(), dropped: false };
-        self.carry_client_bytes(header.frame_len());
-        Ok(true)
-    }
-
-    /// Whether the text in the next frame may undo the context; `None` until enough is there.
-    fn look_at_text(&self, header: Header) -> Option<bool> {
-        let body = self.client.incoming.get(HEADER_LEN..)?;
-        if header.body_len > LOOK_LIMIT {
-            return Some(true);
-        }
-        body.get(..header.body_len).map(filter::may_undo_context)
-    }
-
-    fn carry_client_bytes(&mut self, wanted: usize) {
-        let count = wanted.min(self.client.incoming.len());
-        if let (false, Some(bytes)) = (self.from_client.dropped, self.client.incoming.get(..count))
-        {
-            self.bound.server_mut().stream.outgoing.extend_from_slice(bytes);
-        }
-        self.client.incoming.advance(count);
-        self.from_client.bytes -= count;
-    }
-
     fn write_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let stream = &mut self.bound.server_mut().stream;
         let before = stream.outgoing.len();
@@ -298,161 +184,6 @@ impl<'a> Relay<'a> {
                 Ok(false)
             }
         }
-    }
-
-    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.client.outgoing.len() >= HIGH_WATER {
-            return Ok(false);
-        }
-        match self.bound.server_mut().stream.poll_fill(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0) | Err(_)) if self.fatal_seen => Err(End::ServerSaidWhy),
-            Poll::Ready(Ok(0) | Err(_)) => Err(End::ServerLost),
-            Poll::Ready(Ok(_)) => {
-                self.carry_server_frames()?;
-                Ok(true)
-            }
-        }
-    }
-
-    fn carry_server_frames(&mut self) -> Result<(), End> {
-        loop {
-            if self.from_server.bytes > 0 {
-                if self.bound.server().stream.incoming.is_empty() {
-                    return Ok(());
-                }
-                self.carry_server_bytes();
-                continue;
-            }
-            let incoming = &self.bound.server().stream.incoming;
-            let Some(header) = Header::parse(incoming).map_err(|_| End::ServerLost)? else {
-                return Ok(());
-            };
-            if !self.admit_server_frame(header)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Notes what the next frame means; false if more of it has to arrive first.
-    fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
-        let server = self.bound.server_mut();
-        let look = Answer::needs_body(header.tag) && header.body_len <= LOOK_LIMIT;
-        let wanted = if look { header.frame_len() } else { HEADER_LEN };
-        let Some(body) = server.stream.incoming.get(HEADER_LEN..wanted) else {
-            return Ok(false);
-        };
-        let answer = Answer::read(header.tag, body);
-        if answer == Answer::Status && look {
-            server.note_next_status(header.frame_len());
-        }
-        if let Answer::Error { is_fatal: true, .. } = answer {
-            self.fatal_seen = true;
-        }
-        let ours = matches!(self.context, ContextState::Binding { .. });
-        self.from_server =
-            Rest { bytes: header.frame_len(), dropped: ours && !answer.is_unasked() };
-        self.carry_server_bytes();
-        if ours {
-            self.note_own_answer(answer)?
-        } else {
-            self.note_answer(answer)?
-        }
-        Ok(true)
-    }
-
-    /// Notes an answer to the client's messages.
-    fn note_answer(&mut self, answer: Answer) -> Result<(), End> {
-        self.exchange.received(answer);
-        if answer == (Answer::Complete { undoes_settings: true })
-            && matches!(self.bound.scope(), Scope::Tenant(_))
-        {
-            self.context = ContextState::Doubtful;
-        }
-        match answer {
-            Answer::Ready(_) if self.exchange.unaccountable() => {
-                Err(End::Bug("the answers do not fit the requests"))
-            }
-            Answer::Ready(_) if self.exchange.is_settled() => self.settle(),
-            Answer::Complete { .. }
-            | Answer::CopyIn
-            | Answer::Error { .. }
-            | Answer::Other
-            | Answer::Ready(_)
-            | Answer::Status
-            | Answer::Unasked => Ok(()),
-        }
-    }
-
-    /// When all is answered: binds again if need be, and lets the client go on.
-    fn settle(&mut self) -> Result<(), End> {
-        let failed = self.exchange.status() == TransactionStatus::Error;
-        if self.context == ContextState::Doubtful && !failed {
-            self.bind_again(1)
-        } else {
-            self.gate = Gate::Open;
-            Ok(())
-        }
-    }
-
-    fn bind_again(&mut self, attempt: u8) -> Result<(), End> {
-        self.bound.queue_bind().map_err(|_| End::Bug("the bind could not be written"))?;
-        self.context = ContextState::Binding { attempt, error: None };
-        self.gate = Gate::Closed;
-        Ok(())
-    }
-
-    /// Notes an answer to our own bind.
-    fn note_own_answer(&mut self, answer: Answer) -> Result<(), End> {
-        let ContextState::Binding { attempt, error } = self.context else {
-            return Err(End::Bug("an answer to a bind that was not begun"));
-        };
-        match answer {
-            Answer::Error { kind, .. } => {
-                self.context = ContextState::Binding { attempt, error: Some(kind) };
-                Ok(())
-            }
-            Answer::Ready(Some(status)) => {
-                self.exchange.note_status(status);
-                self.finish_bind(attempt, error)
-            }
-            Answer::Ready(None) => Err(End::Bug("the answer to a bind makes no sense")),
-            Answer::Complete { .. }
-            | Answer::CopyIn
-            | Answer::Other
-            | Answer::Status
-            | Answer::Unasked => Ok(()),
-        }
-    }
-
-    fn finish_bind(&mut self, attempt: u8, error: Option<ErrorKind>) -> Result<(), End> {
-        let failed = self.exchange.status() == TransactionStatus::Error;
-        match error {
-            None => {
-                self.context = ContextState::Bound;
-                self.gate = Gate::Open;
-                Ok(())
-            }
-            // The client's transaction is lost, and says so to its next statement. When it has
-            // ended we try again; until then Postgres shows no rows.
-            Some(ErrorKind::Cancelled | ErrorKind::InFailedTransaction) if failed => {
-                self.context = ContextState::Doubtful;
-                self.gate = Gate::Open;
-                Ok(())
-            }
-            Some(ErrorKind::Cancelled) if attempt < BIND_ATTEMPTS => self.bind_again(attempt + 1),
-            Some(_) => Err(End::Told(bind_refused())),
-        }
-    }
-
-    fn carry_server_bytes(&mut self) {
-        let incoming = &mut self.bound.server_mut().stream.incoming;
-        let count = self.from_server.bytes.min(incoming.len());
-        if let (false, Some(bytes)) = (self.from_server.dropped, incoming.get(..count)) {
-            self.client.outgoing.extend_from_slice(bytes);
-        }
-        incoming.advance(count);
-        self.from_server.bytes -= count;
     }
 
     fn write_client(&mut self, cx: &mut Context<'_>) -> bool {
@@ -495,13 +226,4 @@ impl<'a> Relay<'a> {
             None => Ok(()),
         }
     }
-}
-
-fn malformed() -> ClientError {
-    ClientError::fatal("08P01", "C006", "invalid message length")
-}
-
-fn bind_refused() -> ClientError {
-    ClientError::fatal("28000", "C203", "the tenant context could not be set again")
-        .hint("Connect again. A short statement_timeout or a cancel request can be the reason.")
 }
