@@ -1,0 +1,6 @@
+//! The proxy against a real Postgres, with a real driver and with raw messages.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod basics;
+mod support;

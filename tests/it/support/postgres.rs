@@ -1,0 +1,112 @@
+//! One cluster for the whole run, one database for each test.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cloison::dev::cluster::Cluster;
+use tokio_postgres::Client;
+
+/// Tenant A.
+pub(crate) const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+/// Tenant B.
+pub(crate) const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+
+const TEMPLATE: &str = "it_template";
+
+struct Server {
+    cluster: Cluster,
+    /// Stops the cluster when this process is gone: its standard input is a pipe that we hold.
+    _watch: Child,
+}
+
+static SERVER: OnceLock<Server> = OnceLock::new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A database with the kit, two tenants and a few protected tables, for one test alone.
+pub(crate) struct Database {
+    pub(crate) name: String,
+}
+
+impl Database {
+    pub(crate) fn new() -> Self {
+        let server = server();
+        let name = format!("it_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        block_on(async {
+            let admin = server.cluster.connect_superuser("postgres").await.unwrap();
+            let sql = format!("create database {name} template {TEMPLATE}");
+            admin.batch_execute(&sql).await.unwrap();
+        });
+        Self { name }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        server().cluster.port()
+    }
+
+    pub(crate) fn socket_dir(&self) -> PathBuf {
+        server().cluster.socket_dir().to_owned()
+    }
+
+    /// The superuser, past the proxy.
+    pub(crate) async fn superuser(&self) -> Client {
+        server().cluster.connect_superuser(&self.name).await.unwrap()
+    }
+}
+
+fn server() -> &'static Server {
+    SERVER.get_or_init(|| block_on(start()))
+}
+
+/// Runs to the end on a runtime of its own, from a test that may be inside another.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let run = || tokio::runtime::Runtime::new().unwrap().block_on(future);
+        scope.spawn(run).join().unwrap()
+    })
+}
+
+async fn start() -> Server {
+    let cluster = Cluster::builder()
+        .setting("fsync", "off")
+        .setting("max_connections", "300")
+        .setting("shared_buffers", "64MB")
+        .start()
+        .await
+        .unwrap();
+    let watch = watch(&cluster);
+    let admin = cluster.connect_superuser("postgres").await.unwrap();
+    for sql in [
+        &format!("create database {TEMPLATE}")[..],
+        "create role it_app login password 'app-secret'",
+        "create role it_admin login password 'admin-secret'",
+        "create role it_proxy login password 'proxy-secret'",
+        "create role it_owner login password 'owner-secret' createrole",
+    ] {
+        admin.batch_execute(sql).await.unwrap();
+    }
+    let template = cluster.connect_superuser(TEMPLATE).await.unwrap();
+    for sql in [
+        include_str!("../../../sql/migrations/0001_schema.sql"),
+        include_str!("../../../sql/migrations/0002_functions.sql"),
+        include_str!("../../../sql/migrations/0003_row_level_security.sql"),
+        include_str!("schema.sql"),
+    ] {
+        template.batch_execute(sql).await.unwrap();
+    }
+    Server { cluster, _watch: watch }
+}
+
+fn watch(cluster: &Cluster) -> Child {
+    let script = "cat > /dev/null; kill -INT \"$0\"; while kill -0 \"$0\" 2> /dev/null; do sleep 0.1; done; rm -rf \"$1\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, &cluster.postmaster_pid().to_string()])
+        .arg(cluster.data_dir())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"watching\n").unwrap();
+    child
+}

@@ -1,0 +1,195 @@
+//! A proxy in this process, on a free port, and tokens that it accepts.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cloison::cli::serve::{self, Running};
+use cloison::config::{self, Config};
+use cloison::observe::{Event, Observer};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_postgres::{Client, NoTls};
+
+use super::postgres::Database;
+
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// A running proxy with its database.
+pub(crate) struct Proxy {
+    pub(crate) database: Database,
+    pub(crate) address: SocketAddr,
+    pub(crate) events: UnboundedReceiver<Event>,
+    running: Running,
+}
+
+/// What a test's proxy is like; everything else is as in `config/example.toml`.
+pub(crate) struct Builder {
+    extra: String,
+    server: String,
+    edit: Vec<Box<dyn FnOnce(&mut Config) + Send>>,
+}
+
+pub(crate) fn new() -> Builder {
+    Builder { extra: String::new(), server: String::new(), edit: Vec::new() }
+}
+
+impl Builder {
+    /// Adds top-level lines to the configuration.
+    pub(crate) fn set(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self.extra.push('\n');
+        self
+    }
+
+    /// Forces reuse: there is one server connection for everybody.
+    pub(crate) fn pool_size(self, size: usize) -> Self {
+        self.set(&format!("default_pool_size = {size}"))
+    }
+
+    /// Changes what no line can express.
+    pub(crate) fn edit(mut self, edit: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        self.edit.push(Box::new(edit));
+        self
+    }
+
+    pub(crate) fn config(self, database: &Database) -> Config {
+        let Self { extra, server, edit } = self;
+        let (name, port) = (&database.name, database.port());
+        let text = format!(
+            r#"
+            listen_addr = "127.0.0.1"
+            listen_port = 0
+            {extra}
+            [server]
+            host = "127.0.0.1"
+            port = {port}
+            database = "{name}"
+            {server}
+            [control]
+            user = "it_proxy"
+            password = "proxy-secret"
+            [pools.tenant]
+            user = "it_app"
+            password = "app-secret"
+            [pools.superadmin]
+            user = "it_admin"
+            password = "admin-secret"
+            [pools.owner]
+            user = "it_owner"
+            password = "owner-secret"
+            [issuers.tenant]
+            issuer = "test"
+            audience = "tenant"
+            algorithms = ["HS256"]
+            secret = "{SECRET}"
+            tenant_lookup = ["id", "slug"]
+            leeway = 0
+            [issuers.superadmin]
+            access = "superadmin"
+            issuer = "test"
+            audience = "superadmin"
+            algorithms = ["HS256"]
+            secret = "{SECRET}"
+            [issuers.owner]
+            access = "owner"
+            issuer = "test"
+            audience = "owner"
+            algorithms = ["HS256"]
+            secret = "{SECRET}"
+            "#
+        );
+        // A free port is asked for by 0, which a configuration file does not allow.
+        let text = text.replace("listen_port = 0", "listen_port = 1");
+        let mut config = config::parse(&text, std::iter::empty()).unwrap();
+        config.listen.port = 0;
+        for edit in edit {
+            edit(&mut config);
+        }
+        config
+    }
+
+    pub(crate) async fn run(self) -> Proxy {
+        let database = Database::new();
+        let config = self.config(&database);
+        let (observer, events) = Observer::with_channel();
+        let running = serve::start(config, observer).await.unwrap();
+        let address = running.tcp_address().unwrap();
+        Proxy { database, address, events, running }
+    }
+}
+
+impl Proxy {
+    /// A client with any user name, password and further parameters.
+    pub(crate) async fn connect(
+        &self,
+        user: &str,
+        token: &str,
+        parameters: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let (host, port, name) = (self.address.ip(), self.address.port(), &self.database.name);
+        let text = format!("host={host} port={port} dbname={name} {parameters}");
+        let mut config: tokio_postgres::Config = text.parse().unwrap();
+        config.user(user).password(token);
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client of a tenant.
+    pub(crate) async fn tenant(&self, tenant: &str) -> Client {
+        self.connect("app", &tenant_token(tenant), "").await.unwrap()
+    }
+
+    pub(crate) async fn superadmin(&self) -> Client {
+        self.connect("cloison_superadmin", &token("superadmin", json!({})), "").await.unwrap()
+    }
+
+    pub(crate) async fn owner(&self) -> Client {
+        self.connect("cloison_owner", &token("owner", json!({})), "").await.unwrap()
+    }
+
+    /// Waits until the proxy tells what `wanted` accepts.
+    pub(crate) async fn observed<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        let wait = async {
+            loop {
+                let event = self.events.recv().await.expect("the proxy is gone");
+                if let Some(found) = wanted(&event) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("nothing of that kind")
+    }
+
+    /// Waits until a session is over and its server connection is back or closed.
+    pub(crate) async fn session_ended(&mut self) -> &'static str {
+        self.observed(|event| match event {
+            Event::SessionEnded { reason, .. } => Some(*reason),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A token for `audience` with further claims, good for an hour unless they say otherwise.
+pub(crate) fn token(audience: &str, claims: Value) -> String {
+    let mut all = json!({"iss": "test", "aud": audience, "sub": "tester", "exp": now() + 3600});
+    for (name, value) in claims.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &all, &key).unwrap()
+}
+
+pub(crate) fn tenant_token(tenant: &str) -> String {
+    token("tenant", json!({"tenant_id": tenant}))
+}
