@@ -1,0 +1,282 @@
+//! Why a token was not accepted: in full for the log, in few words for the client.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a token was not accepted, or why the keys that would judge it cannot be used.
+///
+/// No variant holds any part of a token, a claim's value or key material: names of rules and paths
+/// of claims come from the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The header's algorithm is not one that the rule accepts.
+    #[error("the token's algorithm is not on the list of rule {rule:?}")]
+    Algorithm {
+        /// The rule that was tried.
+        rule: String,
+    },
+    /// No `kid`, and more than one key that could be meant.
+    #[error("the token names no key and rule {rule:?} has several for its algorithm")]
+    AmbiguousKey {
+        /// The rule that was tried.
+        rule: String,
+    },
+    /// The token was made for something else.
+    #[error("the token's audience is not one of rule {rule:?}")]
+    Audience {
+        /// The rule that was tried.
+        rule: String,
+    },
+    /// A standard claim has the wrong type or an impossible value.
+    #[error("claim {claim:?} of the token is not {expected}")]
+    ClaimInvalid {
+        /// The claim's name.
+        claim: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// A standard claim is not there.
+    #[error("claim {claim:?} is missing from the token")]
+    ClaimMissing {
+        /// The claim's name.
+        claim: &'static str,
+    },
+    /// The token ended.
+    #[error("the token expired {ago:?} ago (rule {rule:?})")]
+    Expired {
+        /// The rule that was tried.
+        rule: String,
+        /// How long ago, leeway not counted.
+        ago: Duration,
+    },
+    /// No keys have been obtained yet, or the ones there are too old to be trusted.
+    #[error("rule {rule:?} has no keys that may be used")]
+    KeysUnavailable {
+        /// The rule that was tried.
+        rule: String,
+        /// What the last attempt to obtain them ended in.
+        #[source]
+        source: Option<KeysError>,
+    },
+    /// Not a token: its form alone rules it out.
+    #[error("the token is malformed: {0}")]
+    Malformed(&'static str),
+    /// The token's time has not come.
+    #[error("the token is not valid yet (rule {rule:?})")]
+    NotYetValid {
+        /// The rule that was tried.
+        rule: String,
+    },
+    /// A claim that the rule demands is missing or holds something else.
+    #[error("the token does not hold what rule {rule:?} requires of claim {claim:?}")]
+    RequiredClaim {
+        /// The rule that was tried.
+        rule: String,
+        /// The claim's path.
+        claim: String,
+    },
+    /// At start: a rule that cannot be obeyed.
+    #[error("issuer rule {rule:?}: {reason}")]
+    Rule {
+        /// The rule's name.
+        rule: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// At start: a rule's keys cannot be used.
+    #[error("issuer rule {rule:?}: could not load its keys")]
+    RuleKeys {
+        /// The rule's name.
+        rule: String,
+        /// Why.
+        #[source]
+        source: KeysError,
+    },
+    /// The signature is not one of the rule's keys' over this token.
+    #[error("the token's signature does not verify under rule {rule:?}")]
+    Signature {
+        /// The rule that was tried.
+        rule: String,
+    },
+    /// The tenant claim does not name exactly one tenant.
+    #[error("tenant claim {claim:?} of the token is not {expected} (rule {rule:?})")]
+    TenantClaimInvalid {
+        /// The rule that was tried.
+        rule: String,
+        /// The claim's path.
+        claim: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// The tenant claim is not there.
+    #[error("tenant claim {claim:?} is missing from the token (rule {rule:?})")]
+    TenantClaimMissing {
+        /// The rule that was tried.
+        rule: String,
+        /// The claim's path.
+        claim: String,
+    },
+    /// No rule of the wanted access has the token's issuer.
+    #[error("no rule for this access has the token's issuer")]
+    UnknownIssuer,
+    /// The key set has no key of that id for that algorithm.
+    #[error("rule {rule:?} has no such key as the token names")]
+    UnknownKey {
+        /// The rule that was tried.
+        rule: String,
+    },
+}
+
+/// Why keys could not be read or fetched.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The endpoint could not be asked, or its answer could not be read.
+    #[error("the key set endpoint did not answer: {0}")]
+    Fetch(String),
+    /// The content is not a key, or not a set of keys.
+    #[error("{0}")]
+    Format(&'static str),
+    /// The file could not be read.
+    #[error("could not read {}: {kind}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+    /// The endpoint answered with something other than 200. Redirects are not followed.
+    #[error("the key set endpoint answered with status {0}")]
+    Status(u16),
+    /// More bytes than any key set needs.
+    #[error("the key set is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Neither `https` nor `http` on loopback.
+    #[error("a key set URL has to be https, or http on loopback, without a user name")]
+    Url,
+}
+
+/// Whose fault an error is: decides the log level and the metric's label.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The client's: it presented a token that is no good.
+    Client,
+    /// Ours: the configuration.
+    Proxy,
+    /// That of a server which we depend on: the key set endpoint.
+    Server,
+}
+
+/// What the client may know of an [`Error`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// `28P01` for a token that is no good, `28000` for a good one that is not for this.
+    pub sqlstate: &'static str,
+    /// The stable short code of the documentation's table.
+    pub code: &'static str,
+    /// For the person who has to act.
+    pub message: Cow<'static, str>,
+    /// What that person may do.
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::KeysUnavailable { .. } => Fault::Server,
+            Self::Rule { .. } | Self::RuleKeys { .. } => Fault::Proxy,
+            Self::Algorithm { .. }
+            | Self::AmbiguousKey { .. }
+            | Self::Audience { .. }
+            | Self::ClaimInvalid { .. }
+            | Self::ClaimMissing { .. }
+            | Self::Expired { .. }
+            | Self::Malformed(_)
+            | Self::NotYetValid { .. }
+            | Self::RequiredClaim { .. }
+            | Self::Signature { .. }
+            | Self::TenantClaimInvalid { .. }
+            | Self::TenantClaimMissing { .. }
+            | Self::UnknownIssuer
+            | Self::UnknownKey { .. } => Fault::Client,
+        }
+    }
+
+    /// What the client may know.
+    ///
+    /// Whatever is found before the signature was verified reads alike, except for the token's own
+    /// form, so that nobody learns which issuers, keys or algorithms would do.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Algorithm { .. }
+            | Self::AmbiguousKey { .. }
+            | Self::Signature { .. }
+            | Self::UnknownIssuer
+            | Self::UnknownKey { .. } => bad("C101", "token was not accepted"),
+            Self::Malformed(_) => bad("C102", "token is not a well-formed JWT")
+                .hint("The password has to be a signed JSON Web Token in compact form."),
+            Self::Expired { .. } => bad("C103", "token has expired").hint("Obtain a new token."),
+            Self::NotYetValid { .. } => bad("C104", "token is not valid yet")
+                .hint("Compare the clocks of the token's issuer and of this proxy."),
+            Self::ClaimMissing { claim } => {
+                bad("C105", format!("claim \"{claim}\" is missing from the token"))
+            }
+            Self::ClaimInvalid { claim, expected } => {
+                bad("C106", format!("claim \"{claim}\" of the token is not {expected}"))
+            }
+            Self::Audience { .. } => unfit("C107", "token is not valid for this proxy")
+                .hint("Its audience is another, or another user name goes with it."),
+            Self::RequiredClaim { claim, .. } => {
+                unfit("C108", format!("claim \"{claim}\" of the token does not allow this login"))
+            }
+            Self::TenantClaimMissing { claim, .. } => {
+                unfit("C109", format!("claim \"{claim}\" is missing from the token"))
+                    .hint("It has to name the tenant that the token is for.")
+            }
+            Self::TenantClaimInvalid { claim, expected, .. } => {
+                unfit("C110", format!("claim \"{claim}\" of the token is not {expected}"))
+            }
+            Self::KeysUnavailable { .. } => unfit("C111", "token cannot be checked at the moment")
+                .hint("The keys of its issuer are out of reach. Try again later."),
+            // These end the program's start and reach no client.
+            Self::Rule { .. } | Self::RuleKeys { .. } => unfit("C112", "no token can be checked"),
+        }
+    }
+
+    /// How far the token came: of several rules' errors the furthest helps most.
+    pub(super) fn progress(&self) -> u8 {
+        match self {
+            Self::Malformed(_)
+            | Self::UnknownIssuer
+            | Self::Rule { .. }
+            | Self::RuleKeys { .. } => 0,
+            Self::Algorithm { .. } => 1,
+            Self::AmbiguousKey { .. } | Self::UnknownKey { .. } => 2,
+            Self::Signature { .. } => 3,
+            Self::KeysUnavailable { .. } => 4,
+            Self::ClaimInvalid { .. } | Self::ClaimMissing { .. } | Self::Audience { .. } => 5,
+            Self::Expired { .. } | Self::NotYetValid { .. } => 6,
+            Self::RequiredClaim { .. } => 7,
+            Self::TenantClaimInvalid { .. } | Self::TenantClaimMissing { .. } => 8,
+        }
+    }
+}
+
+impl Refusal {
+    fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The token is no good.
+fn bad(code: &'static str, message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal { sqlstate: "28P01", code, message: message.into(), hint: None }
+}
+
+/// The token is good, but not for this.
+fn unfit(code: &'static str, message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal { sqlstate: "28000", code, message: message.into(), hint: None }
+}

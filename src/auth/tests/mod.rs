@@ -1,0 +1,8 @@
+//! Every way to get past the door that we know of, for every algorithm.
+
+mod claims;
+mod fuzz;
+mod header;
+mod remote;
+mod rules;
+mod support;

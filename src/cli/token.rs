@@ -1,0 +1,310 @@
+//! `cloison token`: mints a development token and prints it, and nothing else, on stdout.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::dev;
+use crate::dev::key::{self, SigningKey};
+use crate::types::Access;
+
+/// Mint a development token.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The tenant that the token is for: its id, slug or external key
+    #[arg(long)]
+    tenant: Option<String>,
+    /// What the token allows: tenant, superadmin or owner
+    #[arg(long, default_value = "tenant", value_parser = parse_access)]
+    access: Access,
+    /// Further claims, a JSON object
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
+    /// How long the token is valid: 90s, 15m, 1h, 7d
+    #[arg(long, default_value = "1h", value_parser = parse_ttl)]
+    ttl: Duration,
+    /// The sub claim
+    #[arg(long)]
+    subject: Option<String>,
+    /// The iss claim
+    #[arg(long, default_value = dev::ISSUER)]
+    issuer: String,
+    /// The aud claim [default: cloison-dev, or cloison-dev-superadmin, cloison-dev-owner]
+    #[arg(long)]
+    audience: Option<String>,
+    /// Name of the claim that names the tenant; dots lead into objects
+    #[arg(long, default_value = "tenant_id", value_name = "PATH")]
+    tenant_claim: String,
+    /// The signing key, PKCS#8 PEM [default: signing-key.pem in the data folder]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Where `cloison dev` keeps its data
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--claims` is not a JSON object.
+    #[error("--claims is not a JSON object")]
+    Claims(#[source] serde_json::Error),
+    /// The system's clock is impossible.
+    #[error("the clock is before 1970 or too far ahead")]
+    Clock,
+    /// The key cannot be used.
+    #[error("no signing key: give one by --key, or run `cloison dev`, which makes one")]
+    Key(#[source] key::Error),
+    /// A token for more than one tenant names none.
+    #[error("--tenant does not go with --access {0}")]
+    NeedlessTenant(Access),
+    /// A tenant's token has to name it.
+    #[error("--tenant is missing: which tenant is the token for?")]
+    NoTenant,
+    /// stdout is closed.
+    #[error("could not print the token")]
+    Print(#[source] io::Error),
+    /// A claim that has an option of its own, or that we set.
+    #[error("--claims may not set {0:?}: {1}")]
+    Reserved(String, &'static str),
+}
+
+/// Mints a token and prints it.
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let file = args.key.clone().unwrap_or_else(|| {
+        args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
+    });
+    let key = SigningKey::load(&file).map_err(Error::Key)?;
+    let token = key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?;
+    writeln!(io::stdout(), "{token}").map_err(Error::Print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The claims of the token that `args` ask for.
+fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
+    let mut claims: Map<String, Value> = match &args.claims {
+        None => Map::new(),
+        Some(text) => serde_json::from_str(text).map_err(Error::Claims)?,
+    };
+    let reserved = [
+        ("iss", "use --issuer"),
+        ("aud", "use --audience"),
+        ("exp", "use --ttl"),
+        ("iat", "it is the time of minting"),
+    ];
+    for (name, instead) in reserved {
+        if claims.contains_key(name) {
+            return Err(Error::Reserved(name.to_owned(), instead));
+        }
+    }
+    match (args.access, args.tenant) {
+        (Access::Tenant, None) => return Err(Error::NoTenant),
+        (Access::Tenant, Some(tenant)) => put_tenant(&mut claims, &args.tenant_claim, tenant)?,
+        (Access::Superadmin | Access::Owner, Some(_)) => {
+            return Err(Error::NeedlessTenant(args.access));
+        }
+        (Access::Superadmin | Access::Owner, None) => {}
+    }
+    if let Some(subject) = args.subject
+        && claims.insert("sub".to_owned(), subject.into()).is_some()
+    {
+        return Err(Error::Reserved("sub".to_owned(), "--subject sets it"));
+    }
+    let issued = now.duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
+    let expires = issued.checked_add(args.ttl).ok_or(Error::Clock)?;
+    let audience = args.audience.unwrap_or_else(|| default_audience(args.access).to_owned());
+    claims.insert("iss".to_owned(), args.issuer.into());
+    claims.insert("aud".to_owned(), audience.into());
+    claims.insert("iat".to_owned(), issued.as_secs().into());
+    claims.insert("exp".to_owned(), expires.as_secs().into());
+    claims.entry("jti").or_insert_with(|| Uuid::new_v4().to_string().into());
+    Ok(claims)
+}
+
+/// Sets the tenant claim, which `--claims` may surround but not set.
+fn put_tenant(claims: &mut Map<String, Value>, path: &str, tenant: String) -> Result<(), Error> {
+    let reserved = || Error::Reserved(path.to_owned(), "use --tenant");
+    // A name that is a URL is one name, dots and all.
+    let (parents, name) = match path.rsplit_once('.') {
+        Some((parents, name)) if !path.contains("://") => (Some(parents), name),
+        Some(_) | None => (None, path),
+    };
+    let mut object = claims;
+    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+        let member = object.entry(parent).or_insert_with(|| json!({}));
+        object = member.as_object_mut().ok_or_else(reserved)?;
+    }
+    match object.insert(name.to_owned(), tenant.into()) {
+        None => Ok(()),
+        Some(_) => Err(reserved()),
+    }
+}
+
+fn default_audience(access: Access) -> &'static str {
+    match access {
+        Access::Tenant => dev::AUDIENCE,
+        Access::Superadmin => dev::SUPERADMIN_AUDIENCE,
+        Access::Owner => dev::OWNER_AUDIENCE,
+    }
+}
+
+fn parse_access(text: &str) -> Result<Access, String> {
+    let access = Access::ALL.into_iter().find(|access| access.as_str() == text);
+    access.ok_or_else(|| "expected tenant, superadmin or owner".to_owned())
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let seconds = || {
+        let unit = text.chars().next_back()?;
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 60 * 60,
+            'd' => 24 * 60 * 60,
+            _ => return None,
+        };
+        number.checked_mul(seconds).filter(|seconds| (1..=MAX_TTL).contains(seconds))
+    };
+    seconds()
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected a number and a unit, such as 90s, 15m, 1h or 7d".to_owned())
+}
+
+/// Ten years, in seconds: a development token is no reason for more.
+const MAX_TTL: u64 = 10 * 365 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{auth, config};
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn minted(line: &[&str]) -> Result<Map<String, Value>, String> {
+        let command = Command::try_parse_from(std::iter::once(&"token").chain(line))
+            .map_err(|error| error.to_string())?;
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        claims(command.args, now).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_tenants_token_says_whose_it_is_and_until_when() {
+        let claims = minted(&["--tenant", "acme", "--ttl", "15m", "--subject", "ada"]).unwrap();
+        for (name, expected) in [
+            ("tenant_id", json!("acme")),
+            ("iss", json!(dev::ISSUER)),
+            ("aud", json!("cloison-dev")),
+            ("iat", json!(1_000)),
+            ("exp", json!(1_900)),
+            ("sub", json!("ada")),
+        ] {
+            assert_eq!(claims[name], expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_access_has_an_audience_of_its_own() {
+        for access in ["superadmin", "owner"] {
+            let claims = minted(&["--access", access]).unwrap();
+            assert_eq!(claims["aud"], json!(format!("cloison-dev-{access}")));
+            assert!(!claims.contains_key("tenant_id"));
+        }
+    }
+
+    #[test]
+    fn the_tenant_claim_may_lie_deep_and_may_be_a_url() {
+        let line = ["--tenant", "acme", "--claims", r#"{"app":{"role":"x"}}"#];
+        let claims = minted(&[&line[..], &["--tenant-claim", "app.org.id"]].concat()).unwrap();
+        assert_eq!(claims["app"], json!({"role": "x", "org": {"id": "acme"}}));
+        let url = "https://example.com/tenant";
+        let claims = minted(&["--tenant", "acme", "--tenant-claim", url]).unwrap();
+        assert_eq!(claims[url], json!("acme"));
+    }
+
+    #[tokio::test]
+    async fn a_minted_token_is_accepted_by_the_proxys_rules() {
+        let key = SigningKey::generate().unwrap();
+        let file = std::env::temp_dir().join(format!("cloison-token-{}", Uuid::new_v4()));
+        for (access, line) in [
+            (Access::Tenant, &["--tenant", "acme"][..]),
+            (Access::Superadmin, &["--access", "superadmin"]),
+            (Access::Owner, &["--access", "owner"]),
+        ] {
+            std::fs::write(&file, key.jwks().to_string()).unwrap();
+            let rule = config::Issuer {
+                name: access.as_str().to_owned(),
+                access,
+                issuer: dev::ISSUER.to_owned(),
+                audiences: vec![default_audience(access).to_owned()],
+                algorithms: vec![config::Algorithm::Es256],
+                keys: config::KeySource::JwksFile(file.clone()),
+                tenant_claim: vec!["tenant_id".to_owned()],
+                tenant_lookup: vec![config::TenantLookup::Slug],
+                required_claims: std::collections::BTreeMap::new(),
+                leeway: Duration::ZERO,
+            };
+            let verifier = auth::Verifier::new(&[rule]).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            let token = key.mint(&minted(line).unwrap()).unwrap();
+            let now = UNIX_EPOCH + Duration::from_secs(1_000);
+            let proven = verifier.verify(&token, access, now).await.unwrap();
+            assert_eq!(
+                proven.tenant().map(auth::TenantClaim::value),
+                line.get(1).copied().filter(|_| access == Access::Tenant)
+            );
+        }
+    }
+
+    #[test]
+    fn claims_cannot_override_what_has_an_option() {
+        for (claims, path) in [
+            (r#"{"iss":"x"}"#, "tenant_id"),
+            (r#"{"aud":"x"}"#, "tenant_id"),
+            (r#"{"exp":1}"#, "tenant_id"),
+            (r#"{"iat":1}"#, "tenant_id"),
+            (r#"{"sub":"x"}"#, "tenant_id"),
+            (r#"{"tenant_id":"x"}"#, "tenant_id"),
+            (r#"{"app":{"tenant":"x"}}"#, "app.tenant"),
+            (r#"{"app":"x"}"#, "app.tenant"),
+        ] {
+            let line = ["--tenant", "acme", "--subject", "s", "--claims", claims];
+            let refused = minted(&[&line[..], &["--tenant-claim", path]].concat()).unwrap_err();
+            assert!(refused.starts_with("--claims may not set"), "{claims}: {refused}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        for (line, message) in [
+            (vec![], "--tenant is missing"),
+            (vec!["--tenant", "a", "--access", "owner"], "--tenant does not go with"),
+            (vec!["--tenant", "a", "--claims", "[]"], "--claims is not a JSON object"),
+            (vec!["--access", "root"], "expected tenant, superadmin or owner"),
+        ] {
+            let refused = minted(&line).unwrap_err();
+            assert!(refused.contains(message), "{line:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_a_number_and_a_unit() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3_600), ("7d", 604_800)] {
+            assert_eq!(parse_ttl(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        let huge = format!("{}d", u64::MAX);
+        for text in ["", "s", "1", "0s", "-1s", "1.5h", "1w", "1é", " 1h", &huge, "3651d"] {
+            assert!(parse_ttl(text).is_err(), "{text}");
+        }
+    }
+}
