@@ -1,0 +1,424 @@
+-- 0002: the signed context, and the functions that make it and check it.
+--
+-- Two secrets' uses are kept apart:
+--
+--   proof    what the proxy shows to set_tenant(): HMAC-SHA-256 of
+--            'cloison:tenant:1:' || uuid (16 bytes) || server process id (4 bytes, big endian).
+--            A session never sees it.
+--   ticket   what set_tenant() leaves in the setting cloison.context: kind, tenant and an HMAC
+--            of both, of this process, and of a moment. Kind 't' is for one transaction and its
+--            moment is the transaction's start; kind 's' is for the session and its moment is
+--            the server's start. Whoever reads a 't' out of his own session can do nothing with
+--            it once the transaction is over.
+--
+-- Every function pins `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is
+-- then searched first, for tables and types, so that a temporary table could stand before a name
+-- that somebody forgot to qualify. Naming it last closes that. Other names are written in full.
+--
+-- Nothing here hands a secret to a query as a parameter: debug_print_plan, which any session may
+-- switch on, prints those.
+
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+do $$ begin perform pg_catalog.pg_advisory_xact_lock(5494051832711403); end $$;
+
+-- The version of this kit, for the proxy to compare with what it needs.
+create or replace function cloison.kit_version()
+    returns integer
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+    language sql
+as $$
+    select 1;
+$$;
+
+-- The proof that the proxy has to show for this tenant in this session. Owner only.
+create or replace function cloison.tenant_proof(tenant uuid)
+    returns text
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    inner_pad bytea;
+    outer_pad bytea;
+    process_id integer;
+begin
+    select k.inner_pad, k.outer_pad,
+            case when s.bind_process_id then pg_catalog.pg_backend_pid() else 0 end
+        into inner_pad, outer_pad, process_id
+        from cloison.signing_key k, cloison.settings s;
+    return pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
+            || pg_catalog.int4send(process_id))),
+        'hex');
+end;
+$$;
+
+-- Makes this session, or this transaction, act for a tenant. Owner only: whoever may call it
+-- chooses the tenant.
+create or replace function cloison.bind_tenant(tenant uuid, is_local boolean)
+    returns void
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    tenant_status text;
+    body text := case when is_local then 't' else 's' end || tenant::text;
+    inner_pad bytea;
+    outer_pad bytea;
+    ticket text;
+begin
+    select t.status into tenant_status from cloison.tenants t where t.id = tenant;
+    if tenant_status is distinct from 'active' then
+        raise exception 'tenant % is %', tenant, coalesce(tenant_status, 'unknown')
+            using errcode = 'insufficient_privilege',
+                  hint = 'Only an active tenant of cloison.tenants can be bound to a session.';
+    end if;
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    -- An assignment, not a PERFORM: that would be a query with the pads as parameters.
+    ticket := pg_catalog.set_config(
+        'cloison.context',
+        body || pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:context:1:'::bytea
+                || pg_catalog.convert_to(body, 'UTF8')
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(
+                    case when is_local then pg_catalog.now()
+                         else pg_catalog.pg_postmaster_start_time() end))),
+            'hex'),
+        is_local);
+end;
+$$;
+
+-- Makes this session (or, with is_local, this transaction) act for a tenant, given the proof that
+-- only the proxy can make. A wrong proof is refused before the tenant is looked up, so that it
+-- does not tell who exists.
+create or replace function cloison.set_tenant(tenant uuid, proof text, is_local boolean)
+    returns void
+    volatile
+    parallel unsafe
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- A client that dumps switches it off, and the owner's own lookup would then be refused.
+    set row_security = on
+    language plpgsql
+as $$
+declare
+    expected text := cloison.tenant_proof(tenant);
+begin
+    -- Hashes are compared, so that the time it takes says nothing about how much was right.
+    if tenant is null or is_local is null or proof is null or expected is null
+        or pg_catalog.octet_length(proof) <> 64
+        or pg_catalog.sha256(pg_catalog.convert_to(proof, 'UTF8'))
+            <> pg_catalog.sha256(pg_catalog.convert_to(expected, 'UTF8'))
+    then
+        raise exception 'the proof does not fit this tenant and this session'
+            using errcode = 'insufficient_privilege',
+                  hint = 'Connect through the proxy: it alone can make the proof.';
+    end if;
+    perform cloison.bind_tenant(tenant, is_local);
+end;
+$$;
+
+create or replace function cloison.set_tenant(tenant uuid, proof text)
+    returns void
+    volatile
+    parallel unsafe
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    perform cloison.set_tenant(tenant, proof, false);
+end;
+$$;
+
+-- For operators: chooses a tenant without a proof.
+create or replace function cloison.set_tenant(tenant uuid)
+    returns void
+    volatile
+    parallel unsafe
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+begin
+    perform cloison.bind_tenant(tenant, false);
+end;
+$$;
+
+-- The tenant that this session acts for: what policies compare with and what tenant columns
+-- default to.
+--
+-- Raises when there is none, so that a statement outside the proxy fails loudly instead of
+-- finding nothing; with settings.strict off it is null, which equals nothing.
+--
+-- A policy pays for this at every scan, so the pads are fetched by a query without parameters
+-- and the rest are plain expressions: a quarter of what one query that does it all would cost.
+create or replace function cloison.current_tenant_id()
+    returns uuid
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    -- A setting made locally reads as '' once its transaction is over.
+    ticket text := pg_catalog.current_setting('cloison.context', true);
+    inner_pad bytea;
+    outer_pad bytea;
+begin
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    if pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:context:1:'::bytea
+                || pg_catalog.convert_to(pg_catalog.left(ticket, 37), 'UTF8')
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(
+                    case when pg_catalog.left(ticket, 1) = 't' then pg_catalog.now()
+                         else pg_catalog.pg_postmaster_start_time() end))),
+            'hex'), 'UTF8'))
+        = pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(ticket, 38), 'UTF8'))
+    then
+        return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    if (select s.strict from cloison.settings s) is not false then
+        raise exception 'no tenant is bound to this session'
+            using errcode = 'insufficient_privilege',
+                  detail = case
+                      when ticket <> ''
+                      then 'The setting cloison.context was not made for this session.'
+                      else 'The setting cloison.context is empty.'
+                  end,
+                  hint = 'Connect through the proxy with a tenant''s token; '
+                      'operators call cloison.set_tenant(uuid).';
+    end if;
+    return null;
+end;
+$$;
+
+-- The tenant that this session acts for, or null. The same check as above, word for word: one
+-- calling the other would cost every policy a fifth more.
+create or replace function cloison.get_current_tenant()
+    returns uuid
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    ticket text := pg_catalog.current_setting('cloison.context', true);
+    inner_pad bytea;
+    outer_pad bytea;
+begin
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    if pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:context:1:'::bytea
+                || pg_catalog.convert_to(pg_catalog.left(ticket, 37), 'UTF8')
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(
+                    case when pg_catalog.left(ticket, 1) = 't' then pg_catalog.now()
+                         else pg_catalog.pg_postmaster_start_time() end))),
+            'hex'), 'UTF8'))
+        = pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(ticket, 38), 'UTF8'))
+    then
+        return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    return null;
+end;
+$$;
+
+-- The current tenant's external key, for tables that name the tenant in their own way.
+create or replace function cloison.current_tenant_key()
+    returns text
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+declare
+    tenant uuid := cloison.current_tenant_id();
+    external text;
+begin
+    if tenant is null then
+        return null;
+    end if;
+    select t.external_key into external from cloison.tenants t where t.id = tenant;
+    if external is null then
+        raise exception 'tenant % has no external key', tenant
+            using errcode = 'insufficient_privilege',
+                  hint = 'update cloison.tenants set external_key = … : the value that '
+                      'the application''s own tenant column holds for this tenant.';
+    end if;
+    return external;
+end;
+$$;
+
+-- Whether this session has switched super-admin mode on. The setting is signed for this process
+-- and this login, so writing it does not help.
+create or replace function cloison.is_superadmin()
+    returns boolean
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    ticket text := pg_catalog.current_setting('cloison.superadmin', true);
+    inner_pad bytea;
+    outer_pad bytea;
+begin
+    if ticket is null or ticket = '' then
+        return false;
+    end if;
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    return coalesce(
+        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:superadmin:1:'::bytea
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+                || pg_catalog.convert_to(session_user, 'UTF8'))),
+            'hex'), 'UTF8'))
+        = pg_catalog.sha256(pg_catalog.convert_to(ticket, 'UTF8')),
+        false);
+end;
+$$;
+
+-- Lets this session see all tenants, until it ends or is reset, and writes that down. For members
+-- of cloison_superadmin. A read-only transaction cannot write it down, and is refused. (A ROLLBACK
+-- takes the row back together with what it let the session read: the proxy writes a row of its
+-- own, on a connection of its own.)
+create or replace function cloison.enable_superadmin_mode()
+    returns void
+    volatile
+    parallel unsafe
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+declare
+    inner_pad bytea;
+    outer_pad bytea;
+    ticket text;
+begin
+    insert into cloison.audit_log (actor, action, session)
+    values (session_user, 'superadmin.enabled', pg_catalog.pg_backend_pid()::text);
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    ticket := pg_catalog.set_config(
+        'cloison.superadmin',
+        pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:superadmin:1:'::bytea
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+                || pg_catalog.convert_to(session_user, 'UTF8'))),
+            'hex'),
+        false);
+end;
+$$;
+
+-- What the proxy needs to make proofs. For cloison_control.
+create or replace function cloison.signing_material()
+    returns table (key bytea, bind_process_id boolean)
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    return query
+        select k.key, s.bind_process_id from cloison.signing_key k, cloison.settings s;
+end;
+$$;
+
+-- Tells the proxy which tenant changed.
+create or replace function cloison.tenant_changed()
+    returns trigger
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    perform pg_catalog.pg_notify(
+        'cloison_tenants', case when tg_op = 'DELETE' then old.id else new.id end::text);
+    return null;
+end;
+$$;
+
+-- Keeps updated_at true.
+create or replace function cloison.touch_tenant()
+    returns trigger
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    new.updated_at := pg_catalog.now();
+    return new;
+end;
+$$;
+
+do $$
+begin
+    if not exists (
+        select from pg_catalog.pg_trigger t
+        where t.tgrelid = 'cloison.tenants'::regclass and t.tgname = 'tenant_changed'
+    ) then
+        create trigger tenant_changed
+            after insert or update or delete on cloison.tenants
+            for each row execute function cloison.tenant_changed();
+    end if;
+    if not exists (
+        select from pg_catalog.pg_trigger t
+        where t.tgrelid = 'cloison.tenants'::regclass and t.tgname = 'touch_tenant'
+    ) then
+        create trigger touch_tenant
+            before update on cloison.tenants
+            for each row execute function cloison.touch_tenant();
+    end if;
+end
+$$;
+
+-- Who may call what. Nobody else may call anything.
+revoke execute on all functions in schema cloison from public;
+grant execute on function
+    cloison.kit_version(),
+    cloison.set_tenant(uuid, text),
+    cloison.set_tenant(uuid, text, boolean),
+    cloison.get_current_tenant(),
+    cloison.current_tenant_id(),
+    cloison.current_tenant_key(),
+    cloison.is_superadmin()
+    to cloison_tenant;
+grant execute on function
+    cloison.kit_version(),
+    cloison.set_tenant(uuid),
+    cloison.get_current_tenant(),
+    cloison.current_tenant_id(),
+    cloison.current_tenant_key(),
+    cloison.is_superadmin(),
+    cloison.enable_superadmin_mode()
+    to cloison_superadmin;
+grant execute on function
+    cloison.kit_version(),
+    cloison.signing_material()
+    to cloison_control;
+
+commit;

@@ -1,0 +1,33 @@
+-- Takes 0002 away. Run the down file of 0003 first: policies and column defaults need these.
+
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+
+do $$
+begin
+    if pg_catalog.to_regclass('cloison.tenants') is not null then
+        drop trigger if exists tenant_changed on cloison.tenants;
+        drop trigger if exists touch_tenant on cloison.tenants;
+    end if;
+    if pg_catalog.to_regnamespace('cloison') is not null then
+        drop function if exists
+            cloison.touch_tenant(),
+            cloison.tenant_changed(),
+            cloison.signing_material(),
+            cloison.enable_superadmin_mode(),
+            cloison.is_superadmin(),
+            cloison.current_tenant_key(),
+            cloison.current_tenant_id(),
+            cloison.get_current_tenant(),
+            cloison.set_tenant(uuid),
+            cloison.set_tenant(uuid, text),
+            cloison.set_tenant(uuid, text, boolean),
+            cloison.bind_tenant(uuid, boolean),
+            cloison.tenant_proof(uuid),
+            cloison.kit_version();
+    end if;
+end
+$$;
+
+commit;
