@@ -1,3 +1,54 @@
-//! The `cloison` program.
+//! The `cloison` program: reads the verb, runs it, maps errors to exit codes.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cloison::cli::{self, EXIT_USAGE};
+
+/// A Postgres proxy that makes tenants watertight: a JWT in, one tenant's rows out.
+#[derive(Debug, Parser)]
+#[command(name = "cloison", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Validate the configuration and print what is in force
+    Check(cli::check::Args),
+    /// Serve clients until SIGTERM
+    Serve(cli::serve::Args),
+    /// Mint a development token
+    Token(cli::token::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; whether they can be printed changes nothing.
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    cloison::tls::install_provider();
+    match cli.verb {
+        Verb::Check(args) => cli::check::run(args),
+        Verb::Serve(args) => match cli::serve::run(args).await {
+            Ok(code) => code,
+            Err(cli::serve::Error::Config(errors)) => {
+                eprintln!("{errors}");
+                EXIT_USAGE.into()
+            }
+            Err(error) => fail(&error.report()),
+        },
+        Verb::Token(args) => cli::token::run(args).unwrap_or_else(|error| fail(&error.to_string())),
+    }
+}
+
+fn fail(error: &str) -> ExitCode {
+    eprintln!("cloison: {error}");
+    ExitCode::FAILURE
+}

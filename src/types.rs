@@ -1,6 +1,9 @@
 //! Newtypes for everything that could be swapped by mistake.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -93,6 +96,64 @@ impl fmt::Display for SessionId {
 /// The process id of a server connection's backend, as `BackendKeyData` tells it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ServerPid(pub i32);
+
+/// Settings that a server connection is started with, so that `RESET` goes back to them.
+///
+/// Names are in lower case. Two clients with equal settings may use the same server connection,
+/// one after the other.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct SessionSettings(BTreeMap<String, String>);
+
+impl SessionSettings {
+    /// Adds a setting; a later value takes the place of an earlier one, as in Postgres.
+    pub fn set(&mut self, name: String, value: String) {
+        self.0.insert(name, value);
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket: ours, because clients have none.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+/// What `BackendKeyData` hands out and a `CancelRequest` brings back.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct CancelKey {
+    /// The process id that was told.
+    pub pid: i32,
+    /// The secret that was told: 4 bytes up to protocol 3.1, up to 256 from 3.2 on.
+    pub secret: Vec<u8>,
+}
+
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
 
 /// A value that is never printed: a password, a key or a token.
 #[derive(Clone, Eq, Hash, PartialEq)]

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::observe::Fault;
+
 /// Why a token was not accepted, or why the keys that would judge it cannot be used.
 ///
 /// No variant holds any part of a token, a claim's value or key material: names of rules and paths
@@ -155,17 +157,6 @@ pub enum KeysError {
     /// Neither `https` nor `http` on loopback.
     #[error("a key set URL has to be https, or http on loopback, without a user name")]
     Url,
-}
-
-/// Whose fault an error is: decides the log level and the metric's label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// The client's: it presented a token that is no good.
-    Client,
-    /// Ours: the configuration.
-    Proxy,
-    /// That of a server which we depend on: the key set endpoint.
-    Server,
 }
 
 /// What the client may know of an [`Error`].

@@ -6,6 +6,7 @@
 
 mod claims;
 mod error;
+mod exchange;
 mod fetch;
 mod json;
 mod jwk;
@@ -24,7 +25,8 @@ use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
 pub use self::claims::{TenantClaim, VerifiedClaims};
-pub use self::error::{Error, Fault, KeysError, Refusal};
+pub use self::error::{Error, KeysError, Refusal};
+pub use self::exchange::{ExchangeError, authenticate};
 use self::jwk::Key;
 use self::keys::{Found, KeyFile, KeySet, Limits, RemoteKeys};
 use self::token::Token;

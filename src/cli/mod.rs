@@ -1,3 +1,31 @@
-//! The program's verbs: a file each, with `Args` and `run`.
+//! The verbs of the command line, one file each: `Args`, and `run` which answers an exit code.
 
+use std::env;
+use std::path::PathBuf;
+
+pub mod check;
+pub mod serve;
 pub mod token;
+
+/// Exit code of a usage or configuration error: `EX_USAGE` of `sysexits.h`.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Where the configuration is if no option says so: `$CLOISON_CONFIG`, else `./cloison.toml`, else
+/// `/etc/cloison/cloison.toml`. The last two only if they exist; without any, the environment has
+/// to say everything.
+pub fn default_config_file() -> Option<PathBuf> {
+    if let Some(file) = env::var_os("CLOISON_CONFIG").filter(|file| !file.is_empty()) {
+        return Some(file.into());
+    }
+    ["cloison.toml", "/etc/cloison/cloison.toml"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|f| f.exists())
+}
+
+/// The environment as text. What is no UTF-8 is no variable of ours.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
+}

@@ -7,6 +7,22 @@ use std::time::Duration;
 
 use crate::types::{Access, Secret};
 
+mod duration;
+mod effective;
+mod environment;
+mod error;
+mod file;
+mod issuer;
+mod keys;
+mod login;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use effective::effective;
+pub use error::{Error, Errors};
+pub use file::{load, parse};
+
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +44,15 @@ pub struct Config {
     pub startup_parameters: StartupParameters,
     /// How the program tells what it does.
     pub log: Log,
+}
+
+impl Config {
+    /// The road that a client asks for by its user name. What it may have, its token decides.
+    pub fn access_of(&self, user: &str) -> Access {
+        let claimed = |pool: &Pool| pool.client_user.as_deref() == Some(user);
+        let found = self.pools.iter().find(|(_, pool)| claimed(pool));
+        found.map_or(Access::Tenant, |(access, _)| *access)
+    }
 }
 
 /// Where clients connect.

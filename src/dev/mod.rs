@@ -1,5 +1,4 @@
-//! Everything on one machine: a Postgres, sample tenants, a key, and the names that `dev`, `token`
-//! and `verify` agree on.
+//! What development on one machine needs: names that `dev`, `token` and `verify` agree on, a key.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -125,6 +125,17 @@ async fn a_flood_of_unknown_key_ids_is_one_fetch() {
 }
 
 #[tokio::test]
+async fn a_token_of_another_issuer_or_algorithm_costs_no_fetch() {
+    let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
+    let verifier = server.verifier(EAGER);
+    let foreign = old().token(&with("iss", serde_json::json!("https://other.example")));
+    assert_eq!(kind(&outcome(&verifier, &foreign).await), "UnknownIssuer");
+    let swapped = SIGNERS.of(Algorithm::Rs256).token_of_key("k1");
+    assert_eq!(kind(&outcome(&verifier, &swapped).await), "Algorithm");
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test]
 async fn keys_outlive_an_outage_up_to_a_limit() {
     let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
     let renewing = Limits { renew_after: Duration::ZERO, ..EAGER };
@@ -177,7 +188,9 @@ async fn answers_that_are_no_key_set_are_refused() {
         (ok(&good.replacen('{', "{\"keys\":[],", 1)), "not a JSON object"),
     ] {
         let server = Server::start(answer).await;
-        match outcome(&server.verifier(limits), &old().token_of_key("k1")).await {
+        let (verifier, token) = (server.verifier(limits), old().token_of_key("k1"));
+        let refused = tokio::time::timeout(Duration::from_secs(2), outcome(&verifier, &token));
+        match refused.await.expect("slow answers are cut off") {
             Err(Error::KeysUnavailable { source: Some(source), .. }) => {
                 assert!(source.to_string().contains(reason), "{source}");
             }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::support::*;
-use crate::auth::{Error, Fault, KeysError, Verifier};
+use crate::auth::{Error, KeysError, Verifier};
 use crate::config::{Algorithm, Issuer, KeySource};
+use crate::observe::Fault;
 use crate::types::{Access, Secret};
 
 /// The tenants' rule, and the super-admin's with an audience of its own.

@@ -1,0 +1,168 @@
+//! One connection of ours to Postgres, and what is known of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use postgres_protocol::message::frontend;
+
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::message::{self, backend};
+use crate::protocol::{self, Frame, FrameStream};
+use crate::types::{CancelKey, ServerPid};
+
+/// A connection that has logged in.
+#[derive(Debug)]
+pub struct ServerConnection {
+    /// The socket and its buffers.
+    pub stream: FrameStream,
+    /// The server's own key, by which its statements can be cancelled. Never shown to a client.
+    key: CancelKey,
+    /// Settings that the server reports, as it last reported them.
+    statuses: BTreeMap<String, String>,
+    /// Notices that came during login, whole frames; every client of this connection gets them.
+    login_notices: Bytes,
+    /// When the login was over.
+    connected_at: Instant,
+}
+
+/// The largest frame that the answer to one of our own statements may have.
+const FRAME_LIMIT: usize = 1 << 20;
+
+/// The outcome of a statement that the proxy itself sent.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Reply {
+    /// All went well; the tags of the commands that completed.
+    Complete(Vec<String>),
+    /// Postgres refused: SQLSTATE and message.
+    Refused(String, String),
+}
+
+impl ServerConnection {
+    pub(super) fn new(
+        stream: FrameStream,
+        key: CancelKey,
+        statuses: Vec<(String, String)>,
+        login_notices: Bytes,
+    ) -> Self {
+        let statuses = statuses.into_iter().collect();
+        Self { stream, key, statuses, login_notices, connected_at: Instant::now() }
+    }
+
+    /// The process id of the backend and its cancel key.
+    pub const fn key(&self) -> &CancelKey {
+        &self.key
+    }
+
+    /// The process id of the backend, for logs.
+    pub const fn pid(&self) -> ServerPid {
+        ServerPid(self.key.pid)
+    }
+
+    /// How long ago the login was over.
+    pub fn age(&self) -> Duration {
+        self.connected_at.elapsed()
+    }
+
+    /// Notes a setting that the server reported.
+    fn note_status(&mut self, body: &[u8]) {
+        if let Some((name, value)) = message::parse_parameter_status(body) {
+            self.statuses.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Notes the setting in the frame that is next in the stream, and leaves it there.
+    pub fn note_next_status(&mut self, frame_len: usize) {
+        let body = self.stream.incoming.get(HEADER_LEN..frame_len).unwrap_or_default();
+        if let Some((name, value)) = message::parse_parameter_status(body) {
+            self.statuses.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Whether the connection, idle until now, is alive and has said nothing that matters.
+    ///
+    /// A server may tell an idle client of changed settings; anything else that it says unasked
+    /// is a farewell.
+    pub fn is_quiet(&mut self) -> bool {
+        use futures_util::FutureExt as _;
+        loop {
+            match std::future::poll_fn(|cx| self.stream.poll_fill(cx)).now_or_never() {
+                None => break,
+                Some(Ok(0) | Err(_)) => return false,
+                Some(Ok(_)) => {}
+            }
+        }
+        while let Ok(Some(frame)) = Frame::split_from(&mut self.stream.incoming, FRAME_LIMIT) {
+            match frame.tag {
+                backend::PARAMETER_STATUS => self.note_status(&frame.body),
+                backend::NOTICE_RESPONSE => {}
+                _ => return false,
+            }
+        }
+        self.stream.incoming.is_empty()
+    }
+
+    /// Writes what a client is told of the server after `AuthenticationOk`.
+    pub fn introduce(&self, buffer: &mut BytesMut) {
+        for (name, value) in &self.statuses {
+            message::parameter_status(name, value, buffer);
+        }
+        buffer.extend_from_slice(&self.login_notices);
+    }
+
+    /// Sends what is in the stream's buffer and reads until the server is ready again.
+    ///
+    /// Only for the proxy's own statements, on a connection from which nothing else is due.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the connection does; a refusal by Postgres is a [`Reply`].
+    pub async fn round_trip(&mut self) -> Result<Reply, protocol::Error> {
+        self.stream.flush().await?;
+        let mut tags = Vec::new();
+        let mut refusal = None;
+        loop {
+            let Frame { tag, body } = self.stream.read_frame(FRAME_LIMIT).await?;
+            match tag {
+                backend::COMMAND_COMPLETE => {
+                    let text = body.strip_suffix(b"\0").unwrap_or(&body);
+                    tags.push(String::from_utf8_lossy(text).into_owned());
+                }
+                backend::PARAMETER_STATUS => self.note_status(&body),
+                backend::ERROR_RESPONSE => {
+                    let field =
+                        |code| message::error_field(&body, code).unwrap_or_default().to_owned();
+                    refusal.get_or_insert((field(b'C'), field(b'M')));
+                }
+                backend::READY_FOR_QUERY if *body == *b"I" => {
+                    return Ok(match refusal {
+                        None => Reply::Complete(tags),
+                        Some((sqlstate, message)) => Reply::Refused(sqlstate, message),
+                    });
+                }
+                backend::READY_FOR_QUERY => {
+                    return Err(protocol::Violation::Unexpected('Z').into());
+                }
+                // Rows and acknowledgements of our own statement carry nothing that we need.
+                b'1'
+                | b'2'
+                | b'3'
+                | b'D'
+                | b'T'
+                | b'n'
+                | b'I'
+                | b't'
+                | backend::NOTICE_RESPONSE
+                | backend::NOTIFICATION_RESPONSE => {}
+                other => return Err(protocol::Violation::Unexpected(other.into()).into()),
+            }
+        }
+    }
+
+    /// Says goodbye, so that Postgres does not log a lost client.
+    pub async fn terminate(mut self) {
+        frontend::terminate(&mut self.stream.outgoing);
+        // The connection is given up: whether the goodbye arrives makes no difference.
+        let _ = self.stream.close().await;
+    }
+}

@@ -1,0 +1,266 @@
+//! `cloison serve`: builds what all clients share, binds the addresses, serves, drains.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::auth::{self, Verifier};
+use crate::backend::{Control, Target};
+use crate::config::{self, Config};
+use crate::frontend::listener::{self, Listener};
+use crate::observe::{Event, Observer};
+use crate::pool::Pools;
+use crate::proxy::{self, Shared};
+use crate::session::Cancels;
+use crate::shutdown::{self, Shutdown, Trigger};
+use crate::tenant::{self, Directory};
+use crate::tls;
+use crate::types::{Access, Address};
+
+/// How often idle server connections are looked at.
+const REAP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Serves clients until SIGTERM or SIGINT.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file. Without it: $CLOISON_CONFIG, ./cloison.toml,
+    /// /etc/cloison/cloison.toml.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Why the proxy does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not usable.
+    #[error("{0}")]
+    Config(#[from] config::Errors),
+    /// A TLS file is not usable.
+    #[error("TLS")]
+    Tls(#[from] tls::Error),
+    /// The keys of an issuer are not usable.
+    #[error("issuers")]
+    Issuers(#[from] auth::Error),
+    /// The database could not be asked for key and tenants.
+    #[error("the database is not ready for the proxy")]
+    Directory(#[from] tenant::Error),
+    /// A pool's role could see or do more than it may.
+    #[error("refusing to serve:\n{}", .0.join("\n"))]
+    Unfit(Vec<String>),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The log cannot be written as configured.
+    #[error("logging")]
+    Log(#[from] crate::observe::log::Error),
+    /// Signals cannot be heard.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// A proxy that serves in the background.
+#[derive(Debug)]
+pub struct Running {
+    /// What it listens on.
+    pub addresses: Vec<Address>,
+    trigger: Trigger,
+    shutdown_timeout: Duration,
+    tasks: JoinSet<()>,
+    observer: Observer,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// Whatever keeps the proxy from serving.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let file = args.config.or_else(super::default_config_file);
+    let config = config::load(file.as_deref(), super::environment())?;
+    crate::observe::log::init(&config.log)?;
+    let running = start(config, Observer::new()).await?;
+    until_signalled().await?;
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves when the program is asked to end.
+///
+/// # Errors
+///
+/// Fails when signals cannot be heard.
+pub async fn until_signalled() -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Builds everything, checks that the roles are fit, and starts to serve.
+///
+/// # Errors
+///
+/// Nothing is bound when anything is wrong.
+pub async fn start(config: Config, observer: Observer) -> Result<Running, Error> {
+    let shared = Arc::new(build(config, observer.clone()).await?);
+    let listeners = bind(&shared.config).await?;
+    let (trigger, shutdown) = shutdown::channel();
+    let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
+    let mut tasks = JoinSet::new();
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        let address = listener
+            .address()
+            .map_err(|source| Error::Listen { address: Address::Unix(PathBuf::new()), source })?;
+        observer.observe(Event::Listening { address: address.clone() });
+        addresses.push(address.clone());
+        tasks.spawn(accept(
+            listener,
+            address,
+            Arc::clone(&limit),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        ));
+    }
+    tasks.spawn(reap(Arc::clone(&shared), shutdown));
+    let shutdown_timeout = shared.config.limits.shutdown_timeout;
+    observer.observe(Event::Ready);
+    Ok(Running { addresses, trigger, shutdown_timeout, tasks, observer })
+}
+
+impl Running {
+    /// The first TCP address, for those who asked for any free port.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
+    }
+
+    /// Takes no new clients, lets sessions come to an end, and cuts off those that do not.
+    pub async fn stop(mut self) {
+        let started = Instant::now();
+        self.observer.observe(Event::DrainStarted);
+        self.trigger.drain(self.shutdown_timeout);
+        while self.tasks.join_next().await.is_some() {}
+        self.observer.observe(Event::DrainFinished { duration: started.elapsed() });
+    }
+}
+
+async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
+    tls::install_provider();
+    let acceptor = tls::acceptor(&config.client_tls)?;
+    let verifier = Verifier::new(&config.issuers)?;
+    let timeout = config.limits.server_connect_timeout;
+    let control = Control::new(Target::new(&config.server, &config.control, timeout)?);
+    let directory = Directory::open(control).await?;
+    demand_fit_roles(&config, &directory).await?;
+    let pools = Pools::new(&config, &observer)?;
+    Ok(Shared {
+        acceptor,
+        verifier,
+        directory,
+        pools,
+        cancels: Cancels::default(),
+        observer,
+        sessions: AtomicU64::new(0),
+        config,
+    })
+}
+
+/// A role that can step around the policies must not carry a tenant's SQL.
+async fn demand_fit_roles(config: &Config, directory: &Directory) -> Result<(), Error> {
+    let mut findings = Vec::new();
+    for (&access, pool) in &config.pools {
+        if access == Access::Owner {
+            continue;
+        }
+        let role = &pool.login.user;
+        for (problem, fix) in directory.role_findings(role, access).await? {
+            findings.push(format!("  pools.{access}: {problem}\n    mend it with: {fix}"));
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { Err(Error::Unfit(findings)) }
+}
+
+async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    let mut port = config.listen.port;
+    for &ip in &config.listen.addresses {
+        let address = SocketAddr::new(ip, port);
+        let failed = |source| Error::Listen { address: Address::Tcp(address), source };
+        let listener = Listener::tcp(address).await.map_err(failed)?;
+        if let Ok(Address::Tcp(bound)) = listener.address() {
+            // If any port would do, the others take the one that was picked.
+            port = bound.port();
+        }
+        listeners.push(listener);
+    }
+    if let Some(folder) = &config.listen.unix_socket_dir {
+        let address = Address::Unix(folder.clone());
+        let listener =
+            Listener::unix(folder, port).map_err(|source| Error::Listen { address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn accept(
+    listener: Listener,
+    address: Address,
+    limit: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+) {
+    let observer = shared.observer.clone();
+    let mut draining = shutdown.clone();
+    let serve = move |socket, admission| {
+        proxy::serve_client(socket, admission, Arc::clone(&shared), shutdown.clone())
+    };
+    let failed = |error: &std::io::Error| {
+        let reason = error.to_string();
+        observer.observe(Event::AcceptFailed { address: address.clone(), reason });
+    };
+    listener::run(listener, limit, serve, failed, async move { draining.draining().await }).await;
+}
+
+async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {
+    let mut interval = tokio::time::interval(REAP_INTERVAL);
+    loop {
+        tokio::select! {
+            () = shutdown.draining() => return,
+            _ = interval.tick() => shared.pools.reap().await,
+        }
+    }
+}
+
+impl Error {
+    /// The error and its causes, a line each.
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str("\n  because: ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

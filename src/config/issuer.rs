@@ -1,0 +1,277 @@
+//! `[issuers.<name>]`: the rules by which tokens are accepted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Url;
+use toml::Table;
+
+use crate::types::{Access, Secret};
+
+use super::environment::in_variable;
+use super::error::Error;
+use super::reader::{Reader, Section};
+use super::{Algorithm, Issuer, KeySource, Pool, TenantLookup};
+
+pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("HS256", Algorithm::Hs256),
+    ("RS256", Algorithm::Rs256),
+    ("PS256", Algorithm::Ps256),
+    ("ES256", Algorithm::Es256),
+    ("EdDSA", Algorithm::EdDsa),
+];
+
+pub(super) const LOOKUPS: &[(&str, TenantLookup)] = &[
+    ("id", TenantLookup::Id),
+    ("slug", TenantLookup::Slug),
+    ("external_key", TenantLookup::ExternalKey),
+];
+
+const ACCESSES: &[(&str, Access)] =
+    &[("tenant", Access::Tenant), ("superadmin", Access::Superadmin), ("owner", Access::Owner)];
+
+const KEY_SOURCES: &[&str] = &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"];
+
+/// Shortest secret: as long as HS256's hash (RFC 7518, section 3.2).
+const SHORTEST_SECRET: usize = 32;
+
+const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
+
+/// Reads every rule, and refuses rules that would open a road to the wrong tokens.
+pub(super) fn issuers(reader: &Reader, pools: &BTreeMap<Access, Pool>) -> Vec<Issuer> {
+    let names = reader.names("issuers");
+    refuse_unclear_names(reader, &names);
+    // A rule without a key source has left its error and cannot be compared with others.
+    let rules: Vec<(Issuer, bool)> = names.iter().map(|name| issuer(reader, name)).collect();
+    refuse_closed_roads(reader, &rules, pools);
+    for (index, (rule, _)) in rules.iter().enumerate() {
+        for (other, _) in rules.iter().skip(index + 1) {
+            refuse_shared_road(reader, rule, other);
+            refuse_shared_road(reader, other, rule);
+        }
+    }
+    rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+/// One rule, and whether its `access` is known.
+fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
+    let section = reader.section(&format!("issuers.{name}"));
+    section.require("issuer", "the exact `iss` claim");
+    section.require("audience", "what the `aud` claim must contain");
+    section.require("algorithms", "a list of HS256, RS256, PS256, ES256 or EdDSA");
+    let access = section.choice("access", ACCESSES);
+    let algorithms = section.choices("algorithms", ALGORITHMS);
+    let keys = key_source(&section);
+    refuse_wrong_algorithms(&section, algorithms.as_deref().unwrap_or_default(), keys.as_ref());
+    let issuer = Issuer {
+        name: name.to_owned(),
+        access: access.unwrap_or(Access::Tenant),
+        issuer: section.text("issuer"),
+        audiences: not_empty(&section, "audience", section.list("audience")),
+        algorithms: not_empty(&section, "algorithms", algorithms),
+        keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
+        tenant_claim: not_empty(&section, "tenant_claim", tenant_claim(&section)),
+        tenant_lookup: not_empty(
+            &section,
+            "tenant_lookup",
+            section.choices("tenant_lookup", LOOKUPS),
+        ),
+        required_claims: required_claims(&section),
+        leeway: leeway(&section),
+    };
+    (issuer, access.is_some())
+}
+
+/// The items of a list. An absent or wrong list has left its error already.
+fn not_empty<T>(section: &Section<'_>, key: &str, list: Option<Vec<T>>) -> Vec<T> {
+    if list.as_ref().is_some_and(Vec::is_empty) {
+        section.refuse(key, "expected at least one item");
+    }
+    list.unwrap_or_default()
+}
+
+/// Exactly one of five keys says where the issuer's keys are.
+fn key_source(section: &Section<'_>) -> Option<KeySource> {
+    // All five are asked for, so that the errors of each are found.
+    let secret = section.secret("secret").map(KeySource::Secret);
+    let pem = section.file("public_key_file").map(KeySource::PemFile);
+    let jwks_file = section.file("jwks_file").map(KeySource::JwksFile);
+    let jwks_url = jwks_url(section).map(KeySource::JwksUrl);
+    let given: Vec<&str> = KEY_SOURCES.iter().copied().filter(|key| section.has(key)).collect();
+    match given.as_slice() {
+        [] => section
+            .refuse("secret", format!("required: this, or one of {}", KEY_SOURCES[1..].join(", "))),
+        [_] => {}
+        // `secret` has said so itself.
+        ["secret", "secret_file"] => {}
+        [_, others @ ..] => {
+            section.refuse(others[0], format!("give only one of {}", given.join(", ")));
+        }
+    }
+    if let Some(KeySource::Secret(secret)) = &secret
+        && secret.expose().len() < SHORTEST_SECRET
+    {
+        let key = if section.has("secret") { "secret" } else { "secret_file" };
+        let length = secret.expose().len();
+        section.refuse(
+            key,
+            format!("{length} bytes are too few: expected at least {SHORTEST_SECRET}"),
+        );
+    }
+    secret.or(pem).or(jwks_file).or(jwks_url)
+}
+
+fn jwks_url(section: &Section<'_>) -> Option<String> {
+    let text = section.optional_text("jwks_url")?;
+    let problem = match Url::parse(&text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            section.refuse_unseen("jwks_url", "must not hold a user name or a password");
+            return None;
+        }
+        Ok(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => {
+            return Some(text);
+        }
+        Ok(_) => "expected https://…, or http://… on loopback".to_owned(),
+        Err(error) => format!("expected a URL: {error}"),
+    };
+    section.refuse("jwks_url", problem);
+    None
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// A public key taken for an HMAC secret is the oldest forgery of a JWT.
+fn refuse_wrong_algorithms(
+    section: &Section<'_>,
+    algorithms: &[Algorithm],
+    keys: Option<&KeySource>,
+) {
+    let is_secret = matches!(keys, Some(KeySource::Secret(_)));
+    let has_hmac = algorithms.contains(&Algorithm::Hs256);
+    if is_secret && algorithms.iter().any(|algorithm| *algorithm != Algorithm::Hs256) {
+        section.refuse("algorithms", "a secret goes with HS256 alone");
+    }
+    if keys.is_some() && !is_secret && has_hmac {
+        section.refuse("algorithms", "HS256 needs secret or secret_file");
+    }
+}
+
+/// Text is split at its dots; a list is for names that hold dots.
+fn tenant_claim(section: &Section<'_>) -> Option<Vec<String>> {
+    let allowed =
+        r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
+    section.read("tenant_claim", allowed, |value| match value.as_array() {
+        None => path(value.as_str()?),
+        Some(names) => names
+            .iter()
+            .map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned))
+            .collect(),
+    })
+}
+
+fn path(text: &str) -> Option<Vec<String>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.split('.').map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()
+}
+
+fn required_claims(section: &Section<'_>) -> BTreeMap<String, String> {
+    let allowed = r#"a table of texts such as { role = "admin" }"#;
+    section
+        .read("required_claims", allowed, |value| {
+            let mut claims = BTreeMap::new();
+            flatten(value.as_table()?, "", &mut claims).then_some(claims)
+        })
+        .unwrap_or_default()
+}
+
+/// `app.role = "x"` without quotes is a table in a table to TOML, and a path to us.
+fn flatten(table: &Table, prefix: &str, claims: &mut BTreeMap<String, String>) -> bool {
+    table.iter().all(|(name, value)| {
+        let path = format!("{prefix}{name}");
+        match (value.as_table(), value.as_str()) {
+            (Some(inner), _) => flatten(inner, &format!("{path}."), claims),
+            (None, Some(text)) => claims.insert(path, text.to_owned()).is_none(),
+            (None, None) => false,
+        }
+    })
+}
+
+fn leeway(section: &Section<'_>) -> Duration {
+    let leeway = section.duration("leeway");
+    if leeway > LONGEST_LEEWAY {
+        section.refuse("leeway", "expected at most 300 seconds");
+    }
+    leeway
+}
+
+/// Names are parts of variables, and two rules must not share those.
+fn refuse_unclear_names(reader: &Reader, names: &[String]) {
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    for name in names {
+        let place = || format!("issuers.{name}");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || !name.chars().all(is_plain) {
+            let problem = "expected a name of letters, digits, - and _";
+            reader.error(Error::new(place(), problem));
+        } else if let Some(other) = taken.insert(in_variable(name), name) {
+            let problem = format!("differs from issuers.{other} only in case, - and _");
+            reader.error(Error::new(place(), problem));
+        }
+    }
+}
+
+/// A pool without a rule can never be reached; a rule without a pool leads nowhere.
+fn refuse_closed_roads(reader: &Reader, rules: &[(Issuer, bool)], pools: &BTreeMap<Access, Pool>) {
+    // While an access is unknown, nobody can say which road is missing.
+    let all_known = rules.iter().all(|(_, known)| *known);
+    for access in Access::ALL {
+        let mut of_access = rules.iter().map(|(rule, _)| rule).filter(|rule| rule.access == access);
+        let (rule, has_pool) = (of_access.next(), pools.contains_key(&access));
+        match rule {
+            None if access == Access::Tenant && all_known => {
+                let problem = r#"required: at least one [issuers.<name>] with access = "tenant""#;
+                reader.error(Error::new("issuers", problem));
+            }
+            None if has_pool && all_known => {
+                let problem = format!(r#"no [issuers.<name>] has access = "{access}""#);
+                reader.error(Error::new(format!("pools.{access}"), problem));
+            }
+            Some(rule) if !has_pool => {
+                let section = reader.section(&format!("issuers.{}", rule.name));
+                section.refuse("access", format!("there is no [pools.{access}]"));
+            }
+            None | Some(_) => {}
+        }
+    }
+}
+
+/// Refuses a privileged rule that accepts whatever token another road's rule accepts.
+fn refuse_shared_road(reader: &Reader, privileged: &Issuer, other: &Issuer) {
+    let same_issuer = !other.issuer.is_empty() && privileged.issuer == other.issuer;
+    if privileged.access == Access::Tenant || privileged.access == other.access || !same_issuer {
+        return;
+    }
+    let other_audience =
+        !privileged.audiences.iter().any(|audience| other.audiences.contains(audience));
+    let other_claims = privileged
+        .required_claims
+        .iter()
+        .any(|(path, text)| other.required_claims.get(path) != Some(text));
+    if !other_audience && !other_claims {
+        let section = reader.section(&format!("issuers.{}", privileged.name));
+        section.refuse(
+            "access",
+            format!(
+                "a token for issuers.{} would be accepted here too: \
+                 give this rule an audience of its own, or required_claims",
+                other.name
+            ),
+        );
+    }
+}

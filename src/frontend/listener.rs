@@ -1,0 +1,139 @@
+//! ACCEPT: the loop that takes connections, counts them, and hands each to its own task.
+//!
+//! Does not know what a connection is for.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::protocol::Socket;
+use crate::types::Address;
+
+/// First pause after a failed accept; doubled up to [`BACK_OFF_MAX`].
+const BACK_OFF: Duration = Duration::from_millis(5);
+/// Longest pause after a failed accept.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// One bound address.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address and a port.
+    Tcp(TcpListener),
+    /// A Unix socket, and its path, which is removed at the end.
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds a TCP address.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the address is taken or not ours.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::Tcp(TcpListener::bind(address).await?))
+    }
+
+    /// Binds the Unix socket by which libpq finds `port` in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when somebody answers on that socket already.
+    pub fn unix(folder: &Path, port: u16) -> io::Result<Self> {
+        let path = folder.join(format!(".s.PGSQL.{port}"));
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+        }
+    }
+
+    /// What was bound, with the port that the system picked if none was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the system does.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(_, path) => Ok(Address::Unix(path.clone())),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Gone already is as good as removed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether a connection is within the limit on their number.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is; the permit counts it until it is dropped.
+    Admitted(OwnedSemaphorePermit),
+    /// It is one too many, and should be told so.
+    Full,
+}
+
+/// Accepts connections until `shutdown` resolves, then waits for those being served.
+///
+/// `failed` is told of accepts that fail; the loop goes on after a pause.
+pub async fn run<Served>(
+    listener: Listener,
+    limit: Arc<Semaphore>,
+    serve: impl Fn(Socket, Admission) -> Served,
+    failed: impl Fn(&io::Error),
+    shutdown: impl Future<Output = ()>,
+) where
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let mut clients = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut pause = BACK_OFF;
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = clients.join_next(), if !clients.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok(socket) => {
+                    pause = BACK_OFF;
+                    let admission = match Arc::clone(&limit).try_acquire_owned() {
+                        Ok(permit) => Admission::Admitted(permit),
+                        Err(_) => Admission::Full,
+                    };
+                    clients.spawn(serve(socket, admission));
+                }
+                Err(error) => {
+                    failed(&error);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BACK_OFF_MAX);
+                }
+            },
+        }
+    }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+}

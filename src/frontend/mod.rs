@@ -1,0 +1,9 @@
+//! The half that faces clients, up to authentication.
+
+pub mod listener;
+mod options;
+mod parameters;
+mod startup;
+
+pub use parameters::StartupParams;
+pub use startup::{Error, Startup, negotiate};

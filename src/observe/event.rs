@@ -1,0 +1,143 @@
+//! Everything that the program can tell.
+//!
+//! Events hold ids, durations and labels: never a token, a password, a parameter or SQL.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::types::{Access, Address, ServerPid, SessionId, TenantId};
+
+/// Whose fault a failure is: decides the level of the log and the label of the metric.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Fault {
+    /// The client asked for what it may not have, or broke the protocol. Logged at info.
+    Client,
+    /// We are wrong. Logged at error.
+    Proxy,
+    /// Postgres, or the way to it. Logged at warn.
+    Server,
+}
+
+impl Fault {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Proxy => "proxy",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A client could not be accepted; the listener goes on.
+    AcceptFailed {
+        /// Where we listen.
+        address: Address,
+        /// The system's reason.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    BindFailed {
+        /// The address.
+        address: Address,
+        /// The system's reason.
+        reason: String,
+    },
+    /// A cancel request reached Postgres.
+    CancelForwarded {
+        /// The session whose statement it cancels.
+        session: SessionId,
+    },
+    /// A cancel request with a key that belongs to no session.
+    CancelUnknown,
+    /// No server connection became free in time.
+    CheckoutTimedOut {
+        /// The pool that was asked.
+        pool: Access,
+        /// How long the client waited.
+        waited: Duration,
+    },
+    /// A client was accepted; it has not said anything yet.
+    ClientConnected {
+        /// Its session, if it gets that far.
+        session: SessionId,
+        /// Where it comes from.
+        client_addr: Address,
+    },
+    /// A client was refused before it had a session.
+    ClientRefused {
+        /// The session that it would have been.
+        session: SessionId,
+        /// Whose fault it is.
+        fault: Fault,
+        /// The stable code that the client sees too.
+        code: &'static str,
+        /// The SQLSTATE that the client sees.
+        sqlstate: &'static str,
+        /// What the client may not know: the chain of causes, without secrets.
+        detail: String,
+    },
+    /// The drain is over.
+    DrainFinished {
+        /// How long it took.
+        duration: Duration,
+    },
+    /// No more clients are accepted; sessions may end.
+    DrainStarted,
+    /// An address is listened on.
+    Listening {
+        /// The address, with the port that was picked.
+        address: Address,
+    },
+    /// Everything that serving needs is there.
+    Ready,
+    /// A server connection has logged in.
+    ServerConnected {
+        /// Its pool.
+        pool: Access,
+        /// Its process at Postgres.
+        pid: ServerPid,
+        /// From connect to the end of the login.
+        duration: Duration,
+    },
+    /// A server connection was closed instead of reused.
+    ServerDiscarded {
+        /// Its pool.
+        pool: Access,
+        /// Its process at Postgres.
+        pid: ServerPid,
+        /// Why: one of a few words.
+        reason: &'static str,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Why: one of a few words.
+        reason: &'static str,
+        /// How long it lasted.
+        duration: Duration,
+    },
+    /// A client has logged in.
+    SessionStarted {
+        /// Which.
+        session: SessionId,
+        /// What its token allows.
+        access: Access,
+        /// Whose rows it sees, if it acts for a tenant.
+        tenant: Option<TenantId>,
+        /// Where it comes from.
+        client_addr: Address,
+        /// The user name that the client gave. It is not proof of anything.
+        user: String,
+    },
+}

@@ -1,0 +1,183 @@
+//! Events as lines of the log, on standard error.
+
+use std::io;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::{Log, LogFormat};
+use crate::types::SessionId;
+
+use super::event::{Event, Fault};
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter has a wrong syntax.
+    #[error("the log filter is not valid")]
+    Filter(#[from] ParseError),
+    /// Something else in this process has set up a log already.
+    #[error("the log is set up already")]
+    Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Starts to write the log of this process. To be called once.
+///
+/// # Errors
+///
+/// If the filter is wrong, or there is a log already.
+pub fn init(log: &Log) -> Result<(), Error> {
+    let filter = EnvFilter::builder().parse(&log.filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => {
+            let colours = io::IsTerminal::is_terminal(&io::stderr());
+            builder.with_ansi(colours).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(Error::Installed)
+}
+
+/// Writes one event. Names of fields are stable, messages hold no values.
+pub(super) fn write(event: &Event) {
+    match event {
+        Event::AcceptFailed { address, reason } => {
+            error!(listen.addr = %address, reason, "cannot accept a client");
+        }
+        Event::BindFailed { address, reason } => {
+            error!(listen.addr = %address, reason, "cannot listen");
+        }
+        Event::CancelForwarded { session } => info!(%session, "cancel request forwarded"),
+        Event::CancelUnknown => info!("cancel request for no session"),
+        Event::CheckoutTimedOut { pool, waited } => {
+            warn!(%pool, waited.ms = millis(*waited), "no server connection became free in time");
+        }
+        Event::ClientConnected { session, client_addr } => {
+            info!(%session, client.addr = %client_addr, "client connected");
+        }
+        Event::ClientRefused { session, fault, code, sqlstate, detail } => {
+            write_refusal(*session, *fault, code, sqlstate, detail);
+        }
+        Event::DrainFinished { duration } => {
+            info!(duration.ms = millis(*duration), "drain finished");
+        }
+        Event::DrainStarted => info!("drain started"),
+        Event::Listening { address } => info!(listen.addr = %address, "listening"),
+        Event::Ready => info!("ready"),
+        Event::ServerConnected { pool, pid, duration } => {
+            info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");
+        }
+        Event::ServerDiscarded { pool, pid, reason } => {
+            info!(%pool, server.pid = pid.0, reason, "server connection discarded");
+        }
+        Event::SessionEnded { session, reason, duration } => {
+            info!(%session, reason, duration.ms = millis(*duration), "session ended");
+        }
+        Event::SessionStarted { session, access, tenant, client_addr, user } => {
+            let tenant = tenant.map(tracing::field::display);
+            info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");
+        }
+    }
+}
+
+fn write_refusal(session: SessionId, fault: Fault, code: &str, sqlstate: &str, detail: &str) {
+    match fault {
+        Fault::Client => info!(%session, %fault, code, sqlstate, detail, "client refused"),
+        Fault::Proxy => error!(%session, %fault, code, sqlstate, detail, "client refused"),
+        Fault::Server => warn!(%session, %fault, code, sqlstate, detail, "client refused"),
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use crate::types::Access;
+    use crate::types::Address;
+
+    use super::*;
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[track_caller]
+    fn check(event: &Event, expected: &str) {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || write(event));
+        assert_eq!(String::from_utf8(lines.0.lock().unwrap().clone()).unwrap(), expected);
+    }
+
+    #[test]
+    fn fault_decides_the_level() {
+        for (fault, level, word) in [
+            (Fault::Client, " INFO", "client"),
+            (Fault::Proxy, "ERROR", "proxy"),
+            (Fault::Server, " WARN", "server"),
+        ] {
+            let event = Event::ClientRefused {
+                session: SessionId(7),
+                fault,
+                code: "CL101",
+                sqlstate: "28P01",
+                detail: "token expired".to_owned(),
+            };
+            let fields = format!(r#"fault={word} code="CL101" sqlstate="28P01""#);
+            let expected = format!("client refused session=7 {fields} detail=\"token expired\"");
+            check(&event, &format!("{level} {expected}\n"));
+        }
+    }
+
+    #[test]
+    fn absent_tenants_have_no_field() {
+        let event = |tenant| Event::SessionStarted {
+            session: SessionId(7),
+            access: Access::Tenant,
+            tenant,
+            client_addr: Address::Unix("/run/.s.PGSQL.6432".into()),
+            user: "app".to_owned(),
+        };
+        let id = "0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11";
+        for (tenant, field) in [(None, String::new()), (id.parse().ok(), format!("tenant={id} "))] {
+            let expected = format!(
+                " INFO session started session=7 access=tenant {field}\
+                 client.addr=/run/.s.PGSQL.6432 user=\"app\"\n"
+            );
+            check(&event(tenant), &expected);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Giving a connection back: a list of doubts, and what resets a connection that raises none.
+
+use std::time::Duration;
+
+use postgres_protocol::message::frontend;
+
+use crate::backend::{Reply, ServerConnection};
+use crate::protocol::TransactionStatus;
+
+/// Undoes everything that a session can leave on a connection. Manual: "DISCARD".
+///
+/// What it does not undo: the seed of `random()`, and what a role has set for itself.
+const RESET: &str = "DISCARD ALL";
+
+/// A reset is a local affair of the server's; one that takes longer is no reset.
+const RESET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Disposition {
+    /// It may serve another client.
+    Reuse,
+    /// It is closed.
+    Discard(Reason),
+}
+
+/// Why a connection is closed rather than used again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It was idle or alive for long enough.
+    Age,
+    /// It is in a transaction that nobody will end.
+    InTransaction,
+    /// It was lost.
+    Lost,
+    /// Another client's settings need its place.
+    OtherSettings,
+    /// Something that was asked has not been answered.
+    PendingReplies,
+    /// Postgres did not confirm the reset.
+    ResetFailed,
+    /// Answers came that nobody had asked for.
+    Unaccountable,
+    /// Messages were sent that no Sync has ended.
+    UnfinishedPipeline,
+    /// Bytes are on their way to or from it.
+    UnreadBytes,
+}
+
+impl Reason {
+    /// The label in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::InTransaction => "in_transaction",
+            Self::Lost => "lost",
+            Self::OtherSettings => "other_settings",
+            Self::PendingReplies => "pending_replies",
+            Self::ResetFailed => "reset_failed",
+            Self::Unaccountable => "unaccountable",
+            Self::UnfinishedPipeline => "unfinished_pipeline",
+            Self::UnreadBytes => "unread_bytes",
+        }
+    }
+}
+
+/// What was seen on the wire of the connection until now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Residue {
+    /// The connection is known to be gone.
+    pub lost: bool,
+    /// The count of answers went wrong at some time.
+    pub unaccountable: bool,
+    /// Answers that are due.
+    pub pending: usize,
+    /// Extended-query messages were sent without a Sync.
+    pub unsynced: bool,
+    /// Bytes that were read or queued and belong to nobody now.
+    pub unread: usize,
+    /// What the last `ReadyForQuery` said.
+    pub status: TransactionStatus,
+    /// The connection has reached `server_lifetime`.
+    pub too_old: bool,
+}
+
+impl Disposition {
+    /// Decides from what was seen on the wire. Anything doubtful is discarded.
+    pub const fn of(residue: &Residue) -> Self {
+        use TransactionStatus::{Error, Idle, Transaction};
+        match residue {
+            Residue { lost: true, .. } => Self::Discard(Reason::Lost),
+            Residue { unaccountable: true, .. } => Self::Discard(Reason::Unaccountable),
+            Residue { pending: 1.., .. } => Self::Discard(Reason::PendingReplies),
+            Residue { unsynced: true, .. } => Self::Discard(Reason::UnfinishedPipeline),
+            Residue { unread: 1.., .. } => Self::Discard(Reason::UnreadBytes),
+            Residue { status: Error | Transaction, .. } => Self::Discard(Reason::InTransaction),
+            Residue { too_old: true, .. } => Self::Discard(Reason::Age),
+            Residue { status: Idle, .. } => Self::Reuse,
+        }
+    }
+}
+
+/// Resets the session; true only if Postgres has confirmed it.
+pub(super) async fn reset(server: &mut ServerConnection) -> bool {
+    if frontend::query(RESET, &mut server.stream.outgoing).is_err() {
+        return false;
+    }
+    match tokio::time::timeout(RESET_TIMEOUT, server.round_trip()).await {
+        Ok(Ok(Reply::Complete(tags))) => tags == [RESET] && server.stream.incoming.is_empty(),
+        Ok(Ok(Reply::Refused(..)) | Err(_)) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLEAN: Residue = Residue {
+        lost: false,
+        unaccountable: false,
+        pending: 0,
+        unsynced: false,
+        unread: 0,
+        status: TransactionStatus::Idle,
+        too_old: false,
+    };
+
+    #[track_caller]
+    fn check(residue: Residue, expected: Disposition) {
+        assert_eq!(Disposition::of(&residue), expected);
+    }
+
+    #[test]
+    fn only_a_connection_without_doubts_is_reused() {
+        use Disposition::{Discard, Reuse};
+        check(CLEAN, Reuse);
+        check(Residue { lost: true, ..CLEAN }, Discard(Reason::Lost));
+        check(Residue { unaccountable: true, ..CLEAN }, Discard(Reason::Unaccountable));
+        check(Residue { pending: 1, ..CLEAN }, Discard(Reason::PendingReplies));
+        check(Residue { unsynced: true, ..CLEAN }, Discard(Reason::UnfinishedPipeline));
+        check(Residue { unread: 1, ..CLEAN }, Discard(Reason::UnreadBytes));
+        check(Residue { too_old: true, ..CLEAN }, Discard(Reason::Age));
+        for status in [TransactionStatus::Transaction, TransactionStatus::Error] {
+            check(Residue { status, ..CLEAN }, Discard(Reason::InTransaction));
+        }
+    }
+}

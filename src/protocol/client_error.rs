@@ -1,0 +1,111 @@
+//! What a client is told when something is refused or fails: an `ErrorResponse`.
+//!
+//! Written by hand for each case, never made from an error's `Display`: that one is for our log.
+//! Manual: "Error and Notice Message Fields"; SQLSTATEs: appendix "PostgreSQL Error Codes".
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use pgwire::messages::Message;
+use pgwire::messages::response::ErrorResponse;
+
+/// Whether the session goes on after the error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// The session goes on; `ReadyForQuery` follows at its time.
+    Error,
+    /// The connection closes.
+    Fatal,
+}
+
+/// An error as a client sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientError {
+    /// Whether the session goes on.
+    pub severity: Severity,
+    /// Five characters from Postgres' own table.
+    pub sqlstate: &'static str,
+    /// Stable short code, `C` and three digits; the first digit is the stage.
+    pub code: &'static str,
+    /// What happened, and which value.
+    pub message: Cow<'static, str>,
+    /// What to do about it.
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl ClientError {
+    /// An error that ends the connection.
+    pub fn fatal(
+        sqlstate: &'static str,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let message = message.into();
+        Self { severity: Severity::Fatal, sqlstate, code, message, hint: None }
+    }
+
+    /// An error that the session survives.
+    pub fn error(
+        sqlstate: &'static str,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { severity: Severity::Error, ..Self::fatal(sqlstate, code, message) }
+    }
+
+    /// Our own bug: the client learns nothing but where to look.
+    pub fn internal(session: impl std::fmt::Display) -> Self {
+        Self::fatal("XX000", "C900", format!("internal error in session {session}"))
+            .hint("The proxy's log has the cause.")
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Appends the `ErrorResponse` to `buffer`.
+    pub fn encode(&self, buffer: &mut BytesMut) {
+        let severity = match self.severity {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+        };
+        let mut fields = vec![
+            (b'S', severity.to_owned()),
+            (b'V', severity.to_owned()),
+            (b'C', self.sqlstate.to_owned()),
+            (b'M', self.message.replace('\0', "")),
+            (b'D', format!("cloison: {}", self.code)),
+        ];
+        if let Some(hint) = &self.hint {
+            fields.push((b'H', hint.replace('\0', "")));
+        }
+        let start = buffer.len();
+        if ErrorResponse::new(fields).encode(buffer).is_err() {
+            // Only a text beyond pgwire's limit can fail, and none of ours is that long.
+            buffer.truncate(start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_fields_that_drivers_read() {
+        let mut buffer = BytesMut::new();
+        ClientError::fatal("28P01", "C101", "token has expired")
+            .hint("Ask for a new one.")
+            .encode(&mut buffer);
+        let text = String::from_utf8_lossy(&buffer).replace('\0', "|");
+        assert!(
+            text.ends_with(
+                "SFATAL|VFATAL|C28P01|Mtoken has expired|Dcloison: C101|HAsk for a new one.||"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! A socket with a read buffer and a write buffer: frames in, bytes out.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+use super::{Error, Frame, Socket};
+
+/// Bytes that one read may bring, and so the most that a relay holds of one direction.
+const READ_CHUNK: usize = 16 * 1024;
+
+/// A socket with its two buffers.
+#[derive(Debug)]
+pub struct FrameStream {
+    socket: Socket,
+    /// Read and not yet looked at.
+    pub incoming: BytesMut,
+    /// To be written.
+    pub outgoing: BytesMut,
+    /// Bytes were written that TLS may still hold.
+    unflushed: bool,
+}
+
+impl FrameStream {
+    /// Wraps a socket from which nothing has been read yet.
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, incoming: BytesMut::new(), outgoing: BytesMut::new(), unflushed: false }
+    }
+
+    /// The socket below.
+    pub const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Gives the socket back, if nothing was read from it that nobody has looked at.
+    ///
+    /// # Errors
+    ///
+    /// Whoever asks for TLS must not have sent anything ahead of the handshake.
+    pub fn into_socket(self) -> Result<Socket, Error> {
+        if self.incoming.is_empty() {
+            Ok(self.socket)
+        } else {
+            Err(super::Violation::BytesBeforeTls.into())
+        }
+    }
+
+    /// Reads the next frame, whose body may have at most `limit` bytes. Safe to cancel.
+    ///
+    /// # Errors
+    ///
+    /// The end of the stream is [`Error::Closed`], wherever it comes.
+    pub async fn read_frame(&mut self, limit: usize) -> Result<Frame, Error> {
+        loop {
+            if let Some(frame) = Frame::split_from(&mut self.incoming, limit)? {
+                return Ok(frame);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads until `incoming` has at least `count` bytes. Safe to cancel.
+    ///
+    /// # Errors
+    ///
+    /// The end of the stream is [`Error::Closed`].
+    pub async fn read_at_least(&mut self, count: usize) -> Result<(), Error> {
+        while self.incoming.len() < count {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything in `outgoing`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the socket does.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.socket.write_all_buf(&mut self.outgoing).await?;
+        self.socket.flush().await?;
+        self.unflushed = false;
+        Ok(())
+    }
+
+    /// Writes everything in `outgoing` and closes our end.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the socket does.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        self.flush().await?;
+        Ok(self.socket.shutdown().await?)
+    }
+
+    /// Reads what there is, about one chunk at most; 0 is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.incoming.capacity() - self.incoming.len() < READ_CHUNK / 4 {
+            self.incoming.reserve(READ_CHUNK);
+        }
+        poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming)
+    }
+
+    /// Writes what the socket takes of `outgoing`; ready when nothing is left.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.outgoing))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    async fn fill(&mut self) -> Result<(), Error> {
+        match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
+            0 => Err(Error::Closed),
+            _ => Ok(()),
+        }
+    }
+}

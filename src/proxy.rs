@@ -1,0 +1,204 @@
+//! THE FLOW of one client: startup, authenticate, tenant, session.
+//!
+//! Every refusal before a session is answered here, and nowhere else. `AuthenticationOk` is sent
+//! by the session, once a server connection acts for the tenant: no client is told that it is in
+//! before we know for whom.
+
+mod refusal;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use crate::auth::{self, VerifiedClaims, Verifier};
+use crate::config::Config;
+use crate::frontend::{self, Startup, StartupParams, listener::Admission};
+use crate::observe::{Event, Observer};
+use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
+use crate::protocol::{FrameStream, Socket};
+use crate::session::{self, Cancels, Terms};
+use crate::shutdown::Shutdown;
+use crate::tenant::{Directory, Scope, SessionRecord, TenantContext};
+use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
+
+use refusal::Refusal;
+
+/// What all clients share; built once, by `cli::serve`.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// Answers clients that ask for TLS, if there is a certificate.
+    pub acceptor: Option<TlsAcceptor>,
+    /// Verifies tokens.
+    pub verifier: Verifier,
+    /// Knows the tenants and the signing key.
+    pub directory: Directory,
+    /// The server connections.
+    pub pools: Pools,
+    /// The cancel keys of the sessions.
+    pub cancels: Cancels,
+    /// Tells what happens.
+    pub observer: Observer,
+    /// The number of the last session.
+    pub sessions: AtomicU64,
+}
+
+/// A client whose token was accepted, before it has a server connection.
+struct Admitted {
+    params: StartupParams,
+    settings: SessionSettings,
+    claims: VerifiedClaims,
+    context: TenantContext,
+}
+
+/// Serves one connection, from accepted socket to closed socket.
+pub async fn serve_client(
+    socket: Socket,
+    admission: Admission,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+) {
+    let id = SessionId(shared.sessions.fetch_add(1, Ordering::Relaxed) + 1);
+    let Ok(address) = socket.peer() else { return };
+    let client_addr = address.clone();
+    shared.observer.observe(Event::ClientConnected { session: id, client_addr });
+    let startup = within(
+        shared.config.limits.client_login_timeout,
+        log_in(socket, &admission, id, &address, &shared),
+    );
+    let (mut client, admitted) = match startup.await {
+        Some(Ok(Login::Admitted(client, admitted))) => (client, admitted),
+        Some(Ok(Login::Cancel(client, key))) => {
+            carry_out_cancel(&key, &shared).await;
+            // The sender waits for us to close, and may do so until the request is carried out.
+            return drop(client);
+        }
+        Some(Err(refused)) => return refusal::tell(refused, id, &shared.observer).await,
+        None => return,
+    };
+    let bound = match open(&admitted, &shared).await {
+        Ok(bound) => bound,
+        Err(refusal) => {
+            return refusal::tell((Some(client), refusal), id, &shared.observer).await;
+        }
+    };
+    shared.observer.observe(Event::SessionStarted {
+        session: id,
+        access: admitted.claims.access(),
+        tenant: match admitted.context.scope() {
+            Scope::Tenant(tenant) => Some(tenant),
+            Scope::Superadmin | Scope::Owner => None,
+        },
+        client_addr: address,
+        user: admitted.params.user,
+    });
+    let version = admitted.params.version;
+    let terms = Terms { id, version, expires_at: admitted.context.expires_at() };
+    client.outgoing.reserve(1024);
+    session::run(client, bound, terms, &shared.cancels, &shared.observer, shutdown).await;
+}
+
+/// What a connection wanted, once it is known.
+enum Login {
+    Admitted(FrameStream, Box<Admitted>),
+    Cancel(FrameStream, CancelKey),
+}
+
+/// A refusal, and the stream to tell it on if there is one.
+type Refused = (Option<FrameStream>, Refusal);
+
+async fn log_in(
+    socket: Socket,
+    admission: &Admission,
+    id: SessionId,
+    address: &Address,
+    shared: &Shared,
+) -> Result<Login, Refused> {
+    let (mut client, params) = match frontend::negotiate(socket, shared.acceptor.as_ref()).await {
+        Ok(Startup::Session(client, params)) => (client, params),
+        Ok(Startup::Cancel(client, key)) => return Ok(Login::Cancel(client, key)),
+        Err(error) => return Err(refusal::of_startup(error)),
+    };
+    let admitted = match admission {
+        Admission::Full => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
+        Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
+    };
+    match admitted {
+        Ok(admitted) => Ok(Login::Admitted(client, Box::new(admitted))),
+        Err(refusal) => Err((Some(client), refusal)),
+    }
+}
+
+/// Decides whether this client may have a session, and for which tenant.
+async fn admit(
+    client: &mut FrameStream,
+    params: StartupParams,
+    id: SessionId,
+    address: &Address,
+    shared: &Shared,
+) -> Result<Admitted, Refusal> {
+    let config = &shared.config;
+    let settings = params.session_settings(&config.startup_parameters)?;
+    let access = config.access_of(&params.user);
+    let claims = auth::authenticate(client, access, &shared.verifier, &config.client_tls).await?;
+    if params.database != config.server.database {
+        return Err(Refusal::unknown_database(&params.database));
+    }
+    let tenant = match claims.tenant() {
+        Some(claim) => shared.directory.find(claim).await?,
+        None => None,
+    };
+    let context = TenantContext::resolve(&claims, tenant)?;
+    if access != Access::Tenant {
+        let record = SessionRecord::new(&claims, id, address);
+        shared.directory.record_session(&record).await?;
+    }
+    Ok(Admitted { params, settings, claims, context })
+}
+
+/// Checks a server connection out and binds it to the context.
+async fn open(admitted: &Admitted, shared: &Shared) -> Result<Bound, Refusal> {
+    let access = admitted.claims.access();
+    let database = shared.config.server.database.clone();
+    let pool = shared.pools.find(&PoolKey { access, database })?;
+    match checkout_and_bind(&pool, admitted, shared).await? {
+        Ok(bound) => Ok(bound),
+        // Postgres may have been restarted behind our back, or the key been changed. Nothing of
+        // the client's has been sent yet, so once more is safe.
+        Err(BindError::Lost(_)) => {
+            pool.drop_idle().await;
+            Ok(checkout_and_bind(&pool, admitted, shared).await??)
+        }
+        Err(BindError::Refused { .. }) => {
+            shared.directory.renew_signer().await?;
+            Ok(checkout_and_bind(&pool, admitted, shared).await??)
+        }
+    }
+}
+
+async fn checkout_and_bind(
+    pool: &Arc<Pool>,
+    admitted: &Admitted,
+    shared: &Shared,
+) -> Result<Result<Bound, BindError>, Refusal> {
+    let checkout = pool.checkout(&admitted.settings).await?;
+    Ok(checkout.bind(&admitted.context, shared.directory.signer()).await)
+}
+
+async fn carry_out_cancel(key: &CancelKey, shared: &Shared) {
+    match shared.cancels.forward(key).await {
+        Ok(Some(session)) => shared.observer.observe(Event::CancelForwarded { session }),
+        Ok(None) => shared.observer.observe(Event::CancelUnknown),
+        Err(error) => tracing::debug!(%error, "cancel request could not be forwarded"),
+    }
+}
+
+/// Runs `step` for at most `limit`; zero means for ever.
+async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Option<T> {
+    if limit.is_zero() {
+        return Some(step.await);
+    }
+    tokio::time::timeout(limit, step).await.ok()
+}

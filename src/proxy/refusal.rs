@@ -1,0 +1,170 @@
+//! Why a client gets no session: what it is told, and what the log says.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::auth::ExchangeError;
+use crate::backend;
+use crate::frontend;
+use crate::observe::{Event, Fault, Observer};
+use crate::pool::{self, BindError};
+use crate::protocol::message::backend::ERROR_RESPONSE;
+use crate::protocol::{self, ClientError, Frame, FrameStream};
+use crate::tenant;
+use crate::types::SessionId;
+
+/// So long may a client take to accept the reason.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a client gets no session.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    told: Told,
+    fault: Fault,
+    /// The chain of causes, for our log.
+    detail: String,
+}
+
+/// What the client is told.
+#[derive(Debug)]
+enum Told {
+    /// In our words.
+    Ours(ClientError),
+    /// In Postgres' words: the body of its `ErrorResponse`.
+    Servers(Bytes),
+    /// Nothing: it is gone, or not to be believed.
+    Nothing,
+}
+
+impl Refusal {
+    fn new(told: ClientError, fault: Fault, cause: &dyn Error) -> Self {
+        Self { told: Told::Ours(told), fault, detail: chain(cause) }
+    }
+
+    pub(super) fn too_many_clients(limit: usize) -> Self {
+        let told = ClientError::fatal("53300", "C010", "sorry, too many clients already")
+            .hint("The operator can raise max_client_conn.");
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: format!("limit {limit}") }
+    }
+
+    pub(super) fn unknown_database(name: &str) -> Self {
+        let told = ClientError::fatal("3D000", "C011", format!("database {name:?} does not exist"));
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: "unknown database".into() }
+    }
+}
+
+/// Tells the client, as far as it can be told, and the log.
+pub(super) async fn tell(
+    (client, refusal): (Option<FrameStream>, Refusal),
+    session: SessionId,
+    observer: &Observer,
+) {
+    let Refusal { told, fault, detail } = refusal;
+    let (code, sqlstate) = match &told {
+        Told::Ours(error) => (error.code, error.sqlstate),
+        Told::Servers(_) => ("C306", "server"),
+        Told::Nothing => ("C000", "none"),
+    };
+    observer.observe(Event::ClientRefused { session, fault, code, sqlstate, detail });
+    let Some(mut client) = client else { return };
+    match told {
+        Told::Ours(error) => error.encode(&mut client.outgoing),
+        Told::Servers(body) => Frame { tag: ERROR_RESPONSE, body }.encode(&mut client.outgoing),
+        Told::Nothing => {}
+    }
+    // A client that does not listen any more does not have to be told.
+    let _ = tokio::time::timeout(TELL_TIMEOUT, client.close()).await;
+}
+
+/// A connection that never became a client.
+pub(super) fn of_startup(error: frontend::Error) -> (Option<FrameStream>, Refusal) {
+    let detail = chain(&error);
+    match error {
+        frontend::Error::Refused(client, told) => {
+            (Some(*client), Refusal { told: Told::Ours(told), fault: Fault::Client, detail })
+        }
+        frontend::Error::Protocol(_) | frontend::Error::Handshake(_) | frontend::Error::NoAlpn => {
+            (None, Refusal { told: Told::Nothing, fault: Fault::Client, detail })
+        }
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<ClientError> for Refusal {
+    fn from(told: ClientError) -> Self {
+        let detail = told.message.clone().into_owned();
+        Self { told: Told::Ours(told), fault: Fault::Client, detail }
+    }
+}
+
+impl From<ExchangeError> for Refusal {
+    fn from(error: ExchangeError) -> Self {
+        if matches!(&error, ExchangeError::Protocol(error) if error.is_disconnect()) {
+            return Self { told: Told::Nothing, fault: Fault::Client, detail: chain(&error) };
+        }
+        Self::new(ClientError::from(&error), error.fault(), &error)
+    }
+}
+
+impl From<tenant::Refusal> for Refusal {
+    fn from(refusal: tenant::Refusal) -> Self {
+        Self::new(refusal.into(), Fault::Client, &refusal)
+    }
+}
+
+impl From<tenant::Error> for Refusal {
+    fn from(error: tenant::Error) -> Self {
+        let told = ClientError::fatal("08006", "C205", "the proxy cannot ask the database")
+            .hint("The proxy's log has the cause.");
+        Self::new(told, Fault::Server, &error)
+    }
+}
+
+impl From<pool::Error> for Refusal {
+    fn from(error: pool::Error) -> Self {
+        let fault = match &error {
+            pool::Error::NoPool(_) => Fault::Proxy,
+            pool::Error::WaitTimeout(_) | pool::Error::Connect(_) => Fault::Server,
+        };
+        match &error {
+            pool::Error::Connect(backend::Error::Refused { sqlstate, body, .. })
+                if concerns_client(sqlstate) =>
+            {
+                Self { told: Told::Servers(body.clone()), fault, detail: chain(&error) }
+            }
+            pool::Error::NoPool(_) | pool::Error::WaitTimeout(_) | pool::Error::Connect(_) => {
+                Self::new(ClientError::from(&error), fault, &error)
+            }
+        }
+    }
+}
+
+impl From<BindError> for Refusal {
+    fn from(error: BindError) -> Self {
+        Self::new(ClientError::from(&error), Fault::Server, &error)
+    }
+}
+
+impl From<protocol::Error> for Refusal {
+    fn from(error: protocol::Error) -> Self {
+        Self { told: Told::Nothing, fault: Fault::Client, detail: chain(&error) }
+    }
+}
+
+/// Whether Postgres refused the login for what the client asked (a setting's value) or for a
+/// reason that everybody may know (it is full, it is starting), and not for our own login.
+fn concerns_client(sqlstate: &str) -> bool {
+    ["22", "42", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
+}

@@ -1,0 +1,121 @@
+//! What a frontend message is to us: carried, refused, or a reason to look after the context.
+//!
+//! A courtesy that answers early and well. Isolation of rows never rests on it.
+
+use crate::protocol::ClientError;
+use crate::protocol::message::frontend;
+use crate::tenant::Scope;
+
+/// What becomes of a frontend message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Rule {
+    /// It goes to Postgres.
+    Carry,
+    /// It carries SQL text; when that may undo the context, what follows waits.
+    CarryText,
+    /// The client says goodbye.
+    Leave,
+    /// It is answered with an error by us, and the session goes on.
+    Refuse,
+    /// It is no message of an established session, and ends it.
+    Violation,
+}
+
+impl Rule {
+    /// Judges by the message's type alone.
+    pub(super) const fn of(tag: u8, scope: Scope) -> Self {
+        match (tag, scope) {
+            (frontend::QUERY | frontend::PARSE, Scope::Tenant(_)) => Self::CarryText,
+            (
+                frontend::QUERY
+                | frontend::PARSE
+                | frontend::BIND
+                | frontend::CLOSE
+                | frontend::COPY_DATA
+                | frontend::COPY_DONE
+                | frontend::COPY_FAIL
+                | frontend::DESCRIBE
+                | frontend::EXECUTE
+                | frontend::FLUSH
+                | frontend::SYNC,
+                _,
+            )
+            | (frontend::FUNCTION_CALL, Scope::Owner) => Self::Carry,
+            (frontend::FUNCTION_CALL, Scope::Tenant(_) | Scope::Superadmin) => Self::Refuse,
+            (frontend::TERMINATE, _) => Self::Leave,
+            _ => Self::Violation,
+        }
+    }
+}
+
+/// The answer to a `FunctionCall` by anybody but the owner.
+pub(super) fn function_call_refused() -> ClientError {
+    ClientError::error("0A000", "C401", "the function call sub-protocol is not available here")
+        .hint("Call the function in a SELECT.")
+}
+
+/// The answer to a message that has no place in a session.
+pub(super) fn violation(tag: u8) -> ClientError {
+    let message = format!("invalid frontend message type {tag}");
+    ClientError::fatal("08P01", "C005", message)
+}
+
+/// Words without which no statement undoes the context in plain text: `RESET ALL`,
+/// `DISCARD ALL`, and everything that names `cloison.context`.
+const WORDS: [&[u8]; 3] = [b"reset", b"discard", b"cloison"];
+
+/// Whether SQL text may undo the context, judged generously.
+///
+/// A wrong yes costs a round trip. A wrong no (a function, a prepared statement) costs the client
+/// an error, never a row: without a context Postgres shows nothing.
+pub(super) fn may_undo_context(text: &[u8]) -> bool {
+    WORDS
+        .iter()
+        .any(|word| text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+}
+
+/// Whether a command that completed has undone every setting: its `CommandComplete` tag.
+pub(super) fn undoes_settings(tag: &[u8]) -> bool {
+    tag == b"RESET\0" || tag == b"DISCARD ALL\0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: Scope = Scope::Tenant(crate::types::TenantId::new(uuid::Uuid::nil()));
+
+    #[test]
+    fn only_messages_of_a_session_are_carried() {
+        for tag in 0..=u8::MAX {
+            let expected = match tag {
+                b'Q' | b'P' => Rule::CarryText,
+                b'B' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'd' | b'f' => Rule::Carry,
+                b'F' => Rule::Refuse,
+                b'X' => Rule::Leave,
+                _ => Rule::Violation,
+            };
+            assert_eq!(Rule::of(tag, TENANT), expected, "{:?}", char::from(tag));
+        }
+        assert_eq!(Rule::of(b'F', Scope::Owner), Rule::Carry);
+        assert_eq!(Rule::of(b'F', Scope::Superadmin), Rule::Refuse);
+        assert_eq!(Rule::of(b'Q', Scope::Owner), Rule::Carry);
+    }
+
+    #[test]
+    fn what_undoes_the_context_is_recognised() {
+        for text in [
+            "RESET ALL",
+            "select 1; rEsEt all",
+            "DISCARD ALL",
+            "/* */ discard all",
+            "set cloison.context = ''",
+            "select set_config('cloison.context', '', false)",
+        ] {
+            assert!(may_undo_context(text.as_bytes()), "{text}");
+        }
+        for text in ["", "select 1", "res", "update projects set name = 'x'"] {
+            assert!(!may_undo_context(text.as_bytes()), "{text}");
+        }
+    }
+}

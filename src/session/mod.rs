@@ -1,0 +1,138 @@
+//! RELAY: one client after authentication.
+
+mod answer;
+mod cancel;
+mod exchange;
+mod filter;
+mod relay;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::observe::{Event, Observer};
+use crate::pool::{Bound, Residue};
+use crate::protocol::message::{self, TransactionStatus};
+use crate::protocol::{ClientError, FrameStream, Severity};
+use crate::shutdown::Shutdown;
+use crate::types::SessionId;
+
+pub use cancel::Cancels;
+use cancel::Registration;
+use relay::{End, Relay};
+
+/// So long may a client take to accept the last words.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a session needs to know of itself.
+#[derive(Debug)]
+pub struct Terms {
+    /// Names it in logs.
+    pub id: SessionId,
+    /// The protocol version agreed on, which decides the length of the cancel key.
+    pub version: u32,
+    /// When the token, and with it the session, ends.
+    pub expires_at: SystemTime,
+}
+
+/// Serves an authenticated client until it leaves, its token ends, or the server is lost.
+pub async fn run(
+    mut client: FrameStream,
+    mut bound: Bound,
+    terms: Terms,
+    cancels: &Cancels,
+    observer: &Observer,
+    shutdown: Shutdown,
+) {
+    let started = Instant::now();
+    let registration = cancels.register(&bound, terms.id, terms.version);
+    greet(&mut client, &bound, &registration);
+    let mut relay = Relay::new(&mut client, &mut bound);
+    let end = drive(&mut relay, &terms, shutdown).await;
+    let residue = relay.residue(&end);
+    observer.observe(Event::SessionEnded {
+        session: terms.id,
+        reason: end.as_str(),
+        duration: started.elapsed(),
+    });
+    say_goodbye(&mut client, &end, &terms).await;
+    drop(client);
+    give_back(bound, registration, residue).await;
+}
+
+/// Tells the client that it is in, and on what.
+fn greet(client: &mut FrameStream, bound: &Bound, registration: &Registration) {
+    let out = &mut client.outgoing;
+    message::authentication_ok(out);
+    bound.server().introduce(out);
+    let key = registration.key();
+    message::backend_key_data(key.pid, &key.secret, out);
+    message::ready_for_query(TransactionStatus::Idle, out);
+}
+
+/// Runs the relay, and ends it when its time has come.
+async fn drive(relay: &mut Relay<'_>, terms: &Terms, mut shutdown: Shutdown) -> End {
+    let mut deadline = shutdown.clone();
+    let expiry = tokio::time::sleep(remaining(terms.expires_at));
+    let mut expiry = std::pin::pin!(expiry);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            biased;
+            end = std::future::poll_fn(|cx| relay.poll(cx)) => return end,
+            () = shutdown.draining(), if !ending => {
+                ending = true;
+                relay.end_at_rest(draining());
+            }
+            () = &mut expiry, if !ending => {
+                // A clock that was set back must not lengthen a session, nor a coarse timer
+                // shorten it.
+                let left = remaining(terms.expires_at);
+                if left.is_zero() {
+                    ending = true;
+                    relay.end_at_rest(expired());
+                } else {
+                    expiry.as_mut().reset(tokio::time::Instant::now() + left);
+                }
+            }
+            () = deadline.deadline() => return End::Told(draining()),
+        }
+    }
+}
+
+fn remaining(expires_at: SystemTime) -> Duration {
+    expires_at.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+async fn say_goodbye(client: &mut FrameStream, end: &End, terms: &Terms) {
+    match end {
+        End::ClientGone | End::ClientLeft | End::ServerSaidWhy => {}
+        End::Told(error) => error.encode(&mut client.outgoing),
+        End::ServerLost => server_lost().encode(&mut client.outgoing),
+        End::Bug(what) => {
+            tracing::debug!(session = %terms.id, what, "invariant broken");
+            ClientError::internal(terms.id).encode(&mut client.outgoing);
+        }
+    }
+    // A client that does not listen any more does not have to be told.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;
+}
+
+/// Stops what may still be running, and offers the connection back to its pool.
+async fn give_back(bound: Bound, registration: Registration, residue: Residue) {
+    // From here on no cancel request of this client can reach the connection.
+    registration.close(residue.pending > 0 && !residue.lost).await;
+    bound.release(residue).await;
+}
+
+fn draining() -> ClientError {
+    ClientError::fatal("57P01", "C305", "terminating connection because the proxy is shutting down")
+}
+
+fn expired() -> ClientError {
+    ClientError::fatal("57P01", "C204", "terminating connection because the token has expired")
+        .hint("Connect again with a new token.")
+}
+
+fn server_lost() -> ClientError {
+    let message = "the connection to Postgres was lost";
+    ClientError { severity: Severity::Fatal, ..ClientError::fatal("08006", "C304", message) }
+}

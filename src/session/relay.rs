@@ -1,0 +1,229 @@
+//! Passes bytes both ways, looking at headers, until the session is over.
+//!
+//! One task, four streams of bytes: from and to the client, from and to the server. Each step
+//! does what can be done without waiting. Of each direction no more is held than a few chunks:
+//! when one side does not take, the other is not read.
+
+mod from_client;
+mod from_server;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::answer::ErrorKind;
+use super::exchange::Exchange;
+use crate::pool::{Bound, Residue};
+use crate::protocol::{ClientError, FrameStream};
+
+/// A side that has this much to write is not fed before it has written.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// Messages that the proxy looks into are at most this long; of longer ones it assumes the worst.
+const LOOK_LIMIT: usize = 8 * 1024;
+
+/// After the client is gone, so long may its last statements still run before they are cancelled.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A bind that the client's own cancel request or timeout has hit is tried so often.
+const BIND_ATTEMPTS: u8 = 3;
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// A rule of our own was broken; the text says which.
+    Bug(&'static str),
+    /// The client's connection is gone.
+    ClientGone,
+    /// The client said goodbye.
+    ClientLeft,
+    /// The server's connection is gone, and it did not say why.
+    ServerLost,
+    /// The server's connection is gone, and the client has its reason.
+    ServerSaidWhy,
+    /// We end it, and the client is told why.
+    Told(ClientError),
+}
+
+impl End {
+    /// The label in logs and metrics.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Bug(_) => "bug",
+            Self::ClientGone => "client_gone",
+            Self::ClientLeft => "client_left",
+            Self::ServerLost | Self::ServerSaidWhy => "server_lost",
+            Self::Told(_) => "ended",
+        }
+    }
+}
+
+/// A client and the server connection that serves it.
+pub(super) struct Relay<'a> {
+    client: &'a mut FrameStream,
+    bound: &'a mut Bound,
+    exchange: Exchange,
+    /// Where in a frame of the client's we are.
+    from_client: Rest,
+    /// Where in a frame of the server's we are.
+    from_server: Rest,
+    /// What becomes of the client's next frames.
+    gate: Gate,
+    /// Whether the context has to be bound again, or is being bound.
+    context: ContextState,
+    /// How the client went, once it has, and how long that may matter to the server.
+    departure: Option<(End, Pin<Box<Sleep>>)>,
+    /// What the client is told as soon as nothing is open.
+    last_word: Option<ClientError>,
+    /// The server has sent an error that ends the connection.
+    fatal_seen: bool,
+}
+
+/// The bytes of the current frame's body that have not passed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    bytes: usize,
+    /// They go nowhere.
+    dropped: bool,
+}
+
+/// What becomes of the client's next frames.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Gate {
+    Open,
+    /// The pipeline has text that may undo the context: closes behind its Sync.
+    ClosesAtSync,
+    /// Everything but COPY data waits until all that was asked is answered.
+    Closed,
+}
+
+/// Whether the tenant's context is in force, as far as can be told from outside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ContextState {
+    Bound,
+    /// It may have been undone.
+    Doubtful,
+    /// It is being bound; answers up to `ReadyForQuery` are ours.
+    Binding {
+        attempt: u8,
+        error: Option<ErrorKind>,
+    },
+}
+
+impl<'a> Relay<'a> {
+    pub(super) const fn new(client: &'a mut FrameStream, bound: &'a mut Bound) -> Self {
+        Self {
+            client,
+            bound,
+            exchange: Exchange::new(),
+            from_client: Rest { bytes: 0, dropped: false },
+            from_server: Rest { bytes: 0, dropped: false },
+            gate: Gate::Open,
+            context: ContextState::Bound,
+            departure: None,
+            last_word: None,
+            fatal_seen: false,
+        }
+    }
+
+    /// Moves what can be moved; ready when the session is over. May be dropped between calls.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.step(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    /// Ends the session with `error` as soon as nothing is open.
+    pub(super) fn end_at_rest(&mut self, error: ClientError) {
+        self.last_word = Some(error);
+    }
+
+    /// What the session leaves on the server connection.
+    pub(super) fn residue(&self, end: &End) -> Residue {
+        let server = self.bound.server();
+        Residue {
+            lost: matches!(end, End::ServerLost | End::ServerSaidWhy),
+            unaccountable: self.exchange.unaccountable()
+                || matches!(self.context, ContextState::Binding { .. }),
+            pending: self.exchange.pending(),
+            unsynced: self.exchange.unsynced(),
+            unread: server.stream.incoming.len()
+                + server.stream.outgoing.len()
+                + self.from_client.bytes
+                + self.from_server.bytes,
+            status: self.exchange.status(),
+            too_old: false,
+        }
+    }
+
+    /// One round over the four directions; false if nothing could be done.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = self.read_client(cx)?;
+        moved |= self.write_server(cx)?;
+        moved |= self.read_server(cx)?;
+        moved |= self.write_client(cx);
+        self.check_departure(cx)?;
+        self.check_last_word()?;
+        Ok(moved)
+    }
+
+    fn write_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let stream = &mut self.bound.server_mut().stream;
+        let before = stream.outgoing.len();
+        match stream.poll_drain(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(stream.outgoing.len() < before),
+            // What the server said before it went is still to be read.
+            Poll::Ready(Err(_)) => {
+                stream.outgoing.clear();
+                Ok(false)
+            }
+        }
+    }
+
+    fn write_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.client.outgoing.len();
+        match self.client.poll_drain(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => self.client.outgoing.len() < before,
+            Poll::Ready(Err(_)) => {
+                // Nobody will read the rest, but the server may still be at work.
+                self.client.outgoing.clear();
+                self.depart(End::ClientGone);
+                before > 0
+            }
+        }
+    }
+
+    fn depart(&mut self, end: End) {
+        self.departure.get_or_insert_with(|| (end, Box::pin(tokio::time::sleep(PATIENCE))));
+    }
+
+    /// Once the client is gone, what it asked for is still done, as Postgres itself would.
+    fn check_departure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let binding = matches!(self.context, ContextState::Binding { .. });
+        let done = self.exchange.pending() == 0 && !binding;
+        let hopeless =
+            self.exchange.unsynced() || self.exchange.copy_in() || self.from_client.bytes > 0;
+        let over = |(_, patience): &mut (End, Pin<Box<Sleep>>)| {
+            done || hopeless || patience.as_mut().poll(cx).is_ready()
+        };
+        match self.departure.take_if(over) {
+            Some((end, _)) => Err(end),
+            None => Ok(()),
+        }
+    }
+
+    fn check_last_word(&mut self) -> Result<(), End> {
+        let binding = matches!(self.context, ContextState::Binding { .. });
+        let open = binding || self.from_client.bytes > 0 || !self.exchange.is_at_rest();
+        match self.last_word.take_if(|_| !open) {
+            Some(error) => Err(End::Told(error)),
+            None => Ok(()),
+        }
+    }
+}

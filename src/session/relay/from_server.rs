@@ -1,0 +1,173 @@
+//! The server's frames on their way to the client, and what they say of the context.
+
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+
+use super::{BIND_ATTEMPTS, ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::{ClientError, Header, TransactionStatus};
+use crate::session::answer::{Answer, ErrorKind};
+use crate::tenant::Scope;
+
+impl Relay<'_> {
+    pub(super) fn read_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.client.outgoing.len() >= HIGH_WATER {
+            return Ok(false);
+        }
+        match self.bound.server_mut().stream.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) if self.fatal_seen => Err(End::ServerSaidWhy),
+            Poll::Ready(Ok(0) | Err(_)) => Err(End::ServerLost),
+            Poll::Ready(Ok(_)) => {
+                self.carry_server_frames()?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn carry_server_frames(&mut self) -> Result<(), End> {
+        loop {
+            if self.from_server.bytes > 0 {
+                if self.bound.server().stream.incoming.is_empty() {
+                    return Ok(());
+                }
+                self.carry_server_bytes();
+                continue;
+            }
+            let incoming = &self.bound.server().stream.incoming;
+            let Some(header) = Header::parse(incoming).map_err(|_| End::ServerLost)? else {
+                return Ok(());
+            };
+            if !self.admit_server_frame(header)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes what the next frame means; false if more of it has to arrive first.
+    fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
+        let server = self.bound.server_mut();
+        let look = Answer::needs_body(header.tag) && header.body_len <= LOOK_LIMIT;
+        let wanted = if look { header.frame_len() } else { HEADER_LEN };
+        let Some(body) = server.stream.incoming.get(HEADER_LEN..wanted) else {
+            return Ok(false);
+        };
+        let answer = Answer::read(header.tag, body);
+        if answer == Answer::Status && look {
+            server.note_next_status(header.frame_len());
+        }
+        if let Answer::Error { is_fatal: true, .. } = answer {
+            self.fatal_seen = true;
+        }
+        let ours = matches!(self.context, ContextState::Binding { .. });
+        self.from_server =
+            Rest { bytes: header.frame_len(), dropped: ours && !answer.is_unasked() };
+        self.carry_server_bytes();
+        if ours {
+            self.note_own_answer(answer)?
+        } else {
+            self.note_answer(answer)?
+        }
+        Ok(true)
+    }
+
+    /// Notes an answer to the client's messages.
+    fn note_answer(&mut self, answer: Answer) -> Result<(), End> {
+        self.exchange.received(answer);
+        if answer == (Answer::Complete { undoes_settings: true })
+            && matches!(self.bound.scope(), Scope::Tenant(_))
+        {
+            self.context = ContextState::Doubtful;
+        }
+        match answer {
+            Answer::Ready(_) if self.exchange.unaccountable() => {
+                Err(End::Bug("the answers do not fit the requests"))
+            }
+            Answer::Ready(_) if self.exchange.is_settled() => self.settle(),
+            Answer::Complete { .. }
+            | Answer::CopyIn
+            | Answer::Error { .. }
+            | Answer::Other
+            | Answer::Ready(_)
+            | Answer::Status
+            | Answer::Unasked => Ok(()),
+        }
+    }
+
+    /// When all is answered: binds again if need be, and lets the client go on.
+    fn settle(&mut self) -> Result<(), End> {
+        let failed = self.exchange.status() == TransactionStatus::Error;
+        if self.context == ContextState::Doubtful && !failed {
+            self.bind_again(1)
+        } else {
+            self.gate = Gate::Open;
+            Ok(())
+        }
+    }
+
+    fn bind_again(&mut self, attempt: u8) -> Result<(), End> {
+        self.bound.queue_bind().map_err(|_| End::Bug("the bind could not be written"))?;
+        self.context = ContextState::Binding { attempt, error: None };
+        self.gate = Gate::Closed;
+        Ok(())
+    }
+
+    /// Notes an answer to our own bind.
+    fn note_own_answer(&mut self, answer: Answer) -> Result<(), End> {
+        let ContextState::Binding { attempt, error } = self.context else {
+            return Err(End::Bug("an answer to a bind that was not begun"));
+        };
+        match answer {
+            Answer::Error { kind, .. } => {
+                self.context = ContextState::Binding { attempt, error: Some(kind) };
+                Ok(())
+            }
+            Answer::Ready(Some(status)) => {
+                self.exchange.note_status(status);
+                self.finish_bind(attempt, error)
+            }
+            Answer::Ready(None) => Err(End::Bug("the answer to a bind makes no sense")),
+            Answer::Complete { .. }
+            | Answer::CopyIn
+            | Answer::Other
+            | Answer::Status
+            | Answer::Unasked => Ok(()),
+        }
+    }
+
+    fn finish_bind(&mut self, attempt: u8, error: Option<ErrorKind>) -> Result<(), End> {
+        let failed = self.exchange.status() == TransactionStatus::Error;
+        match error {
+            None => {
+                self.context = ContextState::Bound;
+                self.gate = Gate::Open;
+                Ok(())
+            }
+            // The client's transaction is lost, and says so to its next statement. When it has
+            // ended we try again; until then Postgres shows no rows.
+            Some(ErrorKind::Cancelled | ErrorKind::InFailedTransaction) if failed => {
+                self.context = ContextState::Doubtful;
+                self.gate = Gate::Open;
+                Ok(())
+            }
+            Some(ErrorKind::Cancelled) if attempt < BIND_ATTEMPTS => self.bind_again(attempt + 1),
+            Some(_) => Err(End::Told(bind_refused())),
+        }
+    }
+
+    fn carry_server_bytes(&mut self) {
+        let incoming = &mut self.bound.server_mut().stream.incoming;
+        let count = self.from_server.bytes.min(incoming.len());
+        if let (false, Some(bytes)) = (self.from_server.dropped, incoming.get(..count)) {
+            self.client.outgoing.extend_from_slice(bytes);
+        }
+        incoming.advance(count);
+        self.from_server.bytes -= count;
+    }
+}
+
+fn bind_refused() -> ClientError {
+    ClientError::fatal("28000", "C203", "the tenant context could not be set again")
+        .hint("Connect again. A short statement_timeout or a cancel request can be the reason.")
+}

@@ -1,0 +1,115 @@
+//! From verified claims and the tenant they name to the permission to act for it.
+
+use std::time::SystemTime;
+
+use crate::auth::VerifiedClaims;
+use crate::protocol::ClientError;
+use crate::types::{Access, TenantId};
+
+use super::directory::{Status, Tenant};
+
+/// For whom a session acts, and until when.
+///
+/// Made only from [`VerifiedClaims`]; the only thing from which a `Bound` server connection is
+/// made.
+#[derive(Debug)]
+pub struct TenantContext {
+    scope: Scope,
+    expires_at: SystemTime,
+}
+
+/// For whom a session acts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// One tenant, whose signed context goes ahead of everything that the client sends.
+    Tenant(TenantId),
+    /// Every tenant, by policies of the super-admin's own role.
+    Superadmin,
+    /// The owner of the tables, for migrations.
+    Owner,
+}
+
+/// Why verified claims do not lead to a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The claims name a tenant that is not in `cloison.tenants`.
+    #[error("the token names a tenant that does not exist")]
+    Unknown,
+    /// The tenant exists and may not be served.
+    #[error("tenant {0} is {1}")]
+    NotActive(TenantId, Status),
+}
+
+impl TenantContext {
+    /// Decides for whom the holder of `claims` acts; `tenant` is what the directory found.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a tenant that is unknown, suspended or archived.
+    pub fn resolve(claims: &VerifiedClaims, tenant: Option<Tenant>) -> Result<Self, Refusal> {
+        let scope = match claims.access() {
+            Access::Tenant => Scope::Tenant(admit(tenant)?),
+            Access::Superadmin => Scope::Superadmin,
+            Access::Owner => Scope::Owner,
+        };
+        Ok(Self { scope, expires_at: claims.expires_at() })
+    }
+
+    /// For whom the session acts.
+    pub const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// When the token, and with it the session, ends.
+    pub const fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+}
+
+fn admit(tenant: Option<Tenant>) -> Result<TenantId, Refusal> {
+    match tenant {
+        None => Err(Refusal::Unknown),
+        Some(Tenant { id, status: Status::Active }) => Ok(id),
+        Some(Tenant { id, status }) => Err(Refusal::NotActive(id, status)),
+    }
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            // Whoever holds a verified token may know of its own tenant's state, but whether a
+            // tenant never was or is no more is not told apart.
+            Refusal::Unknown | Refusal::NotActive(_, Status::Archived) => {
+                Self::fatal("28000", "C201", "the token's tenant does not exist")
+            }
+            Refusal::NotActive(_, Status::Suspended) => {
+                Self::fatal("28000", "C202", "the token's tenant is suspended")
+                    .hint("Ask the operator of this service.")
+            }
+            Refusal::NotActive(_, Status::Active) => Self::fatal("XX000", "C900", "internal error"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_active_tenants_are_admitted() {
+        let id = TenantId::new(uuid::Uuid::nil());
+        let tenant = |status| Some(Tenant { id, status });
+        assert_eq!(admit(tenant(Status::Active)), Ok(id));
+        assert_eq!(admit(None), Err(Refusal::Unknown));
+        for status in [Status::Suspended, Status::Archived] {
+            assert_eq!(admit(tenant(status)), Err(Refusal::NotActive(id, status)));
+        }
+    }
+
+    #[test]
+    fn an_archived_tenant_looks_like_none() {
+        let id = TenantId::new(uuid::Uuid::nil());
+        let unknown = ClientError::from(Refusal::Unknown);
+        assert_eq!(unknown, ClientError::from(Refusal::NotActive(id, Status::Archived)));
+    }
+}

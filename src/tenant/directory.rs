@@ -1,0 +1,198 @@
+//! The tenants and the signing key, as the database knows them at this moment.
+
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use crate::auth::{TenantClaim, VerifiedClaims};
+use crate::backend::{Control, ControlError};
+use crate::config::TenantLookup;
+use crate::types::{Access, Address, SessionId, TenantId};
+
+use super::bind::Signer;
+
+/// A row of `cloison.tenants`, as far as the proxy decides by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tenant {
+    /// The primary key.
+    pub id: TenantId,
+    /// Whether it may be served.
+    pub status: Status,
+}
+
+/// `cloison.tenants.status`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// Served.
+    Active,
+    /// Refused for now; its rows stay.
+    Suspended,
+    /// Refused for good; its rows stay.
+    Archived,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Archived => "archived",
+        })
+    }
+}
+
+/// Why the database could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no control connection.
+    #[error("the control connection is not available")]
+    Control(#[from] ControlError),
+    /// The control role's statement failed.
+    #[error(
+        "the control role's statement failed: is the kit installed, and is the role a member of cloison_control?"
+    )]
+    Query(#[from] tokio_postgres::Error),
+    /// `cloison.tenants.status` has a value that this version does not know.
+    #[error("tenant status {0:?} is not known to this version")]
+    UnknownStatus(String),
+}
+
+/// Asks the database through the control connection.
+pub struct Directory {
+    control: Control,
+    signer: RwLock<Arc<Signer>>,
+}
+
+impl Directory {
+    /// Opens the control connection and reads the signing key.
+    ///
+    /// # Errors
+    ///
+    /// Fails when Postgres cannot be reached, or the kit is not installed.
+    pub async fn open(control: Control) -> Result<Self, Error> {
+        let signer = read_signer(&control).await?;
+        Ok(Self { control, signer: RwLock::new(signer) })
+    }
+
+    /// The signer in force.
+    pub fn signer(&self) -> Arc<Signer> {
+        // The lock guards one assignment, which cannot panic half-way.
+        Arc::clone(&self.signer.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Reads the signing key again, after a proof was refused that should have been good.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does.
+    pub async fn renew_signer(&self) -> Result<Arc<Signer>, Error> {
+        let signer = read_signer(&self.control).await?;
+        let mut slot = self.signer.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *slot = Arc::clone(&signer);
+        Ok(signer)
+    }
+
+    /// Finds the tenant that a claim names: the first kind of lookup that finds one decides.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does. A tenant that is not there is `None`.
+    pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+        let client = self.control.client().await?;
+        let statement = include_str!("../../sql/control/find_tenant.sql");
+        let value = claim.value();
+        for lookup in claim.lookup() {
+            let id = value.parse::<TenantId>().ok().map(|id| id.as_uuid());
+            let none: Option<&str> = None;
+            let row = match (lookup, id) {
+                (TenantLookup::Id, None) => continue,
+                (TenantLookup::Id, Some(_)) => {
+                    client.query_opt(statement, &[&id, &none, &none]).await?
+                }
+                (TenantLookup::Slug, _) => {
+                    client.query_opt(statement, &[&NO_ID, &Some(value), &none]).await?
+                }
+                (TenantLookup::ExternalKey, _) => {
+                    client.query_opt(statement, &[&NO_ID, &none, &Some(value)]).await?
+                }
+            };
+            if let Some(row) = row {
+                let status: String = row.try_get("status")?;
+                let id = TenantId::new(row.try_get("id")?);
+                return Ok(Some(Tenant { id, status: parse_status(status)? }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Commits the record of a session that may see more than one tenant.
+    ///
+    /// # Errors
+    ///
+    /// Without the record there must be no session.
+    pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
+        let client = self.control.client().await?;
+        let statement = include_str!("../../sql/control/open_session.sql");
+        let SessionRecord { actor, action, session, detail } = record;
+        client.execute(statement, &[actor, action, session, detail]).await?;
+        Ok(())
+    }
+
+    /// Why `role` is not fit to serve `access`: pairs of problem and remedy.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does.
+    pub async fn role_findings(
+        &self,
+        role: &str,
+        access: Access,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let client = self.control.client().await?;
+        let statement = include_str!("../../sql/control/role_findings.sql");
+        let rows = client.query(statement, &[&role, &access.as_str()]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+/// What the audit log keeps of a session that may see more than one tenant.
+#[derive(Debug)]
+pub struct SessionRecord {
+    actor: String,
+    action: String,
+    session: String,
+    detail: serde_json::Value,
+}
+
+impl SessionRecord {
+    /// Tells who came, by which road, and from where. Nothing of the token itself.
+    pub fn new(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
+        Self {
+            actor: claims.subject().unwrap_or("unknown").to_owned(),
+            action: format!("session.{}", claims.access()),
+            session: session.to_string(),
+            detail: serde_json::json!({
+                "issuer": claims.issuer(),
+                "token_id": claims.token_id(),
+                "client": client.to_string(),
+            }),
+        }
+    }
+}
+
+const NO_ID: Option<uuid::Uuid> = None;
+
+async fn read_signer(control: &Control) -> Result<Arc<Signer>, Error> {
+    let client = control.client().await?;
+    let statement = include_str!("../../sql/control/signing_material.sql");
+    let row = client.query_one(statement, &[]).await?;
+    Ok(Arc::new(Signer::new(row.try_get("key")?, row.try_get("bind_process_id")?)))
+}
+
+fn parse_status(status: String) -> Result<Status, Error> {
+    match status.as_str() {
+        "active" => Ok(Status::Active),
+        "suspended" => Ok(Status::Suspended),
+        "archived" => Ok(Status::Archived),
+        _ => Err(Error::UnknownStatus(status)),
+    }
+}
