@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 pub mod check;
+pub mod dev;
 pub mod serve;
 pub mod token;
 

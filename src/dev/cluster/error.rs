@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::dev::binaries;
+use crate::dev::setup::told;
 
 /// Why a cluster could not be made, started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub enum Error {
     Interrupted,
     /// The server runs, and does not let us in.
     #[error(
-        "Postgres started, but refused the superuser's login: {source}; its log ends \
+        "Postgres started, but refused the superuser's login: {}; its log ends \
              with:\n{log}"
     )]
     Login {
