@@ -162,8 +162,7 @@ impl Prepared {
                 let folder = make_folder(&folder)?;
                 let mut logins = Logins::load_or_choose(&folder.join(LOGINS))?;
                 let sample = if args.sample { Sample::With } else { Sample::Without };
-                let (database, client) =
-                    setup::existing(url, &mut logins, sample, install).await?;
+                let (database, client) = setup::existing(url, &mut logins, sample, install).await?;
                 let tenants = setup::tenants(&client).await?;
                 let (key, files) = make_key(&folder)?;
                 let postgres_url = url.clone();
@@ -242,8 +241,7 @@ fn make_folder(folder: &Path) -> Result<PathBuf, Error> {
 
 /// The signing key, made the first time, and its public half for whoever verifies.
 fn make_key(folder: &Path) -> Result<(SigningKey, Files), Error> {
-    let files =
-        Files { signing_key: folder.join(dev::SIGNING_KEY), jwks: folder.join(dev::JWKS) };
+    let files = Files { signing_key: folder.join(dev::SIGNING_KEY), jwks: folder.join(dev::JWKS) };
     let key = SigningKey::load_or_generate(&files.signing_key)?;
     fs::write(&files.jwks, format!("{:#}\n", key.jwks()))
         .map_err(|source| Error::File { path: files.jwks.clone(), source })?;

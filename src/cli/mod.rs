@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub mod check;
 pub mod dev;
+pub mod install;
 pub mod serve;
 pub mod token;
 

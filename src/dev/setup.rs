@@ -70,8 +70,10 @@ pub enum Error {
         source: tokio_postgres::Error,
     },
     /// TLS was demanded, which this verb does not speak.
-    #[error("sslmode=require is for servers elsewhere, and `cloison dev` is for this machine: \
-             prepare the database with `cloison install`, and use `cloison serve`")]
+    #[error(
+        "sslmode=require is for servers elsewhere, and `cloison dev` is for this machine: \
+             prepare the database with `cloison install`, and use `cloison serve`"
+    )]
     Tls,
     /// The URL cannot be read. It is not repeated: it may hold a password.
     #[error("--database-url cannot be read: {0}")]
@@ -173,9 +175,7 @@ pub async fn tenants(client: &Client) -> Result<Vec<Tenant>, Error> {
         let id = TenantId::new(row.try_get(0)?);
         Ok(Tenant { id, slug: row.try_get(1)?, name: row.try_get(2)? })
     });
-    tenants
-        .collect::<Result<_, _>>()
-        .map_err(|source| Error::statement("read the tenants", source))
+    tenants.collect::<Result<_, _>>().map_err(|source| Error::statement("read the tenants", source))
 }
 
 async fn connect_superuser(cluster: &Cluster, database: &str) -> Result<Client, Error> {

@@ -55,7 +55,8 @@ pub enum Error {
     /// The server runs, and does not let us in.
     #[error(
         "Postgres started, but refused the superuser's login: {}; its log ends \
-             with:\n{log}"
+             with:\n{log}",
+        told(source)
     )]
     Login {
         /// The end of its log.
