@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod frontend;
+pub mod kit;
 pub mod observe;
 pub mod pool;
 pub mod protocol;

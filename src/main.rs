@@ -17,6 +17,8 @@ struct Cli {
 enum Verb {
     /// Validate the configuration and print what is in force
     Check(cli::check::Args),
+    /// Start everything on this machine: a Postgres, sample tenants, the proxy
+    Dev(cli::dev::Args),
     /// Serve clients until SIGTERM
     Serve(cli::serve::Args),
     /// Mint a development token
@@ -36,6 +38,14 @@ async fn main() -> ExitCode {
     cloison::tls::install_provider();
     match cli.verb {
         Verb::Check(args) => cli::check::run(args),
+        Verb::Dev(args) => match cli::dev::run(args).await {
+            Ok(code) => code,
+            Err(cli::dev::Error::Config(errors)) => {
+                eprintln!("{errors}");
+                EXIT_USAGE.into()
+            }
+            Err(error) => fail(&error.to_string()),
+        },
         Verb::Serve(args) => match cli::serve::run(args).await {
             Ok(code) => code,
             Err(cli::serve::Error::Config(errors)) => {

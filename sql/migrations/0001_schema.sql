@@ -19,7 +19,12 @@ declare
 begin
     foreach role in array array['cloison_tenant', 'cloison_superadmin', 'cloison_control'] loop
         if not exists (select from pg_catalog.pg_roles r where r.rolname = role) then
-            execute pg_catalog.format('create role %I nologin', role);
+            begin
+                execute pg_catalog.format('create role %I nologin', role);
+            exception
+                -- Roles belong to the server: another database is being installed just now.
+                when duplicate_object or unique_violation then null;
+            end;
         end if;
         if exists (
             select from pg_catalog.pg_roles r

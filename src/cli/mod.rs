@@ -4,6 +4,8 @@ use std::env;
 use std::path::PathBuf;
 
 pub mod check;
+pub mod dev;
+pub mod install;
 pub mod serve;
 pub mod token;
 

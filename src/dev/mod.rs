@@ -1,4 +1,5 @@
-//! What development on one machine needs: names that `dev`, `token` and `verify` agree on, a key.
+//! Everything on one machine: a Postgres, sample tenants, a key, and the names that `dev`, `token`
+//! and `verify` agree on.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,11 @@ use std::path::{Path, PathBuf};
 pub mod binaries;
 pub mod cluster;
 pub mod key;
+pub mod logins;
+mod proxy;
+pub mod setup;
+
+pub use proxy::{Wishes, proxy_config};
 
 /// The `iss` of development tokens.
 pub const ISSUER: &str = "https://cloison.localhost/dev";
@@ -21,6 +27,9 @@ pub const OWNER_AUDIENCE: &str = "cloison-dev-owner";
 
 /// File name of the signing key in the data folder.
 pub const SIGNING_KEY: &str = "signing-key.pem";
+
+/// File name of the JWK Set in the data folder.
+pub const JWKS: &str = "jwks.json";
 
 /// Where `cloison dev` keeps its cluster and its key: `CLOISON_DATA_DIR`, else
 /// `/var/lib/cloison/dev` for root, else `cloison/dev` in the user's data folder.

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::dev::binaries;
+use crate::dev::setup::told;
 
 /// Why a cluster could not be made, started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +54,9 @@ pub enum Error {
     Interrupted,
     /// The server runs, and does not let us in.
     #[error(
-        "Postgres started, but refused the superuser's login: {source}; its log ends \
-             with:\n{log}"
+        "Postgres started, but refused the superuser's login: {}; its log ends \
+             with:\n{log}",
+        told(source)
     )]
     Login {
         /// The end of its log.

@@ -1,0 +1,269 @@
+//! `cloison dev`: everything on one machine, from a Postgres to URLs that can be pasted.
+
+mod report;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use self::report::{Report, TenantUrl};
+use super::serve;
+use crate::config;
+use crate::dev::binaries;
+use crate::dev::cluster::{self, Cluster};
+use crate::dev::key::{self, SigningKey};
+use crate::dev::logins::{self, Logins};
+use crate::dev::setup::{self, BoxError, Database, Sample, Tenant};
+use crate::dev::{self, Wishes};
+use crate::observe::Observer;
+
+/// Everything on this machine: a Postgres, the kit, sample tenants, a key, the proxy.
+///
+/// Without --database-url a private Postgres is started in the data folder. What is in it is still
+/// there the next time.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Use this Postgres instead of a private one; its user is a superuser, or owns the database
+    /// and has CREATEROLE. Gets the kit and three logins, and no sample tables
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Put the sample application into the database of --database-url too
+    #[arg(long, requires = "database_url")]
+    sample: bool,
+    /// Where clients connect; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6432")]
+    listen: SocketAddr,
+    /// Where the private Postgres and the key are kept [default: $CLOISON_DATA_DIR,
+    /// /var/lib/cloison/dev for root, ~/.local/share/cloison/dev]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// When a server connection goes back to the pool
+    #[arg(long, value_name = "MODE")]
+    pool_mode: Option<String>,
+    /// Most server connections of each pool
+    #[arg(long, value_name = "N")]
+    pool_size: Option<usize>,
+    /// Print one line of JSON on stdout, once clients can connect
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why `cloison dev` gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no Postgres to run.
+    #[error(transparent)]
+    Binaries(#[from] binaries::Error),
+    /// The system's clock is impossible.
+    #[error("the clock is before 1970")]
+    Clock,
+    /// The private Postgres does not start.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// A wish that the proxy cannot fulfil.
+    #[error(transparent)]
+    Config(#[from] config::Errors),
+    /// A file in the data folder.
+    #[error("could not write {}: {source}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The work was interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// The signing key.
+    #[error(transparent)]
+    Key(#[from] key::Error),
+    /// The passwords.
+    #[error(transparent)]
+    Logins(#[from] logins::Error),
+    /// stdout is closed.
+    #[error("could not print the URLs: {0}")]
+    Print(#[source] io::Error),
+    /// The proxy does not serve.
+    #[error("{}", .0.report())]
+    Serve(#[from] serve::Error),
+    /// The database could not be prepared.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+}
+
+/// Prepares everything, serves, and stops everything when told to.
+///
+/// # Errors
+///
+/// Whatever keeps the proxy from serving.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let prepared = tokio::select! {
+        prepared = Prepared::new(&args) => prepared?,
+        stopped = serve::until_signalled() => {
+            stopped?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let config = dev::proxy_config(
+        &prepared.database,
+        &prepared.logins,
+        &prepared.files.jwks,
+        &Wishes {
+            listen: args.listen,
+            pool_mode: args.pool_mode.clone(),
+            pool_size: args.pool_size,
+        },
+    )?;
+    crate::observe::log::init(&config.log).map_err(serve::Error::from)?;
+    let running = serve::start(config, Observer::new()).await?;
+    let report = prepared.report(running.tcp_address().unwrap_or(args.listen))?;
+    let mut stdout = io::stdout().lock();
+    let printed = if args.json { report.json(&mut stdout) } else { report.text(&mut stdout) };
+    drop(stdout);
+    printed.map_err(Error::Print)?;
+
+    serve::until_signalled().await?;
+    running.stop().await;
+    if let Some(cluster) = prepared.cluster {
+        cluster.stop().await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that the proxy needs, ready to be served.
+struct Prepared {
+    /// The private Postgres, if it is one.
+    cluster: Option<Cluster>,
+    database: Database,
+    logins: Logins,
+    tenants: Vec<Tenant>,
+    /// The direct connection, for people who want to look behind the proxy.
+    postgres_url: String,
+    key: SigningKey,
+    files: Files,
+}
+
+/// Where the keys are.
+struct Files {
+    signing_key: PathBuf,
+    jwks: PathBuf,
+}
+
+impl Prepared {
+    async fn new(args: &Args) -> Result<Self, Error> {
+        let folder = args.data_dir.clone().unwrap_or_else(dev::default_data_dir);
+        match &args.database_url {
+            Some(url) => {
+                let folder = make_folder(&folder)?;
+                let mut logins = Logins::load_or_choose(&folder.join(LOGINS))?;
+                let sample = if args.sample { Sample::With } else { Sample::Without };
+                let (database, client) = setup::existing(url, &mut logins, sample, install).await?;
+                let tenants = setup::tenants(&client).await?;
+                let (key, files) = make_key(&folder)?;
+                let postgres_url = url.clone();
+                Ok(Self { cluster: None, database, logins, tenants, postgres_url, key, files })
+            }
+            None => Self::private(&folder).await,
+        }
+    }
+
+    async fn private(folder: &Path) -> Result<Self, Error> {
+        // It may take minutes, and asks other programs all the time.
+        let found = tokio::task::spawn_blocking(binaries::find_or_install).await;
+        found.map_err(|_| Error::Interrupted)??;
+        let cluster = Cluster::builder().data_dir(folder.join("postgres")).start().await?;
+        let folder = make_folder(folder)?;
+        let logins = Logins::load_or_choose(&folder.join(LOGINS))?;
+        let (database, client) = setup::private(&cluster, &logins, install).await?;
+        let tenants = setup::tenants(&client).await?;
+        let (key, files) = make_key(&folder)?;
+        let postgres_url = format!(
+            "postgres://{}:{}@{}:{}/{}",
+            cluster.superuser(),
+            cluster.superuser_password(),
+            cluster.host(),
+            cluster.port(),
+            database.name,
+        );
+        let cluster = Some(cluster);
+        Ok(Self { cluster, database, logins, tenants, postgres_url, key, files })
+    }
+
+    /// What to tell, once the proxy listens on `listen`.
+    fn report(&self, listen: SocketAddr) -> Result<Report, Error> {
+        let database = report::percent_encoded(&self.database.name);
+        let url =
+            |user: &str, token: String| format!("postgres://{user}:{token}@{listen}/{database}");
+        let tenants = self.tenants.iter().map(|tenant| {
+            let mut claims = claims("cloison dev", dev::AUDIENCE)?;
+            claims.insert("tenant_id".to_owned(), json!(tenant.id.to_string()));
+            Ok(TenantUrl {
+                slug: tenant.slug.clone(),
+                id: tenant.id.to_string(),
+                url: url(&self.logins.tenant.user, self.key.mint(&claims)?),
+                name: tenant.name.clone(),
+            })
+        });
+        let tenants = tenants.collect::<Result<_, Error>>()?;
+        let superadmin = claims("cloison dev super-admin", dev::SUPERADMIN_AUDIENCE)?;
+        let owner = claims("cloison dev owner", dev::OWNER_AUDIENCE)?;
+        Ok(Report {
+            listen: listen.to_string(),
+            tenants,
+            superadmin_url: url("cloison_superadmin", self.key.mint(&superadmin)?),
+            owner_url: url("cloison_owner", self.key.mint(&owner)?),
+            postgres_url: self.postgres_url.clone(),
+            issuer: dev::ISSUER,
+            audience: dev::AUDIENCE,
+            algorithm: "ES256",
+            jwks: self.files.jwks.clone(),
+            signing_key: self.files.signing_key.clone(),
+        })
+    }
+}
+
+/// Installs the kit, with the names that the fourth seed's application uses.
+async fn install(client: &tokio_postgres::Client) -> Result<(), BoxError> {
+    crate::kit::migrate::install(client, crate::kit::migrate::PublicNames::With).await?;
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<PathBuf, Error> {
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::canonicalize(folder))
+        .map_err(|source| Error::File { path: folder.to_owned(), source })
+}
+
+/// The signing key, made the first time, and its public half for whoever verifies.
+fn make_key(folder: &Path) -> Result<(SigningKey, Files), Error> {
+    let files = Files { signing_key: folder.join(dev::SIGNING_KEY), jwks: folder.join(dev::JWKS) };
+    let key = SigningKey::load_or_generate(&files.signing_key)?;
+    fs::write(&files.jwks, format!("{:#}\n", key.jwks()))
+        .map_err(|source| Error::File { path: files.jwks.clone(), source })?;
+    Ok((key, files))
+}
+
+/// The claims that every development token has.
+fn claims(subject: &str, audience: &str) -> Result<Map<String, Value>, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
+    let claims = [
+        ("iss", json!(dev::ISSUER)),
+        ("aud", json!(audience)),
+        ("sub", json!(subject)),
+        ("iat", json!(now.as_secs())),
+        ("exp", json!((now + TOKEN_LIFE).as_secs())),
+        ("jti", json!(uuid::Uuid::new_v4().to_string())),
+    ];
+    Ok(claims.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
+/// File name of the passwords in the data folder.
+const LOGINS: &str = "logins.json";
+
+/// Long enough for a working day.
+const TOKEN_LIFE: Duration = Duration::from_secs(12 * 60 * 60);

@@ -1,0 +1,157 @@
+//! INSTALL: runs the files of `sql/` in order, each in the transaction that it opens itself.
+
+use tokio_postgres::Client;
+
+/// One file of the kit, as it was when this program was built.
+#[derive(Clone, Copy, Debug)]
+struct File {
+    /// Its path below `sql/`.
+    name: &'static str,
+    /// What it holds.
+    sql: &'static str,
+}
+
+macro_rules! file {
+    ($name:literal) => {
+        File { name: $name, sql: include_str!(concat!("../../sql/", $name)) }
+    };
+}
+
+const UP: [File; 3] = [
+    file!("migrations/0001_schema.sql"),
+    file!("migrations/0002_functions.sql"),
+    file!("migrations/0003_row_level_security.sql"),
+];
+const UP_COMPAT: File = file!("compat/public_names.sql");
+
+const DOWN: [File; 4] = [
+    file!("compat/down/public_names.sql"),
+    file!("migrations/down/0003_row_level_security.sql"),
+    file!("migrations/down/0002_functions.sql"),
+    file!("migrations/down/0001_schema.sql"),
+];
+
+/// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
+pub const KIT_VERSION: i32 = 1;
+
+/// Oldest Postgres that the kit runs on, as `server_version_num` counts.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// Whether the names of the kit are put in the schema `public` too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublicNames {
+    /// Everything stays in the schema `cloison`.
+    Without,
+    /// `set_tenant()` and the others work unqualified.
+    With,
+}
+
+/// Why the kit could not be installed or taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Postgres refused a statement of a file; nothing of that file was kept.
+    #[error("{file} failed and was rolled back{}", told(.source))]
+    File {
+        /// The file's path below `sql/`.
+        file: &'static str,
+        /// What Postgres said.
+        source: tokio_postgres::Error,
+    },
+    /// The server could not be asked what it is.
+    #[error("could not ask the server for its version{}", told(.0))]
+    Version(#[source] tokio_postgres::Error),
+    /// The server is older than the kit allows.
+    #[error("Postgres {0} is too old: the kit needs 14 or newer")]
+    TooOld(i32),
+}
+
+/// Installs the kit. On a database that has it already nothing changes.
+pub async fn install(client: &Client, names: PublicNames) -> Result<(), Error> {
+    check_version(client).await?;
+    run(client, &UP).await?;
+    match names {
+        PublicNames::With => run(client, &[UP_COMPAT]).await,
+        PublicNames::Without => Ok(()),
+    }
+}
+
+/// Takes the kit away. Protected tables keep their rows, and tenants lose their rights on them.
+pub async fn down(client: &Client) -> Result<(), Error> {
+    run(client, &DOWN).await
+}
+
+/// What [`install`] would run, for people who want to read it or run it with `psql`.
+pub fn print(names: PublicNames) -> String {
+    let compat = match names {
+        PublicNames::With => Some(&UP_COMPAT),
+        PublicNames::Without => None,
+    };
+    text(UP.iter().chain(compat))
+}
+
+/// What [`down`] would run.
+pub fn print_down() -> String {
+    text(DOWN.iter())
+}
+
+async fn check_version(client: &Client) -> Result<(), Error> {
+    let row = client
+        .query_one("select pg_catalog.current_setting('server_version_num')::pg_catalog.int4", &[])
+        .await
+        .map_err(Error::Version)?;
+    let version: i32 = row.try_get(0).map_err(Error::Version)?;
+    if version < OLDEST_SERVER {
+        return Err(Error::TooOld(version / 10_000));
+    }
+    Ok(())
+}
+
+async fn run(client: &Client, files: &[File]) -> Result<(), Error> {
+    for file in files {
+        if let Err(source) = client.batch_execute(file.sql).await {
+            // The file's own transaction is still open, in error; where the connection is lost
+            // this fails too, and there is nothing left to undo.
+            let _ = client.batch_execute("rollback").await;
+            return Err(Error::File { file: file.name, source });
+        }
+    }
+    Ok(())
+}
+
+fn text<'a>(files: impl Iterator<Item = &'a File>) -> String {
+    files.map(|file| format!("-- sql/{}\n\n{}\n", file.name, file.sql)).collect()
+}
+
+/// The server's own words, which `tokio_postgres::Error` keeps to itself when displayed.
+fn told(error: &tokio_postgres::Error) -> String {
+    let Some(told) = error.as_db_error() else {
+        return String::new();
+    };
+    let hint = told.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!(": {}{hint} [{}]", told.message(), told.code().code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_one_transaction() {
+        for file in UP.iter().chain(&DOWN).chain([&UP_COMPAT]) {
+            let statements = || file.sql.lines().filter(|line| !line.starts_with("--"));
+            assert_eq!(statements().filter(|line| *line == "begin;").count(), 1, "{}", file.name);
+            assert_eq!(statements().next_back(), Some("commit;"), "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn print_has_every_file_in_order() {
+        let printed = print(PublicNames::With);
+        let places: Vec<_> = ["0001_schema", "0002_functions", "0003_row_level", "public_names"]
+            .map(|name| printed.find(name))
+            .into_iter()
+            .collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+        assert!(!print(PublicNames::Without).contains("-- sql/compat"));
+    }
+}

@@ -1,0 +1,3 @@
+//! The tenant kit: installs and checks the SQL side of Cloison; never sees a client.
+
+pub mod migrate;
