@@ -19,6 +19,8 @@ enum Verb {
     Check(cli::check::Args),
     /// Start everything on this machine: a Postgres, sample tenants, the proxy
     Dev(cli::dev::Args),
+    /// Install the SQL kit in a database, or print it
+    Install(cli::install::Args),
     /// Serve clients until SIGTERM
     Serve(cli::serve::Args),
     /// Mint a development token
@@ -46,6 +48,9 @@ async fn main() -> ExitCode {
             }
             Err(error) => fail(&error.to_string()),
         },
+        Verb::Install(args) => {
+            cli::install::run(args).await.unwrap_or_else(|error| fail(&error.to_string()))
+        }
         Verb::Serve(args) => match cli::serve::run(args).await {
             Ok(code) => code,
             Err(cli::serve::Error::Config(errors)) => {

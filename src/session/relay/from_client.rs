@@ -35,9 +35,7 @@ impl Relay<'_> {
     /// Hands what the client has sent to the server, as far as the gate lets it.
     fn carry_client_frames(&mut self) -> Result<bool, End> {
         let mut moved = false;
-        while self.departure.is_none()
-            && self.bound.server().stream.outgoing.len() < HIGH_WATER
-        {
+        while self.departure.is_none() && self.bound.server().stream.outgoing.len() < HIGH_WATER {
             if self.from_client.bytes > 0 {
                 if self.client.incoming.is_empty() {
                     break;
