@@ -23,13 +23,15 @@ pub(super) enum Answer {
     Unasked,
 }
 
-/// What an error says about our own bind.
+/// What an error says about the context.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ErrorKind {
     /// A cancel request or a timeout (`query_canceled`).
     Cancelled,
     /// The transaction has failed already (`in_failed_sql_transaction`).
     InFailedTransaction,
+    /// Something is not allowed (`insufficient_privilege`): so says a missing context, too.
+    NotAllowed,
     Other,
 }
 
@@ -55,6 +57,7 @@ impl Answer {
                 kind: match message::error_field(body, b'C') {
                     Some("57014") => ErrorKind::Cancelled,
                     Some("25P02") => ErrorKind::InFailedTransaction,
+                    Some("42501") => ErrorKind::NotAllowed,
                     _ => ErrorKind::Other,
                 },
                 is_fatal: message::error_field(body, b'V') != Some("ERROR"),
@@ -92,6 +95,8 @@ mod tests {
         assert_eq!(Answer::read(b'D', b""), Answer::Other);
         let error = Answer::read(b'E', b"SFATAL\0VFATAL\0C57P01\0\0");
         assert_eq!(error, Answer::Error { kind: ErrorKind::Other, is_fatal: true });
+        let error = Answer::read(b'E', b"SERROR\0VERROR\0C42501\0\0");
+        assert_eq!(error, Answer::Error { kind: ErrorKind::NotAllowed, is_fatal: false });
         let error = Answer::read(b'E', b"SERREUR\0VERROR\0C57014\0\0");
         assert_eq!(error, Answer::Error { kind: ErrorKind::Cancelled, is_fatal: false });
     }

@@ -75,9 +75,14 @@ impl Relay<'_> {
     /// Notes an answer to the client's messages.
     fn note_answer(&mut self, answer: Answer) -> Result<(), End> {
         self.exchange.received(answer);
-        if answer == (Answer::Complete { undoes_settings: true })
-            && matches!(self.bound.scope(), Scope::Tenant(_))
-        {
+        // A command that undid every setting, and an error that a missing context may have caused:
+        // what a function did to the context shows first in such an error.
+        let doubtful = matches!(
+            answer,
+            Answer::Complete { undoes_settings: true }
+                | Answer::Error { kind: ErrorKind::NotAllowed, .. }
+        );
+        if doubtful && matches!(self.bound.scope(), Scope::Tenant(_)) {
             self.context = ContextState::Doubtful;
         }
         match answer {
