@@ -120,7 +120,7 @@ pub async fn until_signalled() -> Result<(), Error> {
 /// Nothing is bound when anything is wrong.
 pub async fn start(config: Config, observer: Observer) -> Result<Running, Error> {
     let shared = Arc::new(build(config, observer.clone()).await?);
-    let listeners = bind(&shared.config).await?;
+    let listeners = bind(&shared.config)?;
     let (trigger, shutdown) = shutdown::channel();
     let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
     let mut tasks = JoinSet::new();
@@ -200,13 +200,17 @@ async fn demand_fit_roles(config: &Config, directory: &Directory) -> Result<(), 
     if findings.is_empty() { Ok(()) } else { Err(Error::Unfit(findings)) }
 }
 
-async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
+fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
     let mut port = config.listen.port;
     for &ip in &config.listen.addresses {
         let address = SocketAddr::new(ip, port);
         let failed = |source| Error::Listen { address: Address::Tcp(address), source };
-        let listener = Listener::tcp(address).await.map_err(failed)?;
+        let listener = match Listener::tcp(address) {
+            // `*` means every address that there is, on a host without IPv6, too.
+            Err(error) if ip.is_ipv6() && ip.is_unspecified() && lacks_ipv6(&error) => continue,
+            bound => bound.map_err(failed)?,
+        };
         if let Ok(Address::Tcp(bound)) = listener.address() {
             // If any port would do, the others take the one that was picked.
             port = bound.port();
@@ -220,6 +224,12 @@ async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 async fn accept(

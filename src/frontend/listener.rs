@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use crate::protocol::Socket;
 use crate::types::Address;
 
+/// Connections that the system completes before we accept them.
+const BACKLOG: i32 = 1024;
 /// First pause after a failed accept; doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(5);
 /// Longest pause after a failed accept.
@@ -36,8 +38,20 @@ impl Listener {
     /// # Errors
     ///
     /// Fails when the address is taken or not ours.
-    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::Tcp(TcpListener::bind(address).await?))
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM.nonblocking(),
+            Some(socket2::Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            // The IPv4 half of `::` is bound by itself.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
     }
 
     /// Binds the Unix socket by which libpq finds `port` in `folder`.

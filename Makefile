@@ -1,0 +1,51 @@
+# Two commands matter: `make run` starts everything, `make test` tests everything.
+# `make ci` is what CI runs. Everything else is a part of these.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Postgres servers of other majors, for the kit's tests. Their folder has to be reachable by the
+# user that runs them, which for root is another one.
+POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURDIR)/target/postgres)
+export CLOISON_TEST_POSTGRES_DIR := $(POSTGRES_DIR)
+
+.PHONY: help run test deps deps-system deps-postgres deps-drivers ci fmt clippy doc deny clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+run: ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
+	cargo run --quiet --bin cloison -- dev $(ARGS)
+
+test: deps ## Run every test: unit, Postgres 14 to 18, real drivers
+	tests/run.sh
+
+deps: deps-system deps-postgres deps-drivers ## Install what the tests need
+
+deps-system:
+	tests/setup-system.sh
+
+deps-postgres:
+	tests/setup-postgres.sh "$(POSTGRES_DIR)"
+
+deps-drivers:
+	tests/setup-drivers.sh
+
+ci: fmt clippy doc deny test ## What CI runs
+
+fmt: ## Check the formatting
+	cargo fmt --check
+
+clippy: ## Lint; a warning is an error
+	cargo clippy --all-targets --locked -- -D warnings
+
+doc: ## Build the documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
+
+deny: ## Check licences, bans and sources of the dependencies
+	command -v cargo-deny > /dev/null || cargo install cargo-deny --locked
+	cargo deny check bans licenses sources
+
+clean: ## Remove what was built
+	cargo clean
