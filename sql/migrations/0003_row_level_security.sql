@@ -767,7 +767,9 @@ as $$
           'cloison.get_current_tenant()',
           'cloison.current_tenant_id()',
           'cloison.current_tenant_key()',
-          'cloison.is_superadmin()')
+          'cloison.is_superadmin()',
+          -- The compat file's, on 14.
+          'cloison.visible_tenants()')
     order by 1, 2;
 $$;
 
