@@ -219,8 +219,7 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
     );
     ways.extend([
         format!("select cloison.set_tenant('{b}')"),
-        format!("select cloison.bind_tenant('{b}', false)"),
-        format!("select cloison.tenant_proof('{b}')"),
+        format!("select cloison.bind_tenant('{b}', false, '', '')"),
         format!("select cloison.set_tenant('{b}', '{proof_of_b}')"),
         format!("select cloison.set_tenant('{b}', '{}')", &of_a[37..]),
         format!("select cloison.set_tenant('{b}', '{}')", &of_b[37..]),

@@ -91,7 +91,7 @@ async fn the_superadmin_manages_tenants(server: &Server) {
         "truncate cloison.audit_log",
         "select * from cloison.signing_key",
         "select * from cloison.signing_material()",
-        "select cloison.tenant_proof(gen_random_uuid())",
+        "select cloison.bind_tenant(gen_random_uuid(), false, '', '')",
     ] {
         denied(&session, sql).await;
     }
