@@ -310,17 +310,23 @@ fn binaries(major: u32) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let places = [
         PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
-        PathBuf::from(format!("/opt/pg/{major}/bin")),
+        PathBuf::from(format!("/var/lib/cloison/postgres/{major}/bin")),
         here.join(format!("target/postgres/{major}/bin")),
     ];
-    named.into_iter().chain(places).find(|place| place.join("postgres").exists()).unwrap_or_else(
-        || {
+    // Where `make deps` has put them.
+    let prepared = std::env::var_os("TEST_POSTGRES_DIR")
+        .map(|dir| Path::new(&dir).join(format!("{major}/bin")));
+    named
+        .into_iter()
+        .chain(prepared)
+        .chain(places)
+        .find(|place| place.join("postgres").exists())
+        .unwrap_or_else(|| {
             panic!(
                 "no Postgres {major}: run tests/setup-postgres.sh, \
                  or set CLOISON_PG_BIN_{major} to a folder with initdb and postgres"
             )
-        },
-    )
+        })
 }
 
 /// A command that runs as whoever may run a server: never root.
