@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # Postgres servers of other majors, for the kit's tests. Their folder has to be reachable by the
 # user that runs them, which for root is another one.
 POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURDIR)/target/postgres)
-export CLOISON_TEST_POSTGRES_DIR := $(POSTGRES_DIR)
+export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
 .PHONY: help run test deps deps-system deps-postgres deps-drivers ci fmt clippy doc deny clean
 

@@ -34,35 +34,13 @@ as $$
     select 1;
 $$;
 
--- The proof that the proxy has to show for this tenant in this session. Owner only.
-create or replace function cloison.tenant_proof(tenant uuid)
+-- Makes this session, or this transaction, act for a tenant, and returns the ticket. Owner only:
+-- whoever may call it chooses the tenant. Call it in an assignment, not by PERFORM: that would
+-- make a query of it, with the pads for parameters.
+create or replace function cloison.bind_tenant(
+    tenant uuid, is_local boolean, inner_pad bytea, outer_pad bytea
+)
     returns text
-    stable
-    parallel restricted
-    set search_path = pg_catalog, pg_temp
-    language plpgsql
-as $$
-declare
-    inner_pad bytea;
-    outer_pad bytea;
-    process_id integer;
-begin
-    select k.inner_pad, k.outer_pad,
-            case when s.bind_process_id then pg_catalog.pg_backend_pid() else 0 end
-        into inner_pad, outer_pad, process_id
-        from cloison.signing_key k, cloison.settings s;
-    return pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
-            || pg_catalog.int4send(process_id))),
-        'hex');
-end;
-$$;
-
--- Makes this session, or this transaction, act for a tenant. Owner only: whoever may call it
--- chooses the tenant.
-create or replace function cloison.bind_tenant(tenant uuid, is_local boolean)
-    returns void
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
@@ -71,9 +49,6 @@ as $$
 declare
     tenant_status text;
     body text := case when is_local then 't' else 's' end || tenant::text;
-    inner_pad bytea;
-    outer_pad bytea;
-    ticket text;
 begin
     select t.status into tenant_status from cloison.tenants t where t.id = tenant;
     if tenant_status is distinct from 'active' then
@@ -81,9 +56,7 @@ begin
             using errcode = 'insufficient_privilege',
                   hint = 'Only an active tenant of cloison.tenants can be bound to a session.';
     end if;
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    -- An assignment, not a PERFORM: that would be a query with the pads as parameters.
-    ticket := pg_catalog.set_config(
+    return pg_catalog.set_config(
         'cloison.context',
         body || pg_catalog.encode(
             pg_catalog.sha256(outer_pad || pg_catalog.sha256(
@@ -112,19 +85,32 @@ create or replace function cloison.set_tenant(tenant uuid, proof text, is_local 
     language plpgsql
 as $$
 declare
-    expected text := cloison.tenant_proof(tenant);
+    inner_pad bytea;
+    outer_pad bytea;
+    process_id integer;
+    expected bytea;
+    ticket text;
 begin
+    select k.inner_pad, k.outer_pad,
+            case when (select s.bind_process_id from cloison.settings s)
+                 then pg_catalog.pg_backend_pid() else 0 end
+        into inner_pad, outer_pad, process_id
+        from cloison.signing_key k;
+    expected := pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+        inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
+        || pg_catalog.int4send(process_id)));
     -- Hashes are compared, so that the time it takes says nothing about how much was right.
     if tenant is null or is_local is null or proof is null or expected is null
         or pg_catalog.octet_length(proof) <> 64
         or pg_catalog.sha256(pg_catalog.convert_to(proof, 'UTF8'))
-            <> pg_catalog.sha256(pg_catalog.convert_to(expected, 'UTF8'))
+            <> pg_catalog.sha256(
+                pg_catalog.convert_to(pg_catalog.encode(expected, 'hex'), 'UTF8'))
     then
         raise exception 'the proof does not fit this tenant and this session'
             using errcode = 'insufficient_privilege',
                   hint = 'Connect through the proxy: it alone can make the proof.';
     end if;
-    perform cloison.bind_tenant(tenant, is_local);
+    ticket := cloison.bind_tenant(tenant, is_local, inner_pad, outer_pad);
 end;
 $$;
 
@@ -151,8 +137,13 @@ create or replace function cloison.set_tenant(tenant uuid)
     set row_security = on
     language plpgsql
 as $$
+declare
+    inner_pad bytea;
+    outer_pad bytea;
+    ticket text;
 begin
-    perform cloison.bind_tenant(tenant, false);
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    ticket := cloison.bind_tenant(tenant, false, inner_pad, outer_pad);
 end;
 $$;
 

@@ -23,8 +23,7 @@ begin
             cloison.set_tenant(uuid),
             cloison.set_tenant(uuid, text),
             cloison.set_tenant(uuid, text, boolean),
-            cloison.bind_tenant(uuid, boolean),
-            cloison.tenant_proof(uuid),
+            cloison.bind_tenant(uuid, boolean, bytea, bytea),
             cloison.kit_version();
     end if;
 end

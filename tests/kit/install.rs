@@ -1,0 +1,107 @@
+//! Installing, installing again, taking away.
+
+use cloison::kit::migrate::{self, PublicNames};
+
+use crate::support::{Rows, Server, batch, on_every_major, run, texts};
+
+on_every_major!(a_superuser_may_install, without_createrole_it_says_so);
+
+/// Tests that need a server of their own: what they drop is shared by all databases.
+macro_rules! on_a_server_of_its_own {
+    ($name:ident) => {
+        mod $name {
+            use super::{Server, run};
+            #[test]
+            fn on_14_to_18() {
+                for major in [14, 15, 16, 17, 18] {
+                    run(super::$name(&Server::start(major)));
+                }
+            }
+        }
+    };
+}
+on_a_server_of_its_own!(a_second_install_changes_nothing);
+
+const FILES: [&str; 4] = [
+    "sql/migrations/0001_schema.sql",
+    "sql/migrations/0002_functions.sql",
+    "sql/migrations/0003_row_level_security.sql",
+    "sql/compat/public_names.sql",
+];
+
+async fn a_second_install_changes_nothing(server: &Server) {
+    let database = server.empty_database().await;
+    let before = database.dump(Rows::Without).await;
+    for file in FILES {
+        let done = database.psql("owner", &["-f", file]);
+        assert!(done.status.success(), "{file}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let owner = database.owner().await;
+    batch(&owner, "create table public.note (id serial primary key)").await;
+    batch(&owner, "select cloison.protect('public.note')").await;
+    let installed = database.dump(Rows::With).await;
+    assert!(installed.contains("cloison_tenant_select"));
+
+    for file in FILES {
+        let done = database.psql("owner", &["-f", file]);
+        assert!(done.status.success());
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "", "{file} is not silent");
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{file} is not silent");
+    }
+    migrate::install(&owner, PublicNames::With).await.unwrap();
+    batch(&owner, "select cloison.protect('public.note')").await;
+    assert_eq!(installed, database.dump(Rows::With).await);
+
+    // Up, down, up. Protected tables are unprotected on the way down.
+    batch(&owner, "select cloison.unprotect('public.note'); drop table public.note").await;
+    let up = database.dump(Rows::Without).await;
+    migrate::down(&owner).await.unwrap();
+    assert_eq!(before, database.dump(Rows::Without).await);
+    migrate::down(&owner).await.unwrap();
+    migrate::install(&owner, PublicNames::With).await.unwrap();
+    assert_eq!(up, database.dump(Rows::Without).await);
+
+    // Taking the kit away leaves the rows, and tenants without rights on them.
+    batch(&owner, "create table public.note (id serial primary key, body text)").await;
+    batch(&owner, "insert into public.note (body) values ('stays')").await;
+    batch(&owner, "select cloison.protect('public.note')").await;
+    migrate::down(&owner).await.unwrap();
+    assert_eq!(texts(&owner, "select body from public.note").await, ["stays"]);
+    assert_eq!(
+        texts(&owner, "select relrowsecurity::text from pg_class where relname = 'note'").await,
+        ["false"]
+    );
+}
+
+async fn a_superuser_may_install(server: &Server) {
+    let database = server.empty_database().await;
+    let superuser = database.superuser().await;
+    migrate::install(&superuser, PublicNames::With).await.unwrap();
+    migrate::install(&superuser, PublicNames::With).await.unwrap();
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["1"]);
+    assert_eq!(
+        texts(&superuser, "select count(*) from cloison.protection_findings()").await,
+        ["0"]
+    );
+    assert_eq!(
+        texts(&superuser, "select count(*) from cloison.tenants where slug = 'system-default'")
+            .await,
+        ["1"]
+    );
+}
+
+async fn without_createrole_it_says_so(server: &Server) {
+    let database = server.empty_database().await;
+    let superuser = database.superuser().await;
+    batch(&superuser, &format!("alter role {} nocreaterole", database.login("owner"))).await;
+    batch(&superuser, &format!("alter database {} owner to postgres", database.name)).await;
+    let owner = database.owner().await;
+    let error = migrate::install(&owner, PublicNames::Without).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("migrations/0001_schema.sql failed and was rolled back: "),
+        "{error}"
+    );
+    assert!(error.contains("permission denied"), "{error}");
+    // The connection is still good.
+    assert_eq!(texts(&owner, "select 1").await, ["1"]);
+}

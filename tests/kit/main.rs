@@ -1,0 +1,14 @@
+//! The SQL kit on every supported major of Postgres.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets something unexpected should stop there"
+)]
+
+mod context;
+mod findings;
+mod install;
+mod protect;
+mod support;
+mod tables;
