@@ -30,7 +30,10 @@ pub enum Error {
 /// If the filter is wrong, or there is a log already.
 pub fn init(log: &Log) -> Result<(), Error> {
     let filter = EnvFilter::builder().parse(&log.filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => {
             let colours = io::IsTerminal::is_terminal(&io::stderr());
