@@ -11,8 +11,8 @@ fn codes(text: &str, open: &str, close: &str) -> BTreeSet<String> {
     let is_code = |code: &str| {
         code.len() == 4 && code.starts_with('C') && code[1..].bytes().all(|b| b.is_ascii_digit())
     };
-    text.split(open)
-        .filter_map(|part| part.split_once(close))
+    text.match_indices(open)
+        .filter_map(|(at, _)| text[at + open.len()..].split_once(close))
         .map(|(code, _)| code)
         .filter(|code| is_code(code))
         .map(str::to_owned)
