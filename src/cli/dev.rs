@@ -102,6 +102,12 @@ pub enum Error {
 ///
 /// Whatever keeps the proxy from serving.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let wishes = Wishes {
+        listen: args.listen,
+        pool_mode: args.pool_mode.clone(),
+        pool_size: args.pool_size,
+    };
+    wishes.check()?;
     let prepared = tokio::select! {
         prepared = Prepared::new(&args) => prepared?,
         stopped = serve::until_signalled() => {
@@ -109,16 +115,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let config = dev::proxy_config(
-        &prepared.database,
-        &prepared.logins,
-        &prepared.files.jwks,
-        &Wishes {
-            listen: args.listen,
-            pool_mode: args.pool_mode.clone(),
-            pool_size: args.pool_size,
-        },
-    )?;
+    let config =
+        dev::proxy_config(&prepared.database, &prepared.logins, &prepared.files.jwks, &wishes)?;
     crate::observe::log::init(&config.log).map_err(serve::Error::from)?;
     let running = serve::start(config, Observer::new()).await?;
     let report = prepared.report(running.tcp_address().unwrap_or(args.listen))?;

@@ -21,6 +21,29 @@ pub struct Wishes {
     pub pool_size: Option<usize>,
 }
 
+impl Wishes {
+    /// Checks the wishes before any work is done for them: against a database that is none.
+    ///
+    /// # Errors
+    ///
+    /// A wish that the proxy cannot fulfil.
+    pub fn check(&self) -> Result<(), config::Errors> {
+        let login = |user: &str| Login { user: user.to_owned(), password: None };
+        let logins = Logins {
+            tenant: login("tenant"),
+            superadmin: login("superadmin"),
+            control: login("control"),
+            owner: login("owner"),
+        };
+        let database = Database {
+            address: ServerAddress::Tcp("localhost".to_owned(), 5432),
+            name: "app".to_owned(),
+            tls_mode: "disable",
+        };
+        proxy_config(&database, &logins, Path::new("/dev/null"), self).map(drop)
+    }
+}
+
 /// The configuration to serve `database` with, for tokens by the keys in the file `jwks`.
 ///
 /// It is written as a file would be, so that it passes the same checks and gets the same defaults.
