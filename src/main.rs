@@ -25,6 +25,8 @@ enum Verb {
     Serve(cli::serve::Args),
     /// Mint a development token
     Token(cli::token::Args),
+    /// Try everything that isolation forbids, through the proxy, as two tenants
+    Verify(cli::verify::Args),
 }
 
 #[tokio::main]
@@ -60,6 +62,9 @@ async fn main() -> ExitCode {
             Err(error) => fail(&error.report()),
         },
         Verb::Token(args) => cli::token::run(args).unwrap_or_else(|error| fail(&error.to_string())),
+        Verb::Verify(args) => {
+            cli::verify::run(args).await.unwrap_or_else(|error| fail(&error.to_string()))
+        }
     }
 }
 

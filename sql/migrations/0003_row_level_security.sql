@@ -912,6 +912,11 @@ grant execute on function
     cloison.protection_findings(),
     cloison.expected_policies(regclass)
     to cloison_control;
+-- `cloison verify` can do with the super-admin's road alone.
+grant execute on function
+    cloison.role_findings(name, text),
+    cloison.protection_findings()
+    to cloison_superadmin;
 
 -- The kit's own tables.
 do $$
@@ -934,7 +939,7 @@ grant select (id, tenant_id, name, prefix, scopes, created_at, expires_at, revok
 grant select, insert, update, delete
     on cloison.tenants, cloison.tenant_users, cloison.api_keys, cloison.usage_events
     to cloison_superadmin;
-grant select on cloison.audit_log to cloison_superadmin;
+grant select on cloison.audit_log, cloison.protected_tables to cloison_superadmin;
 
 grant select on cloison.tenants, cloison.protected_tables to cloison_control;
 grant insert on cloison.audit_log, cloison.usage_events to cloison_control;

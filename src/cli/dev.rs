@@ -1,6 +1,6 @@
 //! `cloison dev`: everything on one machine, from a Postgres to URLs that can be pasted.
 
-mod report;
+pub(super) mod report;
 
 use std::fs;
 use std::io;
@@ -19,6 +19,7 @@ use crate::dev::cluster::{self, Cluster};
 use crate::dev::key::{self, SigningKey};
 use crate::dev::logins::{self, Logins};
 use crate::dev::setup::{self, BoxError, Database, Sample, Tenant};
+use crate::dev::state::State;
 use crate::dev::{self, Wishes};
 use crate::observe::Observer;
 
@@ -119,7 +120,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         dev::proxy_config(&prepared.database, &prepared.logins, &prepared.files.jwks, &wishes)?;
     crate::observe::log::init(&config.log).map_err(serve::Error::from)?;
     let running = serve::start(config, Observer::new()).await?;
-    let report = prepared.report(running.tcp_address().unwrap_or(args.listen))?;
+    let listen = running.tcp_address().unwrap_or(args.listen);
+    let report = prepared.report(listen)?;
+    prepared.tell_other_verbs(listen)?;
     let mut stdout = io::stdout().lock();
     let printed = if args.json { report.json(&mut stdout) } else { report.text(&mut stdout) };
     drop(stdout);
@@ -127,6 +130,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 
     serve::until_signalled().await?;
     running.stop().await;
+    // A file that stays is no worse than one after a power failure.
+    let _ = fs::remove_file(&prepared.files.state);
     if let Some(cluster) = prepared.cluster {
         cluster.stop().await?;
     }
@@ -146,10 +151,11 @@ struct Prepared {
     files: Files,
 }
 
-/// Where the keys are.
+/// Where the keys are, and what other verbs read.
 struct Files {
     signing_key: PathBuf,
     jwks: PathBuf,
+    state: PathBuf,
 }
 
 impl Prepared {
@@ -190,6 +196,17 @@ impl Prepared {
         );
         let cluster = Some(cluster);
         Ok(Self { cluster, database, logins, tenants, postgres_url, key, files })
+    }
+
+    /// Leaves a note for `cloison verify`.
+    fn tell_other_verbs(&self, listen: SocketAddr) -> Result<(), Error> {
+        let state = State {
+            listen: listen.to_string(),
+            database: self.database.name.clone(),
+            postgres_url: self.postgres_url.clone(),
+        };
+        let path = &self.files.state;
+        state.save(path).map_err(|source| Error::File { path: path.clone(), source })
     }
 
     /// What to tell, once the proxy listens on `listen`.
@@ -239,7 +256,11 @@ fn make_folder(folder: &Path) -> Result<PathBuf, Error> {
 
 /// The signing key, made the first time, and its public half for whoever verifies.
 fn make_key(folder: &Path) -> Result<(SigningKey, Files), Error> {
-    let files = Files { signing_key: folder.join(dev::SIGNING_KEY), jwks: folder.join(dev::JWKS) };
+    let files = Files {
+        signing_key: folder.join(dev::SIGNING_KEY),
+        jwks: folder.join(dev::JWKS),
+        state: folder.join(dev::STATE),
+    };
     let key = SigningKey::load_or_generate(&files.signing_key)?;
     fs::write(&files.jwks, format!("{:#}\n", key.jwks()))
         .map_err(|source| Error::File { path: files.jwks.clone(), source })?;
@@ -247,7 +268,7 @@ fn make_key(folder: &Path) -> Result<(SigningKey, Files), Error> {
 }
 
 /// The claims that every development token has.
-fn claims(subject: &str, audience: &str) -> Result<Map<String, Value>, Error> {
+pub(super) fn claims(subject: &str, audience: &str) -> Result<Map<String, Value>, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
     let claims = [
         ("iss", json!(dev::ISSUER)),

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod install;
 pub mod serve;
 pub mod token;
+pub mod verify;
 
 /// Exit code of a usage or configuration error: `EX_USAGE` of `sysexits.h`.
 pub const EXIT_USAGE: u8 = 64;

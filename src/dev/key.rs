@@ -162,8 +162,8 @@ fn to_pem(label: &str, der: &[u8]) -> String {
     lines
 }
 
-/// Writes beside the file and renames, so that no reader sees half a key and no other user any.
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes beside the file and renames, so that no reader sees half a file and no other user any.
+pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);

@@ -10,6 +10,7 @@ pub mod key;
 pub mod logins;
 mod proxy;
 pub mod setup;
+pub mod state;
 
 pub use proxy::{Wishes, proxy_config};
 
@@ -30,6 +31,9 @@ pub const SIGNING_KEY: &str = "signing-key.pem";
 
 /// File name of the JWK Set in the data folder.
 pub const JWKS: &str = "jwks.json";
+
+/// File name, in the data folder, of what a running `cloison dev` tells other verbs.
+pub const STATE: &str = "dev.json";
 
 /// Where `cloison dev` keeps its cluster and its key: `CLOISON_DATA_DIR`, else
 /// `/var/lib/cloison/dev` for root, else `cloison/dev` in the user's data folder.

@@ -1,3 +1,4 @@
 //! The tenant kit: installs and checks the SQL side of Cloison; never sees a client.
 
 pub mod migrate;
+pub mod verify;

@@ -83,7 +83,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// For one part of a URL: all but RFC 3986's unreserved characters.
-pub(super) fn percent_encoded(text: &str) -> String {
+pub(in crate::cli) fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
             char::from(byte).to_string()
