@@ -369,11 +369,9 @@ pub(crate) fn texts<'a>(
         };
         answers
             .into_iter()
-            .filter_map(|answer| match answer {
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    Some(row.get(0).unwrap_or("null").to_owned())
-                }
-                _ => None,
+            .filter_map(|answer| {
+                let tokio_postgres::SimpleQueryMessage::Row(row) = answer else { return None };
+                Some(row.get(0).unwrap_or("null").to_owned())
             })
             .collect()
     }
