@@ -188,6 +188,12 @@ impl Database<'_> {
         format!("{}_{access}", self.name)
     }
 
+    /// How a program connects as the login of this access.
+    pub(crate) fn url(&self, access: &str) -> String {
+        let host = path(&self.server.directory);
+        format!("host={host} dbname={} user={}", self.name, self.login(access))
+    }
+
     pub(crate) async fn superuser(&self) -> Client {
         self.server.connect(&self.name, "postgres").await
     }
