@@ -11,6 +11,9 @@ do $$ begin perform pg_catalog.pg_advisory_xact_lock(5494051832711403); end $$;
 
 -- Every role that a tenant's session can be or become: the members of cloison_tenant, it, and
 -- whatever those are members of. PUBLIC is 0.
+--
+-- Not the kit's other groups: who is in two of them is a fault of that login (role_findings()),
+-- and no reason to take the groups' rights away.
 create or replace function cloison.tenant_roles()
     returns setof oid
     stable
@@ -34,6 +37,7 @@ as $$
         select oid from down
         union
         select m.roleid from membership m join up on m.member = up.oid
+        where pg_catalog.pg_get_userbyid(m.roleid) not in ('cloison_superadmin', 'cloison_control')
     )
     select oid from up
     union all

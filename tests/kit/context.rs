@@ -328,6 +328,20 @@ async fn the_process_id_need_not_be_bound(server: &Server) {
 
 async fn shadows_are_not_read(server: &Server) {
     let World { database, a, b, .. } = world(server).await;
+    // Functions and operators are not looked for in pg_temp: they need a schema that some
+    // application has left open.
+    batch(
+        &database.superuser().await,
+        "create schema trap; grant usage on schema trap to public; \
+         create function trap.sha256(bytea) returns bytea \
+             language sql as $$ select 'x'::bytea $$; \
+         create function trap.same(uuid, uuid) returns boolean language sql as 'select true'; \
+         create operator trap.= (leftarg = uuid, rightarg = uuid, function = trap.same); \
+         create function trap.same(bytea, bytea) returns boolean language sql as 'select true'; \
+         create operator trap.= (leftarg = bytea, rightarg = bytea, function = trap.same); \
+         create operator trap.<> (leftarg = text, rightarg = text, function = texteq)",
+    )
+    .await;
     let session = database.tenant(a).await;
     batch(
         &session,
@@ -335,19 +349,14 @@ async fn shadows_are_not_read(server: &Server) {
          create temporary table settings as select false as strict, false as bind_process_id; \
          create temporary table pg_class (oid oid); \
          create temporary view tenants as select gen_random_uuid() as id, 'active' as status; \
-         create function pg_temp.sha256(bytea) returns bytea language sql as $$ select 'x'::bytea $$; \
-         create function pg_temp.current_setting(text, boolean) returns text language sql as $$ select 'x' $$; \
-         create function pg_temp.same(uuid, uuid) returns boolean language sql as $$ select true $$; \
-         create operator pg_temp.= (leftarg = uuid, rightarg = uuid, function = pg_temp.same); \
-         create function pg_temp.bsame(bytea, bytea) returns boolean language sql as $$ select true $$; \
-         create operator pg_temp.= (leftarg = bytea, rightarg = bytea, function = pg_temp.bsame); \
-         set search_path = pg_temp, cloison, pg_catalog",
+         set search_path = pg_temp, trap, cloison, pg_catalog",
     )
     .await;
     assert_eq!(notes(&session).await, ["of a"]);
     denied(&session, &format!("select cloison.set_tenant('{b}', '{}')", "0".repeat(64))).await;
     batch(&session, &format!("set cloison.context = 's{b}{}'", "0".repeat(64))).await;
     denied(&session, "select * from public.note").await;
+    assert_eq!(texts(&session, "select cloison.get_current_tenant()").await, ["null"]);
 }
 
 /// Any session may have the plans of all queries printed to it, with their constants.

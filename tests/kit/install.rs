@@ -1,10 +1,16 @@
 //! Installing, installing again, taking away.
 
+use clap::Parser;
+use cloison::cli::install;
 use cloison::kit::migrate::{self, PublicNames};
 
 use crate::support::{Rows, Server, batch, on_every_major, run, texts};
 
-on_every_major!(a_superuser_may_install, without_createrole_it_says_so);
+on_every_major!(
+    a_superuser_may_install,
+    the_verb_installs_and_takes_away,
+    without_createrole_it_says_so,
+);
 
 /// Tests that need a server of their own: what they drop is shared by all databases.
 macro_rules! on_a_server_of_its_own {
@@ -104,4 +110,35 @@ async fn without_createrole_it_says_so(server: &Server) {
     assert!(error.contains("permission denied"), "{error}");
     // The connection is still good.
     assert_eq!(texts(&owner, "select 1").await, ["1"]);
+}
+
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    install: install::Args,
+}
+
+async fn the_verb_installs_and_takes_away(server: &Server) {
+    let database = server.empty_database().await;
+    let owner = database.owner().await;
+    let url = database.url("owner");
+    for (option, kit, public) in
+        [(None, "t", "f"), (Some("--compat"), "t", "t"), (Some("--down"), "f", "f")]
+    {
+        let words = ["install", "--database-url", &url].into_iter().chain(option);
+        install::run(Program::parse_from(words).install).await.unwrap();
+        assert_eq!(
+            texts(
+                &owner,
+                "select to_regprocedure('cloison.kit_version()') is not null \
+                 union all select to_regprocedure('public.set_tenant(uuid)') is not null"
+            )
+            .await,
+            [kit, public],
+            "{option:?}"
+        );
+    }
+    let nowhere = Program::parse_from(["install", "--database-url", "host=/nowhere user=x"]);
+    let error = install::run(nowhere.install).await.unwrap_err();
+    assert_eq!(error.to_string(), "could not connect to the database");
 }

@@ -188,6 +188,12 @@ impl Database<'_> {
         format!("{}_{access}", self.name)
     }
 
+    /// How a program connects as the login of this access.
+    pub(crate) fn url(&self, access: &str) -> String {
+        let host = path(&self.server.directory);
+        format!("host={host} dbname={} user={}", self.name, self.login(access))
+    }
+
     pub(crate) async fn superuser(&self) -> Client {
         self.server.connect(&self.name, "postgres").await
     }
@@ -375,11 +381,9 @@ pub(crate) fn texts<'a>(
         };
         answers
             .into_iter()
-            .filter_map(|answer| match answer {
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    Some(row.get(0).unwrap_or("null").to_owned())
-                }
-                _ => None,
+            .filter_map(|answer| {
+                let tokio_postgres::SimpleQueryMessage::Row(row) = answer else { return None };
+                Some(row.get(0).unwrap_or("null").to_owned())
             })
             .collect()
     }
