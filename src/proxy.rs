@@ -58,7 +58,7 @@ pub async fn serve_client(
     socket: Socket,
     admission: Admission,
     shared: Arc<Shared>,
-    shutdown: Shutdown,
+    mut shutdown: Shutdown,
 ) {
     let id = SessionId(shared.sessions.fetch_add(1, Ordering::Relaxed) + 1);
     let Ok(address) = socket.peer() else { return };
@@ -68,7 +68,12 @@ pub async fn serve_client(
         shared.config.limits.client_login_timeout,
         log_in(socket, &admission, id, &address, &shared),
     );
-    let (mut client, admitted) = match startup.await {
+    let startup = tokio::select! {
+        startup = startup => startup,
+        // Who has no session yet is nobody that the end has to wait for.
+        () = shutdown.draining() => return,
+    };
+    let (mut client, admitted) = match startup {
         Some(Ok(Login::Admitted(client, admitted))) => (client, admitted),
         Some(Ok(Login::Cancel(client, key))) => {
             carry_out_cancel(&key, &shared).await;
@@ -78,7 +83,11 @@ pub async fn serve_client(
         Some(Err(refused)) => return refusal::tell(refused, id, &shared.observer).await,
         None => return,
     };
-    let bound = match open(&admitted, &shared).await {
+    let opened = tokio::select! {
+        opened = open(&admitted, &shared) => opened,
+        () = shutdown.draining() => Err(Refusal::from(session::draining())),
+    };
+    let bound = match opened {
         Ok(bound) => bound,
         Err(refusal) => {
             return refusal::tell((Some(client), refusal), id, &shared.observer).await;

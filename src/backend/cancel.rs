@@ -13,13 +13,17 @@ use crate::types::CancelKey;
 ///
 /// # Errors
 ///
-/// Fails when the server cannot be reached.
+/// Fails when the server cannot be reached, or does not close the connection in time.
 pub async fn forward_cancel(target: &Target, key: &CancelKey) -> Result<(), Error> {
-    let mut socket = target.dial().await?;
-    let mut request = BytesMut::new();
-    message::cancel_request(key.pid, &key.secret, &mut request);
-    socket.write_all(&request).await.map_err(protocol::Error::Io)?;
-    // Postgres answers nothing. A reset instead of an orderly close means the same.
-    let _ = socket.read_u8().await;
-    Ok(())
+    target
+        .within_timeout(async {
+            let mut socket = target.dial().await?;
+            let mut request = BytesMut::new();
+            message::cancel_request(key.pid, &key.secret, &mut request);
+            socket.write_all(&request).await.map_err(protocol::Error::Io)?;
+            // Postgres answers nothing. A reset instead of an orderly close means the same.
+            let _ = socket.read_u8().await;
+            Ok(())
+        })
+        .await
 }

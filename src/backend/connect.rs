@@ -146,7 +146,8 @@ impl Target {
         .await
     }
 
-    async fn within_timeout<T>(
+    /// Runs `step` for at most `server_connect_timeout`.
+    pub(super) async fn within_timeout<T>(
         &self,
         step: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {

@@ -97,6 +97,22 @@ impl FrameStream {
         Ok(self.socket.shutdown().await?)
     }
 
+    /// Writes everything in `outgoing`, closes our end, and reads on until the peer closes its own.
+    ///
+    /// A socket that is closed while it holds unread bytes is reset, and the peer may lose our
+    /// last words.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the socket does.
+    pub async fn close_with_last_words(&mut self) -> Result<(), Error> {
+        self.close().await?;
+        loop {
+            self.incoming.clear();
+            self.fill().await?;
+        }
+    }
+
     /// Reads what there is, about one chunk at most; 0 is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.incoming.capacity() - self.incoming.len() < READ_CHUNK / 4 {

@@ -75,7 +75,7 @@ pub(super) async fn tell(
         Told::Nothing => {}
     }
     // A client that does not listen any more does not have to be told.
-    let _ = tokio::time::timeout(TELL_TIMEOUT, client.close()).await;
+    let _ = tokio::time::timeout(TELL_TIMEOUT, client.close_with_last_words()).await;
 }
 
 /// A connection that never became a client.

@@ -60,7 +60,7 @@ impl Answer {
                     Some("42501") => ErrorKind::NotAllowed,
                     _ => ErrorKind::Other,
                 },
-                is_fatal: message::error_field(body, b'V') != Some("ERROR"),
+                is_fatal: matches!(message::error_field(body, b'V'), Some("FATAL" | "PANIC")),
             },
             backend::NOTIFICATION_RESPONSE => Self::Unasked,
             backend::PARAMETER_STATUS => Self::Status,
@@ -73,8 +73,8 @@ impl Answer {
     }
 
     /// Whether the message belongs to the client even while the proxy speaks with the server.
-    pub(super) const fn is_unasked(self) -> bool {
-        matches!(self, Self::Status | Self::Unasked)
+    pub(super) const fn is_for_the_client(self) -> bool {
+        matches!(self, Self::Status | Self::Unasked | Self::Error { is_fatal: true, .. })
     }
 }
 

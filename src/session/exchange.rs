@@ -47,7 +47,11 @@ impl Exchange {
     /// Notes a frontend message on its way to the server.
     pub(super) fn sent(&mut self, tag: u8) {
         match tag {
-            frontend::QUERY => self.ask(Request::Query),
+            frontend::QUERY => {
+                // It ends a pipeline as a Sync would.
+                self.unsynced = false;
+                self.ask(Request::Query);
+            }
             frontend::FUNCTION_CALL => self.ask(Request::FunctionCall),
             // "Flush and Sync messages are ignored while in copy-in mode".
             frontend::SYNC if self.copy_in => {}
@@ -55,14 +59,12 @@ impl Exchange {
                 self.unsynced = false;
                 self.ask(Request::Sync);
             }
-            frontend::COPY_DONE | frontend::COPY_FAIL => {
-                if self.copy_in {
-                    self.copy_in = false;
-                } else {
-                    self.pending.push_back(Request::CopyEnd);
-                }
-            }
-            frontend::COPY_DATA => {}
+            frontend::COPY_DONE | frontend::COPY_FAIL if self.copy_in => self.copy_in = false,
+            // The end of a COPY that has failed, and been answered, already.
+            frontend::COPY_DONE | frontend::COPY_FAIL if self.is_settled() => {}
+            frontend::COPY_DONE | frontend::COPY_FAIL => self.ask(Request::CopyEnd),
+            // A Flush alone asks for nothing.
+            frontend::COPY_DATA | frontend::FLUSH => {}
             _ => self.unsynced = true,
         }
     }
@@ -140,6 +142,7 @@ impl Exchange {
                 Request::Sync => {}
                 Request::CopyEnd => {
                     self.copy_in = false;
+                    self.unsynced |= !self.pending.contains(&Request::Sync);
                     return;
                 }
                 // Nothing else is legal in copy-in mode; the server will say so.
@@ -204,6 +207,9 @@ mod tests {
         check(">P >B >E >S <1 <2 <C <ZI", 0, false);
         check(">P >S >P >S >Q <1 <ZI", 2, false);
         check(">F <V <ZI", 0, false);
+        check(">H", 0, false);
+        // pgjdbc closes a statement ahead of a simple query.
+        check(">C >Q <3 <C <ZI", 0, false);
     }
 
     #[test]
@@ -215,6 +221,9 @@ mod tests {
         // All of it sent ahead of the answer.
         check(">P >B >E >S >d >c >S <1 <2 <G <C", 1, false);
         check(">P >B >E >S >d >c >S <1 <2 <G <C <ZI", 0, false);
+        // The data was sent ahead, and the Sync behind it was not.
+        check(">P >B >E >S >d >c <1 <2 <G <C", 0, true);
+        check(">P >B >E >S >d >c <1 <2 <G <C >S <ZI", 0, false);
         // The COPY fails before it begins: both are answered.
         check(">P >B >E >S >d >c >S <E <ZI", 1, false);
         check(">P >B >E >S >d >c >S <E <ZI <ZI", 0, false);
@@ -223,6 +232,9 @@ mod tests {
         check(">Q >d >c <G <C <ZI", 0, false);
         check(">Q >d >c >Q <G <C <ZI", 1, false);
         check(">Q <G <E <ZI", 0, false);
+        // The client learns too late that its COPY has failed; the next one stands for itself.
+        check(">Q <G >d <E <ZI >d >c", 0, false);
+        check(">Q <G >d <E <ZI >d >c >P >B >E >S <1 <2 <G >d >c >S <C <ZI", 0, false);
     }
 
     #[test]

@@ -53,9 +53,7 @@ pub async fn run(
         reason: end.as_str(),
         duration: started.elapsed(),
     });
-    say_goodbye(&mut client, &end, &terms).await;
-    drop(client);
-    give_back(bound, registration, residue).await;
+    tokio::join!(say_goodbye(client, &end, &terms), give_back(bound, registration, residue));
 }
 
 /// Tells the client that it is in, and on what.
@@ -102,9 +100,14 @@ fn remaining(expires_at: SystemTime) -> Duration {
     expires_at.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-async fn say_goodbye(client: &mut FrameStream, end: &End, terms: &Terms) {
+async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
     match end {
-        End::ClientGone | End::ClientLeft | End::ServerSaidWhy => {}
+        End::ClientGone | End::ClientLeft => {
+            // Whoever has only closed its own end still reads the rest of its answers.
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;
+            return;
+        }
+        End::ServerSaidWhy => {}
         End::Told(error) => error.encode(&mut client.outgoing),
         End::ServerLost => server_lost().encode(&mut client.outgoing),
         End::Bug(what) => {
@@ -113,7 +116,7 @@ async fn say_goodbye(client: &mut FrameStream, end: &End, terms: &Terms) {
         }
     }
     // A client that does not listen any more does not have to be told.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close_with_last_words()).await;
 }
 
 /// Stops what may still be running, and offers the connection back to its pool.
@@ -123,7 +126,8 @@ async fn give_back(bound: Bound, registration: Registration, residue: Residue) {
     bound.release(residue).await;
 }
 
-fn draining() -> ClientError {
+/// What a client is told when the proxy ends.
+pub fn draining() -> ClientError {
     ClientError::fatal("57P01", "C305", "terminating connection because the proxy is shutting down")
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Relay<'a> {
     exchange: Exchange,
     /// Where in a frame of the client's we are.
     from_client: Rest,
+    /// The client's next frame waits for an answer to others.
+    client_waits: bool,
     /// Where in a frame of the server's we are.
     from_server: Rest,
     /// What becomes of the client's next frames.
@@ -119,6 +121,7 @@ impl<'a> Relay<'a> {
             bound,
             exchange: Exchange::new(),
             from_client: Rest { bytes: 0, dropped: false },
+            client_waits: false,
             from_server: Rest { bytes: 0, dropped: false },
             gate: Gate::Open,
             context: ContextState::Bound,

@@ -59,7 +59,8 @@ impl Signer {
     ) -> std::io::Result<()> {
         let proof = self.proof(tenant, server_pid);
         let parameters: [&[u8]; 2] = [tenant.as_bytes(), proof.as_bytes()];
-        // A client may have taken the name: it loses the statement, we keep the identity.
+        // A client may have taken the names: it loses what it gave them to, we keep the identity.
+        frontend::close(b'P', NAME, buffer)?;
         frontend::close(b'S', NAME, buffer)?;
         frontend::parse(NAME, STATEMENT, [UUID_OID, TEXT_OID], buffer)?;
         frontend::bind(

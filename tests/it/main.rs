@@ -3,4 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod basics;
+mod cancel;
+mod pool;
+mod relay;
+mod session;
+mod shutdown;
+mod startup;
 mod support;

@@ -10,6 +10,16 @@ use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header};
 use crate::session::filter::{self, Rule};
 
+/// What became of the client's next frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Admitted {
+    /// More of it has to arrive first.
+    NotAllThere,
+    /// Something else has to be answered first.
+    NotYet,
+    Yes,
+}
+
 impl Relay<'_> {
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         if self.departure.is_some() {
@@ -17,9 +27,8 @@ impl Relay<'_> {
         }
         let mut moved = self.carry_client_frames()?;
         let has_room = self.bound.server().stream.outgoing.len() < HIGH_WATER;
-        // What waits behind a closed gate must not pile up.
-        let passes = self.gate != Gate::Closed || self.client.incoming.is_empty();
-        if has_room && self.departure.is_none() && (passes || self.exchange.copy_in()) {
+        // What waits must not pile up.
+        if has_room && self.departure.is_none() && !self.client_waits {
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
                 Poll::Ready(Ok(_)) => {
@@ -35,6 +44,7 @@ impl Relay<'_> {
     /// Hands what the client has sent to the server, as far as the gate lets it.
     fn carry_client_frames(&mut self) -> Result<bool, End> {
         let mut moved = false;
+        self.client_waits = false;
         while self.departure.is_none() && self.bound.server().stream.outgoing.len() < HIGH_WATER {
             if self.from_client.bytes > 0 {
                 if self.client.incoming.is_empty() {
@@ -49,26 +59,28 @@ impl Relay<'_> {
                 Ok(None) => break,
                 Err(_) => return Err(End::Told(malformed())),
             };
-            if !self.admit_client_frame(header)? {
-                break;
+            match self.admit_client_frame(header)? {
+                Admitted::Yes => moved = true,
+                Admitted::NotAllThere => break,
+                Admitted::NotYet => {
+                    self.client_waits = true;
+                    break;
+                }
             }
-            moved = true;
         }
         Ok(moved)
     }
 
-    /// Decides about the frame whose header is next; false if it has to wait.
-    fn admit_client_frame(&mut self, header: Header) -> Result<bool, End> {
-        let is_copy =
-            matches!(header.tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
-        if self.gate == Gate::Closed && !is_copy {
-            return Ok(false);
+    /// Decides about the frame whose header is next.
+    fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
+        if self.gate == Gate::Closed && !self.belongs_to_copy(header.tag) {
+            return Ok(Admitted::NotYet);
         }
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
             Rule::CarryText => {
                 let Some(doubtful) = self.look_at_text(header) else {
-                    return Ok(false);
+                    return Ok(Admitted::NotAllThere);
                 };
                 if doubtful {
                     self.context = ContextState::Doubtful;
@@ -80,28 +92,46 @@ impl Relay<'_> {
             }
             Rule::Leave => {
                 self.depart(End::ClientLeft);
-                return Ok(true);
+                return Ok(Admitted::Yes);
             }
             Rule::Refuse => {
+                if self.exchange.unsynced() {
+                    // Whether Postgres would answer it depends on what came before it, and the
+                    // Sync that would tell us stands behind it.
+                    return Err(End::Told(filter::violation(header.tag)));
+                }
                 if !self.exchange.is_settled() {
-                    return Ok(false);
+                    return Ok(Admitted::NotYet);
                 }
                 filter::function_call_refused().encode(&mut self.client.outgoing);
                 let status = self.exchange.status();
                 message::ready_for_query(status, &mut self.client.outgoing);
                 self.client.incoming.advance(HEADER_LEN);
                 self.from_client = Rest { bytes: header.body_len, dropped: true };
-                return Ok(true);
+                return Ok(Admitted::Yes);
             }
             Rule::Violation => return Err(End::Told(filter::violation(header.tag))),
         }
-        if header.tag == frontend::SYNC && self.gate == Gate::ClosesAtSync {
+        if header.tag == frontend::SYNC
+            && self.gate == Gate::ClosesAtSync
+            && !self.exchange.copy_in()
+        {
             self.gate = Gate::Closed;
         }
         self.exchange.sent(header.tag);
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes(header.frame_len());
-        Ok(true)
+        Ok(Admitted::Yes)
+    }
+
+    /// Whether the server reads such a message as a part of COPY, and so must get it even while
+    /// everything else waits for the end of that COPY.
+    const fn belongs_to_copy(&self, tag: u8) -> bool {
+        match tag {
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => true,
+            frontend::FLUSH | frontend::SYNC => self.exchange.copy_in(),
+            _ => false,
+        }
     }
 
     /// Whether the text in the next frame may undo the context; `None` until enough is there.

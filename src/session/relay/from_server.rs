@@ -48,21 +48,21 @@ impl Relay<'_> {
     /// Notes what the next frame means; false if more of it has to arrive first.
     fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
         let server = self.bound.server_mut();
-        let look = Answer::needs_body(header.tag) && header.body_len <= LOOK_LIMIT;
-        let wanted = if look { header.frame_len() } else { HEADER_LEN };
-        let Some(body) = server.stream.incoming.get(HEADER_LEN..wanted) else {
+        // Of a long error the beginning will do: severity and code come first.
+        let look = if Answer::needs_body(header.tag) { header.body_len.min(LOOK_LIMIT) } else { 0 };
+        let Some(body) = server.stream.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
             return Ok(false);
         };
         let answer = Answer::read(header.tag, body);
-        if answer == Answer::Status && look {
+        if answer == Answer::Status && look == header.body_len {
             server.note_next_status(header.frame_len());
         }
         if let Answer::Error { is_fatal: true, .. } = answer {
             self.fatal_seen = true;
         }
         let ours = matches!(self.context, ContextState::Binding { .. });
-        self.from_server =
-            Rest { bytes: header.frame_len(), dropped: ours && !answer.is_unasked() };
+        let dropped = ours && !answer.is_for_the_client();
+        self.from_server = Rest { bytes: header.frame_len(), dropped };
         self.carry_server_bytes();
         if ours {
             self.note_own_answer(answer)?
@@ -86,6 +86,11 @@ impl Relay<'_> {
             self.context = ContextState::Doubtful;
         }
         match answer {
+            // The Sync that closed the gate was a part of the COPY; another is to come.
+            Answer::CopyIn if self.gate == Gate::Closed && self.exchange.unsynced() => {
+                self.gate = Gate::ClosesAtSync;
+                Ok(())
+            }
             Answer::Ready(_) if self.exchange.unaccountable() => {
                 Err(End::Bug("the answers do not fit the requests"))
             }

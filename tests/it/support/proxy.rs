@@ -110,7 +110,10 @@ impl Builder {
     }
 
     pub(crate) async fn run(self) -> Proxy {
-        let database = Database::new();
+        self.run_on(Database::new()).await
+    }
+
+    pub(crate) async fn run_on(self, database: Database) -> Proxy {
         let config = self.config(&database);
         let (observer, events) = Observer::with_channel();
         let running = serve::start(config, observer).await.unwrap();
@@ -192,4 +195,13 @@ pub(crate) fn token(audience: &str, claims: Value) -> String {
 
 pub(crate) fn tenant_token(tenant: &str) -> String {
     token("tenant", json!({"tenant_id": tenant}))
+}
+
+/// Waits until the proxy's control role has answered everything that it was asked.
+///
+/// Its connection answers in turn, so a tenant's lookup that was begun before is over after one
+/// more login has been refused for its tenant.
+pub(crate) async fn settled(proxy: &Proxy) {
+    let unknown = token("tenant", json!({"tenant_id": "nobody"}));
+    assert!(proxy.connect("app", &unknown, "").await.is_err());
 }
