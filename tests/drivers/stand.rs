@@ -2,7 +2,7 @@
 //! server connection in each pool.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,8 +19,9 @@ pub(crate) const B: &str = "e0000000-0000-4000-8000-000000000001";
 pub(crate) struct Stand {
     /// As the scripts get them.
     urls: Vec<(&'static str, String)>,
-    /// Stops everything when this process is gone: its standard input is a pipe that we hold.
-    _watch: Child,
+    /// The two proxies, and what stops them when this process is gone: the standard input of the
+    /// last is a pipe that we hold.
+    _children: [Child; 3],
 }
 
 impl Stand {
@@ -46,9 +47,9 @@ fn start() -> Stand {
     let folder = PathBuf::from(format!("/tmp/cloison-drivers-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let watch = watch(&folder);
-    let wide = dev(&folder, &["--pool-size", "24"]);
+    let (wide_proxy, wide) = dev(&folder, &["--pool-size", "24"]);
     let postgres = wide["postgres_url"].as_str().unwrap();
-    let narrow = dev(&folder, &["--pool-size", "1", "--database-url", postgres]);
+    let (narrow_proxy, narrow) = dev(&folder, &["--pool-size", "1", "--database-url", postgres]);
 
     let key = SigningKey::load(wide["signing_key"].as_str().unwrap().as_ref()).unwrap();
     let other_key = SigningKey::generate().unwrap();
@@ -74,7 +75,7 @@ fn start() -> Stand {
             ("EXPIRED_URL", with_token(token(&key, -3600))),
             ("FORGED_URL", with_token(token(&other_key, 3600))),
         ],
-        _watch: watch,
+        _children: [narrow_proxy, wide_proxy, watch],
     }
 }
 
@@ -92,7 +93,7 @@ fn token(key: &SigningKey, ends: i64) -> String {
 }
 
 /// Starts `cloison dev` and waits for the line that says where it is.
-fn dev(folder: &PathBuf, arguments: &[&str]) -> Value {
+fn dev(folder: &Path, arguments: &[&str]) -> (Child, Value) {
     let kind = if arguments.len() > 2 { "narrow" } else { "wide" };
     let log = folder.join(format!("{kind}.log"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
@@ -108,14 +109,15 @@ fn dev(folder: &PathBuf, arguments: &[&str]) -> Value {
     std::fs::write(folder.join(format!("{kind}.pid")), child.id().to_string()).unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap_or_else(|_| {
+    let Ok(report) = serde_json::from_str(&line) else {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
         panic!("cloison dev did not start: {log}")
-    })
+    };
+    (child, report)
 }
 
 /// Waits for the end of this process, however it comes, and leaves nothing behind.
-fn watch(folder: &PathBuf) -> Child {
+fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null

@@ -223,7 +223,12 @@ async def errors(side):
         await asyncio.sleep(0)
         check("a warning", messages, ["hello"])
     async with connected(side.url) as c:
-        await refused("a terminated connection", asyncpg.AdminShutdownError, c.execute("select pg_terminate_backend(pg_backend_pid())"))
+        error = await refused(
+            "a terminated connection",
+            asyncpg.ConnectionDoesNotExistError,
+            c.execute("select pg_terminate_backend(pg_backend_pid())"),
+        )
+        check_in("the server's own last words", "due to administrator command", str(error))
         check("is closed", c.is_closed(), True)
 
 
@@ -263,9 +268,9 @@ async def pooled(side):
         async def use(n):
             async with pool.acquire() as c:
                 check("a pool's connection", await sees(c), [side.own])
-                left = await c.fetchval("select current_setting('application_name') || coalesce(current_setting('app.left', true), '')")
+                left = await c.fetchval("select current_setting('application_name') || coalesce(current_setting('app.mark', true), '')")
                 check("nothing left behind in a pool", left, "")
-                await c.execute("select pg_advisory_lock_shared(7); listen left_behind; set application_name = 'left'; set app.left = 'x'")
+                await c.execute("select pg_advisory_lock_shared(7); listen left_behind; set application_name = 'left'; set app.mark = 'x'")
 
         await asyncio.gather(*(use(n) for n in range(12)))
     # One server connection for both tenants: they take turns.
@@ -314,7 +319,7 @@ async def logins():
     await refused_login("an expired token", invalid, "token has expired", stand.EXPIRED_URL)
     await refused_login("a password", invalid, "token", SIDES[0].url, password="secret")
     other = stand.with_user(SIDES[0].url, "cloison_owner")
-    await refused_login("a token on another road", invalid, "token is not valid", other)
+    await refused_login("a token on another road", asyncpg.InvalidAuthorizationSpecificationError, "token is not valid", other)
     await refused_login("an unknown database", asyncpg.InvalidCatalogNameError, "does not exist", SIDES[0].url, database="x")
 
 
