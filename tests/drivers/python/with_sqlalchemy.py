@@ -1,0 +1,124 @@
+"""Everyday work of SQLAlchemy on psycopg and on asyncpg, as two tenants at once."""
+
+import asyncio
+import os
+import traceback
+import uuid
+
+from sqlalchemy import MetaData, Table, create_engine, delete, inspect, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, Mapped
+
+
+from stand import SIDES, check, finish
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Lead(Base):
+    __tablename__ = "crm_leads"
+
+    # The tenant is the database's to fill in; the mapper knows the row by its id.
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    full_name: Mapped[str]
+    email: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="new")
+
+
+def url(side, driver, narrow=False):
+    return (side.narrow if narrow else side.url).replace("postgres://", f"postgresql+{driver}://")
+
+
+def work(c, side):
+    """On a connection of either kind, inside a transaction of its own."""
+    projects = Table("projects", MetaData(), autoload_with=c)
+    check("reflection", [column.name for column in projects.primary_key], ["tenant_id", "id"])
+    check("the inspector", "crm_deals" in inspect(c).get_table_names(), True)
+    check("its foreign keys", {key["referred_table"] for key in inspect(c).get_foreign_keys("crm_deals")}, {"crm_leads", "tenants"})
+    own = uuid.UUID(side.own)
+    only = select(projects.c.tenant_id).distinct()
+    check("reads its own rows", c.scalars(only).all(), [own])
+    with c.begin_nested() as savepoint:
+        row = c.execute(insert(projects).values(name="SQLAlchemy").returning(projects.c.tenant_id)).scalar()
+        check("insert is given its tenant", row, own)
+        many = [{"name": f"many{n}", "budget_cents": n} for n in range(500)]
+        rows = c.execute(insert(projects).returning(projects.c.tenant_id), many).scalars().all()
+        check("500 rows at once", (len(rows), set(rows)), (500, {own}))
+        check("update", c.execute(update(projects).values(status="draft")).rowcount >= 504, True)
+        c.execute(delete(projects).where(projects.c.tenant_id == side.other))
+        check("within the savepoint", c.scalars(only).all(), [own])
+        savepoint.rollback()
+    try:
+        with c.begin_nested():
+            c.execute(insert(projects).values(name="x", tenant_id=side.other))
+        check("a foreign tenant_id", "accepted", "refused")
+    except DBAPIError as error:
+        check("a foreign tenant_id", error.orig.sqlstate, "42501")
+    try:
+        with c.begin_nested():
+            c.execute(insert(projects).from_select(["name"], select(projects.c.name)))
+        check("a unique violation", "accepted", "refused")
+    except IntegrityError as error:
+        check("a unique violation", error.orig.sqlstate, "23505")
+    with Session(bind=c, join_transaction_mode="create_savepoint") as session:
+        lead = Lead(full_name="ORM", email=f"orm-{uuid.uuid4()}@example.org")
+        session.add(lead)
+        session.flush()
+        session.refresh(lead)
+        check("a mapped row", lead.status, "new")
+        session.rollback()
+    check("afterwards", c.scalars(only).all(), [own])
+
+
+def sync(side):
+    engine = create_engine(url(side, "psycopg"), pool_size=2, pool_pre_ping=True)
+    with engine.begin() as c:
+        work(c, side)
+    with engine.connect().execution_options(isolation_level="SERIALIZABLE") as c:
+        check("isolation level", c.scalar(text("show transaction_isolation")), "serializable")
+    with engine.connect().execution_options(yield_per=1000) as c:
+        rows = c.execute(text("select tenant_id::text from projects, generate_series(1, 30000)"))
+        check("a server-side cursor", {row[0] for row in rows}, {side.own})
+    engine.dispose()
+    for _ in range(3):
+        engine = create_engine(url(side, "psycopg", narrow=True), pool_size=1, max_overflow=0)
+        for _ in range(3):
+            with engine.connect() as c:
+                got = c.scalars(text("select distinct tenant_id::text from public.projects")).all()
+                check("one server connection", got, [side.own])
+                c.execute(text("set search_path = pg_catalog"))
+                c.commit()
+        engine.dispose()
+
+
+async def asynchronous(side):
+    engine = create_async_engine(url(side, "asyncpg"), pool_size=2)
+    async with engine.begin() as c:
+        await c.run_sync(work, side)
+    async with engine.connect() as c:
+        total = 0
+        async for row in await c.stream(text("select tenant_id::text from projects, generate_series(1, 30000)")):
+            total += row[0] == side.own
+        count = await c.scalar(text("select count(*) * 30000 from projects"))
+        check("a stream", total, count)
+    await engine.dispose()
+
+
+def everyday(side):
+    try:
+        sync(side)
+        asyncio.run(asynchronous(side))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+async def main():
+    await asyncio.gather(*(asyncio.to_thread(everyday, side) for side in SIDES))
+
+
+asyncio.run(main())
+finish()

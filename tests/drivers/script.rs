@@ -1,0 +1,88 @@
+//! Runs a driver's script: it prints a line a check, and ends with `passed N` or by failing.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::stand::stand;
+
+/// So long may a script take.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+#[track_caller]
+pub(crate) fn shell(script: &str) {
+    run(Path::new("bash"), script);
+}
+
+#[track_caller]
+pub(crate) fn python(script: &str) {
+    let python = folder().join(".venv/bin/python3");
+    installed(&python);
+    run(&python, script);
+}
+
+#[track_caller]
+pub(crate) fn node(script: &str) {
+    installed(&folder().join("node_modules/pg"));
+    run(Path::new("node"), script);
+}
+
+#[track_caller]
+fn run(program: &Path, script: &str) {
+    let mut command = Command::new(program);
+    // What the person at the terminal has set for a server of their own must not lead us there.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .arg(folder().join(script))
+        .envs(stand().environment())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let output = collect(child.stdout.take().unwrap());
+    let errors = collect(child.stderr.take().unwrap());
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (output, errors) = (output.join().unwrap(), errors.join().unwrap());
+    println!("{output}");
+    eprintln!("{errors}");
+    match status {
+        None => panic!("{script} did not end within {PATIENCE:?}"),
+        Some(status) => assert!(status.success(), "{script}: {status}"),
+    }
+    let last = output.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("passed "), "{script} did not come to its end");
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+#[track_caller]
+fn installed(path: &Path) {
+    let missing = path.display();
+    assert!(path.exists(), "{missing} is missing: run tests/setup-drivers.sh, which installs it");
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
+}
