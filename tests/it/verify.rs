@@ -202,6 +202,11 @@ const MUTATIONS: &[Mutation] = &[
         PROTECT,
     ),
     (
+        "create policy hidden on public.note as restrictive to cloison_tenant using (id > 1)",
+        &["public.note: own"],
+        "drop policy hidden on public.note",
+    ),
+    (
         "grant truncate on public.note to cloison_tenant",
         &["public.note: policies"],
         "revoke truncate on public.note from cloison_tenant",
@@ -429,6 +434,10 @@ async fn the_verb_reports_to_people_and_programs_and_keeps_tokens_to_itself() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("✗ public.note, as tenant A: cross-tenant reads are blocked"), "{text}");
     assert!(text.contains("5 rows of others are visible"), "{text}");
+    assert!(
+        text.contains("select cloison.protect('public.note', 'tenant', 'tenant_id')"),
+        "{text}"
+    );
     assert!(text.contains("║  ✗ Cross-tenant reads blocked"), "{text}");
     assert!(!text.contains("CONFIRMÉE"), "{text}");
     let written: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();

@@ -4,7 +4,7 @@
 use super::catalogue::{Class, Counts, Table, Tenant};
 use super::report::{Check, Verdict};
 use super::session::{Reaction, Session, Step};
-use super::{Error, PROTECT_AGAIN, Road};
+use super::{Error, Road};
 
 /// What is tried, each in a session of its own: a name and a statement.
 fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
@@ -159,7 +159,7 @@ fn judge_rows(
 ) {
     if let Reaction::Ran(rows @ 1..) = seen {
         let seen = format!("after {name} {rows} rows of others are visible");
-        put(verdicts, &table.name, Verdict::failed(seen, PROTECT_AGAIN));
+        put(verdicts, &table.name, Verdict::failed(seen, &table.mend));
     }
 }
 

@@ -1,9 +1,9 @@
 //! What one tenant may do with one table: its own rows, and nothing of the other's.
 
+use super::Error;
 use super::catalogue::{Class, Counts, Table, Tenant, counts};
 use super::report::{Check, Verdict};
 use super::session::{Reaction, Session, Step};
-use super::{Error, PROTECT_AGAIN};
 
 /// A tenant's session, and what is needed to judge what it sees.
 pub(super) struct Trial<'a> {
@@ -69,7 +69,7 @@ impl Trial<'_> {
                 Reaction::Ran(rows) if rows == expected(known) => return Ok(Verdict::Passed),
                 Reaction::Ran(_) => {}
                 Reaction::Denied => {
-                    return Ok(Verdict::failed("reading its own rows is refused", PROTECT_AGAIN));
+                    return Ok(Verdict::failed("reading its own rows is refused", &table.mend));
                 }
                 Reaction::Constraint(told) | Reaction::Other(told) => {
                     return Ok(Verdict::skipped(told));
@@ -79,7 +79,7 @@ impl Trial<'_> {
             known = again.unwrap_or(known);
         }
         let seen = "it does not see as many rows as an operator counts for it";
-        Ok(Verdict::failed(seen, PROTECT_AGAIN))
+        Ok(Verdict::failed(seen, &table.mend))
     }
 
     /// Nothing of the other's, whether asked for by name or not.
@@ -102,7 +102,7 @@ impl Trial<'_> {
                 Reaction::Ran(0) => {}
                 Reaction::Ran(rows) => {
                     let seen = format!("{rows} rows of others are visible");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Denied if table.is_tenants() => {
                     return Ok(Verdict::skipped("reading is refused altogether"));
@@ -124,7 +124,7 @@ impl Trial<'_> {
             let sql =
                 format!("insert into {name} ({column}) overriding system value values (null)");
             let reaction = self.session.attempt(Step::Write(sql, Vec::new())).await?;
-            return Ok(judge_insert(reaction));
+            return Ok(judge_insert(table, reaction));
         }
         let Some(other) = table.value(self.other) else {
             return Ok(Verdict::skipped(format!("tenant {} has no external key", self.other.side)));
@@ -136,7 +136,7 @@ impl Trial<'_> {
             table.parameter(1),
         );
         let reaction = self.session.attempt(Step::Write(bare, vec![Some(other)])).await?;
-        let Reaction::Other(told) = reaction else { return Ok(judge_insert(reaction)) };
+        let Reaction::Other(told) = reaction else { return Ok(judge_insert(table, reaction)) };
         if known.is_none_or(|known| known.of(self.own.side) == 0) {
             return Ok(Verdict::skipped(told));
         }
@@ -149,7 +149,7 @@ impl Trial<'_> {
             table.parameter(2),
         );
         let values = vec![Some(other), table.value(self.own)];
-        Ok(judge_insert(self.session.attempt(Step::Write(copy, values)).await?))
+        Ok(judge_insert(table, self.session.attempt(Step::Write(copy, values)).await?))
     }
 
     /// Asked for by name, and by a statement that reads nothing: that one only the policy for
@@ -158,7 +158,10 @@ impl Trial<'_> {
         let Table { name, column, .. } = table;
         if matches!(table.class, Class::Shared | Class::Global) {
             let sql = format!("update {name} set {column} = {column}");
-            return Ok(judge_write(self.session.attempt(Step::Write(sql, Vec::new())).await?));
+            return Ok(judge_write(
+                table,
+                self.session.attempt(Step::Write(sql, Vec::new())).await?,
+            ));
         }
         let own = table.value(self.own);
         let blind =
@@ -169,7 +172,7 @@ impl Trial<'_> {
                     "update {name} set {column} = {column} where {column} = {}",
                     table.parameter(1),
                 );
-                judge_write(self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
+                judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
             None => Verdict::Passed,
         };
@@ -200,11 +203,11 @@ impl Trial<'_> {
                 }
                 Reaction::Ran(rows) => {
                     let seen = format!("{rows} rows were given to the other tenant");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Constraint(told) => {
                     let seen = format!("no policy refused it, only a constraint: {told}");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Other(told) => return Ok(Verdict::skipped(told)),
             }
@@ -218,12 +221,12 @@ impl Trial<'_> {
         let blind = format!("delete from {name}");
         if matches!(table.class, Class::Shared | Class::Global) {
             let reaction = self.session.attempt(Step::Write(blind, Vec::new())).await?;
-            return Ok(judge_write(reaction));
+            return Ok(judge_write(table, reaction));
         }
         let by_name = match table.value(self.other) {
             Some(other) => {
                 let sql = format!("delete from {name} where {column} = {}", table.parameter(1));
-                judge_write(self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
+                judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
             None => Verdict::Passed,
         };
@@ -243,7 +246,7 @@ impl Trial<'_> {
             Reaction::Ran(0) => Ok(Verdict::skipped("there are no rows")),
             Reaction::Ran(rows) => {
                 let seen = format!("{rows} rows are visible without a context");
-                Ok(Verdict::failed(seen, PROTECT_AGAIN))
+                Ok(Verdict::failed(seen, &table.mend))
             }
             Reaction::Constraint(told) | Reaction::Other(told) => Ok(Verdict::skipped(told)),
         }
@@ -279,7 +282,7 @@ impl Trial<'_> {
                     "a statement that reads nothing reaches {reached} rows, of which {own} are the \
                      tenant's"
                 );
-                Some(Verdict::failed(seen, PROTECT_AGAIN))
+                Some(Verdict::failed(seen, &table.mend))
             }
             _ => None,
         })
@@ -305,24 +308,24 @@ impl Trial<'_> {
     }
 }
 
-fn judge_insert(reaction: Reaction) -> Verdict {
+fn judge_insert(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
         Reaction::Denied => Verdict::Passed,
-        Reaction::Ran(_) => Verdict::failed("the row was inserted", PROTECT_AGAIN),
+        Reaction::Ran(_) => Verdict::failed("the row was inserted", &table.mend),
         Reaction::Constraint(told) => {
             let seen = format!("no policy refused the row, only a constraint: {told}");
-            Verdict::failed(seen, PROTECT_AGAIN)
+            Verdict::failed(seen, &table.mend)
         }
         Reaction::Other(told) => Verdict::skipped(told),
     }
 }
 
-fn judge_write(reaction: Reaction) -> Verdict {
+fn judge_write(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
         Reaction::Denied | Reaction::Ran(0) => Verdict::Passed,
-        Reaction::Ran(rows) => Verdict::failed(format!("{rows} rows were written"), PROTECT_AGAIN),
+        Reaction::Ran(rows) => Verdict::failed(format!("{rows} rows were written"), &table.mend),
         Reaction::Constraint(told) => {
-            Verdict::failed(format!("only a constraint refused it: {told}"), PROTECT_AGAIN)
+            Verdict::failed(format!("only a constraint refused it: {told}"), &table.mend)
         }
         Reaction::Other(told) => Verdict::skipped(told),
     }
