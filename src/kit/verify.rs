@@ -345,6 +345,3 @@ impl Suite<'_> {
         self.outcomes.push(Outcome { subject, check, tenant, verdict });
     }
 }
-
-/// What mends a table whatever its policies have become.
-const PROTECT_AGAIN: &str = "select cloison.protect(…) again; see the policies of the table below";

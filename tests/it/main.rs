@@ -10,3 +10,4 @@ mod session;
 mod shutdown;
 mod startup;
 mod support;
+mod verify;

@@ -35,6 +35,8 @@ pub(super) struct Table {
     pub(super) column_type: String,
     /// Columns, besides the tenant's, that would be filled by a default.
     pub(super) defaulted: Vec<String>,
+    /// What mends it, whatever its policies have become.
+    pub(super) mend: String,
     /// All columns, besides the tenant's, that can be written.
     pub(super) others: Vec<String>,
     /// Columns that have to be given, and something of their type.
@@ -138,6 +140,7 @@ pub(super) async fn tables(operator: &Session) -> Result<Vec<Table>, Error> {
             column_type: row.try_get(3).map_err(unreadable)?,
             defaulted: row.try_get(5).map_err(unreadable)?,
             others: row.try_get(6).map_err(unreadable)?,
+            mend: row.try_get(9).map_err(unreadable)?,
             required: required.into_iter().zip(samples).collect(),
         });
     }
@@ -365,8 +368,14 @@ const TABLES: &str = "
               and w.attname is distinct from p.tenant_column order by w.number),
         array(select w.name from writable w where w.relation = c.oid and w.is_required
               and w.attname is distinct from p.tenant_column order by w.number),
-        array(select pg_catalog.format('%L::%s', w.sample, w.type) from writable w where w.relation = c.oid and w.is_required
-              and w.attname is distinct from p.tenant_column order by w.number)
+        array(select pg_catalog.format('%L::%s', w.sample, w.type) from writable w
+              where w.relation = c.oid and w.is_required
+              and w.attname is distinct from p.tenant_column order by w.number),
+        pg_catalog.format('select cloison.protect(%L, %L%s)', (
+                select pg_catalog.format('%s.%I', w.relnamespace::pg_catalog.regnamespace, w.relname)
+                from pg_catalog.pg_class w where w.oid = coalesce(p.part_of, p.relation)), p.class,
+            ', ' || pg_catalog.quote_literal(p.tenant_column))
+            || '; where its policies are as they were made, `cloison install` again'
     from
         cloison.protected_tables p
         join pg_catalog.pg_class c

@@ -4,44 +4,42 @@
 use super::catalogue::{Class, Counts, Table, Tenant};
 use super::report::{Check, Verdict};
 use super::session::{Reaction, Session, Step};
-use super::tenant::count_foreign;
-use super::{Error, PROTECT_AGAIN, Road};
+use super::{Error, Road};
 
-/// What is tried, each in a session of its own: a name, and statements one by one.
-fn forgeries(other: &Tenant) -> Vec<(&'static str, Vec<String>)> {
+/// What is tried, each in a session of its own: a name and a statement.
+fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
     let id = &other.id;
     let ticket = format!("s{id}{}", "0".repeat(64));
-    let one = |sql: String| vec![sql];
     vec![
-        ("SET cloison.context", one(format!("set cloison.context = '{ticket}'"))),
+        ("SET cloison.context", format!("set cloison.context = '{ticket}'")),
         (
             "set_config('cloison.context')",
-            one(format!("select pg_catalog.set_config('cloison.context', '{ticket}', false)")),
+            format!("select pg_catalog.set_config('cloison.context', '{ticket}', false)"),
         ),
         (
             "the own context with the other's id",
-            one(format!(
+            format!(
                 "select pg_catalog.set_config('cloison.context', pg_catalog.overlay( \
-                     pg_catalog.current_setting('cloison.context') placing '{id}' from 2), false)"
-            )),
+                 pg_catalog.current_setting('cloison.context'), '{id}', 2), false)"
+            ),
         ),
-        ("set_tenant(other)", one(format!("select cloison.set_tenant('{id}'::uuid)"))),
+        ("set_tenant(other)", format!("select cloison.set_tenant('{id}'::uuid)")),
         (
             "set_tenant(other, proof)",
-            one(format!("select cloison.set_tenant('{id}'::uuid, '{}')", "0".repeat(64))),
+            format!("select cloison.set_tenant('{id}'::uuid, '{}')", "0".repeat(64)),
         ),
-        ("enable_superadmin_mode()", one("select cloison.enable_superadmin_mode()".to_owned())),
-        ("SET cloison.superadmin", one(format!("set cloison.superadmin = '{}'", "0".repeat(64)))),
-        ("SET ROLE", one("set role cloison_superadmin".to_owned())),
-        ("SET row_security = off", one("set row_security = off".to_owned())),
-        ("RESET ALL", one("reset all".to_owned())),
-        ("DISCARD ALL", one("discard all".to_owned())),
+        ("enable_superadmin_mode()", "select cloison.enable_superadmin_mode()".to_owned()),
+        ("SET cloison.superadmin", format!("set cloison.superadmin = '{}'", "0".repeat(64))),
+        ("SET ROLE", "set role cloison_superadmin".to_owned()),
+        ("SET row_security = off", "set row_security = off".to_owned()),
+        ("RESET ALL", "reset all".to_owned()),
+        ("DISCARD ALL", "discard all".to_owned()),
         (
             "a DO block",
-            one(format!(
+            format!(
                 "do $$ begin perform pg_catalog.set_config('cloison.context', '{ticket}', false); \
                  end $$"
-            )),
+            ),
         ),
     ]
 }
@@ -50,7 +48,7 @@ fn forgeries(other: &Tenant) -> Vec<(&'static str, Vec<String>)> {
 const IDENTITY: &str = "
     select case
         when cloison.is_superadmin() then 2
-        when cloison.get_current_tenant() = $1::pg_catalog.text::uuid then 0
+        when cloison.get_current_tenant() = pg_catalog.current_setting('verify.own_id')::uuid then 0
         when cloison.get_current_tenant() is null then 0
         else 1
     end::bigint";
@@ -77,9 +75,9 @@ pub(super) async fn forge(
         };
         verdicts.push((table.name.clone(), Check::Forge, verdict));
     }
-    for (name, statements) in forgeries(other) {
+    for (name, statement) in forgeries(other) {
         let session = Session::open(road).await?;
-        let outcome = attempt(&session, &statements, name, tables, own, &mut verdicts).await;
+        let outcome = attempt(&session, &statement, name, tables, own, &mut verdicts).await;
         session.close().await;
         outcome?;
     }
@@ -88,38 +86,86 @@ pub(super) async fn forge(
 
 async fn attempt(
     session: &Session,
-    statements: &[String],
+    statement: &str,
     name: &str,
     tables: &[(Table, Option<Counts>)],
     own: &Tenant,
     verdicts: &mut [(String, Check, Verdict)],
 ) -> Result<(), Error> {
-    for statement in statements {
-        // Whether it was refused is no matter: what counts is what can be seen afterwards.
-        session.keep(statement).await?;
+    let reachable = || tables.iter().map(|(table, _)| table).filter(|t| t.class != Class::Shared);
+    // In one message with what is read then: the proxy cannot put anything right in between. Whether
+    // the statement was refused is no matter; what counts is what can be seen.
+    remember(session, OWN_ID, Some(&own.id)).await?;
+    let who = session.count_after(statement, IDENTITY).await?;
+    judge_identity(&who, name, verdicts);
+    for table in reachable() {
+        remember(session, OWN_VALUE, table.value(own)).await?;
+        let seen = session.count_after(statement, &count_foreign_to_remembered(table)).await?;
+        judge_rows(&seen, name, table, verdicts);
     }
-    let identity = Step::Count(IDENTITY.to_owned(), vec![Some(&own.id)]);
-    if let Reaction::Ran(who @ 1..) = session.attempt(identity).await? {
-        let who = if who == 1 { "another tenant" } else { "the super-admin" };
-        let verdict = Verdict::failed(
-            format!("after {name} the session is {who}"),
-            "run sql/migrations/0002_functions.sql again (`cloison install`)",
-        );
-        put(verdicts, SESSION, verdict);
+    // In a message of its own.
+    if let Reaction::Other(told) = session.keep(statement).await?
+        && told.contains("[42")
+    {
+        // A statement that Postgres does not understand tries nothing.
+        put(verdicts, SESSION, Verdict::skipped(format!("{name} could not be tried: {told}")));
     }
-    for (table, _) in tables.iter().filter(|(table, _)| table.class != Class::Shared) {
-        let (sql, values) = match (table.class, table.value(own)) {
-            (Class::Tenant | Class::Part, Some(value)) => (count_foreign(table), vec![Some(value)]),
-            (Class::Tenant | Class::Part | Class::Shared | Class::Global, _) => {
-                (format!("select count(*) from {}", table.name), Vec::new())
-            }
-        };
-        if let Reaction::Ran(rows @ 1..) = session.attempt(Step::Count(sql, values)).await? {
-            let seen = format!("after {name} {rows} rows of others are visible");
-            put(verdicts, &table.name, Verdict::failed(seen, PROTECT_AGAIN));
-        }
+    remember(session, OWN_ID, Some(&own.id)).await?;
+    let who = session.attempt(Step::Count(IDENTITY.to_owned(), Vec::new())).await?;
+    judge_identity(&who, name, verdicts);
+    for table in reachable() {
+        remember(session, OWN_VALUE, table.value(own)).await?;
+        let count = Step::Count(count_foreign_to_remembered(table), Vec::new());
+        let seen = session.attempt(count).await?;
+        judge_rows(&seen, name, table, verdicts);
     }
     Ok(())
+}
+
+/// Keeps a value where a message without parameters finds it.
+async fn remember(session: &Session, place: &str, value: Option<&str>) -> Result<(), Error> {
+    let sql = "select pg_catalog.set_config($1, coalesce($2, ''), false)";
+    session.query("keep a value in a setting", sql, &[&place, &value]).await?;
+    Ok(())
+}
+
+/// The rows of all but the remembered tenant; of a table without tenants, all.
+fn count_foreign_to_remembered(table: &Table) -> String {
+    let Table { name, column, column_type, class, .. } = table;
+    match class {
+        Class::Tenant | Class::Part => format!(
+            "select count(*) from {name} where {column} is distinct from \
+             nullif(pg_catalog.current_setting('{OWN_VALUE}'), '')::{column_type}"
+        ),
+        Class::Shared | Class::Global => format!("select count(*) from {name}"),
+    }
+}
+
+fn judge_identity(who: &Reaction, name: &str, verdicts: &mut [(String, Check, Verdict)]) {
+    let who = match who {
+        Reaction::Ran(1) => "another tenant",
+        Reaction::Ran(2) => "the super-admin",
+        Reaction::Ran(_) | Reaction::Denied | Reaction::Constraint(_) | Reaction::Other(_) => {
+            return;
+        }
+    };
+    let verdict = Verdict::failed(
+        format!("after {name} the session is {who}"),
+        "run sql/migrations/0002_functions.sql again (`cloison install`)",
+    );
+    put(verdicts, SESSION, verdict);
+}
+
+fn judge_rows(
+    seen: &Reaction,
+    name: &str,
+    table: &Table,
+    verdicts: &mut [(String, Check, Verdict)],
+) {
+    if let Reaction::Ran(rows @ 1..) = seen {
+        let seen = format!("after {name} {rows} rows of others are visible");
+        put(verdicts, &table.name, Verdict::failed(seen, &table.mend));
+    }
 }
 
 /// The first thing seen stays.
@@ -129,6 +175,10 @@ fn put(verdicts: &mut [(String, Check, Verdict)], subject: &str, verdict: Verdic
         *old = verdict;
     }
 }
+
+/// Settings of the session in which it keeps who it is.
+const OWN_ID: &str = "verify.own_id";
+const OWN_VALUE: &str = "verify.own_value";
 
 /// What no table shows.
 const SESSION: &str = "session";

@@ -118,7 +118,7 @@ impl Session {
             }
             Ok(messages) => messages.iter().rev().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-                _ => None,
+                SimpleQueryMessage::CommandComplete(_) | _ => None,
             }),
         };
         let none = || Reaction::Other("there was no answer to count".to_owned());

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Error;
 use super::catalogue::{Class, Counts, Table, Tenant, counts};
 use super::report::Verdict;
 use super::session::{Reaction, Session, Step};
-use super::{Error, PROTECT_AGAIN};
 
 /// What failed before the mode was enabled, by table.
 pub(super) async fn before(
@@ -17,7 +17,7 @@ pub(super) async fn before(
         let sql = format!("select count(*) from {}", table.name);
         if let Reaction::Ran(rows @ 1..) = session.attempt(Step::Count(sql, Vec::new())).await? {
             let seen = format!("{rows} rows are visible before enable_superadmin_mode()");
-            verdicts.insert(table.name.clone(), Verdict::failed(seen, PROTECT_AGAIN));
+            verdicts.insert(table.name.clone(), Verdict::failed(seen, &table.mend));
         }
     }
     Ok(verdicts)
@@ -35,7 +35,7 @@ pub(super) async fn after(
     for (table, known) in tables.iter().filter(|(table, _)| table.class != Class::Part) {
         let verdict = match before.remove(&table.name) {
             Some(failed) => failed,
-            None => judge(counts(session, table, tenants).await?, *known),
+            None => judge(table, counts(session, table, tenants).await?, *known),
         };
         verdicts.push((table.name.clone(), verdict));
     }
@@ -44,15 +44,15 @@ pub(super) async fn after(
     Ok(verdicts)
 }
 
-fn judge(seen: Option<Counts>, known: Option<Counts>) -> Verdict {
+fn judge(table: &Table, seen: Option<Counts>, known: Option<Counts>) -> Verdict {
     match (seen, known) {
-        (None, _) => Verdict::failed("the super-admin may not read it", PROTECT_AGAIN),
+        (None, _) => Verdict::failed("the super-admin may not read it", &table.mend),
         (Some(_), None) => Verdict::skipped("the operator's connection may not count the rows"),
         (Some(_), Some(known)) if known.total == 0 => Verdict::skipped("there are no rows"),
         (Some(seen), Some(known)) if seen == known => Verdict::Passed,
         (Some(seen), Some(known)) => {
             let seen = format!("it sees {} rows, and there are {}", seen.total, known.total);
-            Verdict::failed(seen, PROTECT_AGAIN)
+            Verdict::failed(seen, &table.mend)
         }
     }
 }

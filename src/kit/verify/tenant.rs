@@ -1,9 +1,9 @@
 //! What one tenant may do with one table: its own rows, and nothing of the other's.
 
+use super::Error;
 use super::catalogue::{Class, Counts, Table, Tenant, counts};
 use super::report::{Check, Verdict};
 use super::session::{Reaction, Session, Step};
-use super::{Error, PROTECT_AGAIN};
 
 /// A tenant's session, and what is needed to judge what it sees.
 pub(super) struct Trial<'a> {
@@ -69,7 +69,7 @@ impl Trial<'_> {
                 Reaction::Ran(rows) if rows == expected(known) => return Ok(Verdict::Passed),
                 Reaction::Ran(_) => {}
                 Reaction::Denied => {
-                    return Ok(Verdict::failed("reading its own rows is refused", PROTECT_AGAIN));
+                    return Ok(Verdict::failed("reading its own rows is refused", &table.mend));
                 }
                 Reaction::Constraint(told) | Reaction::Other(told) => {
                     return Ok(Verdict::skipped(told));
@@ -79,7 +79,7 @@ impl Trial<'_> {
             known = again.unwrap_or(known);
         }
         let seen = "it does not see as many rows as an operator counts for it";
-        Ok(Verdict::failed(seen, PROTECT_AGAIN))
+        Ok(Verdict::failed(seen, &table.mend))
     }
 
     /// Nothing of the other's, whether asked for by name or not.
@@ -102,7 +102,7 @@ impl Trial<'_> {
                 Reaction::Ran(0) => {}
                 Reaction::Ran(rows) => {
                     let seen = format!("{rows} rows of others are visible");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Denied if table.is_tenants() => {
                     return Ok(Verdict::skipped("reading is refused altogether"));
@@ -124,7 +124,7 @@ impl Trial<'_> {
             let sql =
                 format!("insert into {name} ({column}) overriding system value values (null)");
             let reaction = self.session.attempt(Step::Write(sql, Vec::new())).await?;
-            return Ok(judge_insert(reaction));
+            return Ok(judge_insert(table, reaction));
         }
         let Some(other) = table.value(self.other) else {
             return Ok(Verdict::skipped(format!("tenant {} has no external key", self.other.side)));
@@ -136,7 +136,7 @@ impl Trial<'_> {
             table.parameter(1),
         );
         let reaction = self.session.attempt(Step::Write(bare, vec![Some(other)])).await?;
-        let Reaction::Other(told) = reaction else { return Ok(judge_insert(reaction)) };
+        let Reaction::Other(told) = reaction else { return Ok(judge_insert(table, reaction)) };
         if known.is_none_or(|known| known.of(self.own.side) == 0) {
             return Ok(Verdict::skipped(told));
         }
@@ -149,7 +149,7 @@ impl Trial<'_> {
             table.parameter(2),
         );
         let values = vec![Some(other), table.value(self.own)];
-        Ok(judge_insert(self.session.attempt(Step::Write(copy, values)).await?))
+        Ok(judge_insert(table, self.session.attempt(Step::Write(copy, values)).await?))
     }
 
     /// Asked for by name, and by a statement that reads nothing: that one only the policy for
@@ -158,24 +158,28 @@ impl Trial<'_> {
         let Table { name, column, .. } = table;
         if matches!(table.class, Class::Shared | Class::Global) {
             let sql = format!("update {name} set {column} = {column}");
-            return Ok(judge_write(self.session.attempt(Step::Write(sql, Vec::new())).await?));
+            return Ok(judge_write(
+                table,
+                self.session.attempt(Step::Write(sql, Vec::new())).await?,
+            ));
         }
         let own = table.value(self.own);
-        let blind = format!("update {name} set {column} = {}", table.parameter(1));
+        let blind =
+            format!("update {name} set {column} = {own_value}", own_value = table.parameter(1));
         let by_name = match table.value(self.other) {
             Some(other) => {
                 let sql = format!(
                     "update {name} set {column} = {column} where {column} = {}",
                     table.parameter(1),
                 );
-                judge_write(self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
+                judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
             None => Verdict::Passed,
         };
         if by_name != Verdict::Passed || table.class == Class::Part {
             return Ok(by_name);
         }
-        let blind = self.blind(table, known, Step::Write(blind, vec![own])).await?;
+        let blind = self.blind(table, &blind, vec![own]).await?;
         Ok(blind.unwrap_or_else(|| self.if_other_has_rows(table, known)))
     }
 
@@ -199,11 +203,11 @@ impl Trial<'_> {
                 }
                 Reaction::Ran(rows) => {
                     let seen = format!("{rows} rows were given to the other tenant");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Constraint(told) => {
                     let seen = format!("no policy refused it, only a constraint: {told}");
-                    return Ok(Verdict::failed(seen, PROTECT_AGAIN));
+                    return Ok(Verdict::failed(seen, &table.mend));
                 }
                 Reaction::Other(told) => return Ok(Verdict::skipped(told)),
             }
@@ -214,21 +218,22 @@ impl Trial<'_> {
     /// As with updates.
     async fn delete(&self, table: &Table, known: Option<Counts>) -> Result<Verdict, Error> {
         let Table { name, column, .. } = table;
-        let blind = Step::Write(format!("delete from {name}"), Vec::new());
+        let blind = format!("delete from {name}");
         if matches!(table.class, Class::Shared | Class::Global) {
-            return Ok(judge_write(self.session.attempt(blind).await?));
+            let reaction = self.session.attempt(Step::Write(blind, Vec::new())).await?;
+            return Ok(judge_write(table, reaction));
         }
         let by_name = match table.value(self.other) {
             Some(other) => {
                 let sql = format!("delete from {name} where {column} = {}", table.parameter(1));
-                judge_write(self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
+                judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
             None => Verdict::Passed,
         };
         if by_name != Verdict::Passed || table.class == Class::Part {
             return Ok(by_name);
         }
-        let blind = self.blind(table, known, blind).await?;
+        let blind = self.blind(table, &blind, Vec::new()).await?;
         Ok(blind.unwrap_or_else(|| self.if_other_has_rows(table, known)))
     }
 
@@ -241,37 +246,43 @@ impl Trial<'_> {
             Reaction::Ran(0) => Ok(Verdict::skipped("there are no rows")),
             Reaction::Ran(rows) => {
                 let seen = format!("{rows} rows are visible without a context");
-                Ok(Verdict::failed(seen, PROTECT_AGAIN))
+                Ok(Verdict::failed(seen, &table.mend))
             }
             Reaction::Constraint(told) | Reaction::Other(told) => Ok(Verdict::skipped(told)),
         }
     }
 
-    /// A write without a condition touches the rows that are visible, no more. None where it says
-    /// nothing: the tenant has too many rows to write them all, or something else is in the way.
+    /// How many rows a write reaches whose condition reads no column: the policies for SELECT have
+    /// no part in it. The condition counts the rows that the write's own policies let through, and
+    /// is never true. None where that says nothing.
     async fn blind(
         &self,
         table: &Table,
-        known: Option<Counts>,
-        write: Step<'_>,
+        write: &str,
+        values: Vec<Option<&str>>,
     ) -> Result<Option<Verdict>, Error> {
-        if known.is_none_or(|known| known.of(self.own.side) > MOST_BLIND_ROWS) {
-            return Ok(None);
-        }
-        let own = Step::Count(count_of(table), vec![table.value(self.own)]);
-        let reactions = self.session.attempts(&[own, write]).await?;
+        let steps = [
+            Step::Count(count_of(table), vec![table.value(self.own)]),
+            Step::Write(format!("select {}", set_reached("'0'")), Vec::new()),
+            Step::Write(
+                format!(
+                    "{write} where {} is null",
+                    set_reached(&format!("({REACHED} + 1)::pg_catalog.text")),
+                ),
+                values,
+            ),
+            Step::Count(format!("select {REACHED}"), Vec::new()),
+        ];
+        let reactions = self.session.attempts(&steps).await?;
         Ok(match &reactions[..] {
-            [Reaction::Ran(own), Reaction::Ran(written)] if written > own => {
+            [Reaction::Ran(own), .., Reaction::Ran(reached)]
+                if reactions.len() == steps.len() && reached > own =>
+            {
                 let seen = format!(
-                    "a statement without a condition wrote {written} rows, of which {own} are \
-                     the tenant's"
+                    "a statement that reads nothing reaches {reached} rows, of which {own} are the \
+                     tenant's"
                 );
-                Some(Verdict::failed(seen, PROTECT_AGAIN))
-            }
-            // Its own rows keep their tenant, so nothing of theirs can collide.
-            [_, Reaction::Constraint(told)] if told.contains("[23505]") => {
-                let seen = format!("rows of others were reached: {told}");
-                Some(Verdict::failed(seen, PROTECT_AGAIN))
+                Some(Verdict::failed(seen, &table.mend))
             }
             _ => None,
         })
@@ -297,27 +308,31 @@ impl Trial<'_> {
     }
 }
 
-fn judge_insert(reaction: Reaction) -> Verdict {
+fn judge_insert(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
         Reaction::Denied => Verdict::Passed,
-        Reaction::Ran(_) => Verdict::failed("the row was inserted", PROTECT_AGAIN),
+        Reaction::Ran(_) => Verdict::failed("the row was inserted", &table.mend),
         Reaction::Constraint(told) => {
             let seen = format!("no policy refused the row, only a constraint: {told}");
-            Verdict::failed(seen, PROTECT_AGAIN)
+            Verdict::failed(seen, &table.mend)
         }
         Reaction::Other(told) => Verdict::skipped(told),
     }
 }
 
-fn judge_write(reaction: Reaction) -> Verdict {
+fn judge_write(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
         Reaction::Denied | Reaction::Ran(0) => Verdict::Passed,
-        Reaction::Ran(rows) => Verdict::failed(format!("{rows} rows were written"), PROTECT_AGAIN),
+        Reaction::Ran(rows) => Verdict::failed(format!("{rows} rows were written"), &table.mend),
         Reaction::Constraint(told) => {
-            Verdict::failed(format!("only a constraint refused it: {told}"), PROTECT_AGAIN)
+            Verdict::failed(format!("only a constraint refused it: {told}"), &table.mend)
         }
         Reaction::Other(told) => Verdict::skipped(told),
     }
+}
+
+fn set_reached(value: &str) -> String {
+    format!("pg_catalog.set_config('verify.reached', {value}, true)")
 }
 
 /// The rows of the tenant that the parameter names.
@@ -327,7 +342,7 @@ fn count_of(table: &Table) -> String {
 }
 
 /// The rows of all but the tenant that the parameter names.
-pub(super) fn count_foreign(table: &Table) -> String {
+fn count_foreign(table: &Table) -> String {
     let Table { name, column, .. } = table;
     let own = table.parameter(1);
     format!("select count(*) from {name} where {column} is distinct from {own}")
@@ -336,7 +351,7 @@ pub(super) fn count_foreign(table: &Table) -> String {
 /// So often is counted before a difference is believed.
 const RECOUNTS: u8 = 3;
 
-/// A tenant with more rows than this is spared the writing of all of them.
-const MOST_BLIND_ROWS: i64 = 10_000;
+/// The count of [`Trial::blind`], in a setting of the transaction.
+const REACHED: &str = "pg_catalog.current_setting('verify.reached')::pg_catalog.int8";
 
 const UNCOUNTED: &str = "the operator's connection may not count the rows";

@@ -50,6 +50,13 @@ impl Database {
         server().cluster.socket_dir().to_owned()
     }
 
+    /// The way of the superuser, past the proxy.
+    pub(crate) fn superuser_url(&self) -> String {
+        let cluster = &server().cluster;
+        let (user, password) = (cluster.superuser(), cluster.superuser_password());
+        format!("postgres://{user}:{password}@{}:{}/{}", cluster.host(), self.port(), self.name)
+    }
+
     /// The superuser, past the proxy.
     pub(crate) async fn superuser(&self) -> Client {
         server().cluster.connect_superuser(&self.name).await.unwrap()
