@@ -25,6 +25,10 @@ use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
 
+/// One client too many has this long to say what it wants: a cancel request is carried out,
+/// everything else is refused.
+const FULL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What all clients share; built once, by `cli::serve`.
 pub struct Shared {
     /// The configuration.
@@ -64,10 +68,11 @@ pub async fn serve_client(
     let Ok(address) = socket.peer() else { return };
     let client_addr = address.clone();
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
-    let startup = within(
-        shared.config.limits.client_login_timeout,
-        log_in(socket, &admission, id, &address, &shared),
-    );
+    let limit = match admission {
+        Admission::Admitted(_) => shared.config.limits.client_login_timeout,
+        Admission::Full => FULL_TIMEOUT,
+    };
+    let startup = within(limit, log_in(socket, &admission, id, &address, &shared));
     let startup = tokio::select! {
         startup = startup => startup,
         // Who has no session yet is nobody that the end has to wait for.

@@ -147,14 +147,15 @@ impl Target {
     }
 
     /// Runs `step` for at most `server_connect_timeout`.
-    pub(super) async fn within_timeout<T>(
+    pub(super) async fn within_timeout<T, E: From<Error>>(
         &self,
-        step: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         if self.timeout.is_zero() {
             return step.await;
         }
-        tokio::time::timeout(self.timeout, step).await.unwrap_or(Err(Error::Timeout(self.timeout)))
+        let late = |_| Err(Error::Timeout(self.timeout).into());
+        tokio::time::timeout(self.timeout, step).await.unwrap_or_else(late)
     }
 
     async fn dial_unlimited(&self) -> Result<Socket, Error> {

@@ -29,11 +29,22 @@ pub struct ServerConnection {
 /// The largest frame that the answer to one of our own statements may have.
 const FRAME_LIMIT: usize = 1 << 20;
 
+/// Our own statements have no more rows than this.
+const MOST_ROWS: usize = 1;
+
+/// So long may a server take to accept a goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The outcome of a statement that the proxy itself sent.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Reply {
-    /// All went well; the tags of the commands that completed.
-    Complete(Vec<String>),
+    /// All went well.
+    Complete {
+        /// The tags of the commands that completed.
+        tags: Vec<String>,
+        /// The rows, as the bodies of their `DataRow` messages.
+        rows: Vec<Bytes>,
+    },
     /// Postgres refused: SQLSTATE and message.
     Refused(String, String),
 }
@@ -119,7 +130,7 @@ impl ServerConnection {
     /// Fails when the connection does; a refusal by Postgres is a [`Reply`].
     pub async fn round_trip(&mut self) -> Result<Reply, protocol::Error> {
         self.stream.flush().await?;
-        let mut tags = Vec::new();
+        let (mut tags, mut rows) = (Vec::new(), Vec::new());
         let mut refusal = None;
         loop {
             let Frame { tag, body } = self.stream.read_frame(FRAME_LIMIT).await?;
@@ -128,6 +139,7 @@ impl ServerConnection {
                     let text = body.strip_suffix(b"\0").unwrap_or(&body);
                     tags.push(String::from_utf8_lossy(text).into_owned());
                 }
+                backend::DATA_ROW if rows.len() < MOST_ROWS => rows.push(body),
                 backend::PARAMETER_STATUS => self.note_status(&body),
                 backend::ERROR_RESPONSE => {
                     let field =
@@ -136,7 +148,7 @@ impl ServerConnection {
                 }
                 backend::READY_FOR_QUERY if *body == *b"I" => {
                     return Ok(match refusal {
-                        None => Reply::Complete(tags),
+                        None => Reply::Complete { tags, rows },
                         Some((sqlstate, message)) => Reply::Refused(sqlstate, message),
                     });
                 }
@@ -159,10 +171,14 @@ impl ServerConnection {
         }
     }
 
-    /// Says goodbye, so that Postgres does not log a lost client.
+    /// Says goodbye, so that Postgres does not log a lost client, and closes the connection.
+    ///
+    /// What is still queued for the server is dropped: nobody waits for its answer.
     pub async fn terminate(mut self) {
-        frontend::terminate(&mut self.stream.outgoing);
-        // The connection is given up: whether the goodbye arrives makes no difference.
-        let _ = self.stream.close().await;
+        if self.stream.outgoing.is_empty() {
+            frontend::terminate(&mut self.stream.outgoing);
+            // The connection is given up: whether the goodbye arrives makes no difference.
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.stream.close()).await;
+        }
     }
 }

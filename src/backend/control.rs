@@ -41,7 +41,7 @@ impl Control {
         if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
             return Ok(Arc::clone(client));
         }
-        let client = Arc::new(self.open().await?);
+        let client = Arc::new(self.target.within_timeout(self.open()).await?);
         *slot = Some(Arc::clone(&client));
         Ok(client)
     }

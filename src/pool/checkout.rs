@@ -7,8 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Pool;
 use super::release::{self, Disposition, Reason, Residue};
 use crate::backend::{Reply, ServerConnection, Target};
-use crate::protocol::{self, ClientError};
-use crate::tenant::bind::Signer;
+use crate::protocol::{self, ClientError, Violation};
+use crate::tenant::bind::{self, Signer};
 use crate::tenant::{Scope, TenantContext};
 use crate::types::SessionSettings;
 
@@ -81,8 +81,14 @@ impl Checkout {
             signer
                 .bind(tenant, server.key().pid, &mut server.stream.outgoing)
                 .map_err(protocol::Error::Io)?;
-            if let Reply::Refused(sqlstate, message) = server.round_trip().await? {
-                return Err(BindError::Refused { sqlstate, message });
+            match server.round_trip().await? {
+                Reply::Complete { tags, .. } if tags == [bind::CONFIRMATION] => {}
+                Reply::Complete { .. } => {
+                    return Err(protocol::Error::from(Violation::Unexpected('C')).into());
+                }
+                Reply::Refused(sqlstate, message) => {
+                    return Err(BindError::Refused { sqlstate, message });
+                }
             }
         }
         Ok(Bound { loan: self.loan, scope, signer })

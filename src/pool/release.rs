@@ -101,14 +101,45 @@ impl Disposition {
 }
 
 /// Resets the session; true only if Postgres has confirmed it.
+///
+/// The confirmation is an answer that nobody can have asked for before: a random text. Answers
+/// come in the order of the requests, so whatever a client may have left behind, with our count of
+/// it wrong, would stand where the text has to be.
 pub(super) async fn reset(server: &mut ServerConnection) -> bool {
-    if frontend::query(RESET, &mut server.stream.outgoing).is_err() {
+    let Some(nonce) = nonce() else {
+        return false;
+    };
+    let out = &mut server.stream.outgoing;
+    let queued = frontend::query(RESET, out)
+        .and_then(|()| frontend::query(&format!("select '{nonce}'"), out));
+    if queued.is_err() {
         return false;
     }
-    match tokio::time::timeout(RESET_TIMEOUT, server.round_trip()).await {
-        Ok(Ok(Reply::Complete(tags))) => tags == [RESET] && server.stream.incoming.is_empty(),
-        Ok(Ok(Reply::Refused(..)) | Err(_)) | Err(_) => false,
-    }
+    let confirmed = async {
+        let reset = server.round_trip().await;
+        let echo = server.round_trip().await;
+        is_reset(reset.ok()) && is_echo(echo.ok(), &nonce)
+    };
+    let confirmed = tokio::time::timeout(RESET_TIMEOUT, confirmed).await;
+    confirmed == Ok(true) && server.stream.incoming.is_empty()
+}
+
+fn is_reset(reply: Option<Reply>) -> bool {
+    matches!(reply, Some(Reply::Complete { tags, rows }) if tags == [RESET] && rows.is_empty())
+}
+
+fn is_echo(reply: Option<Reply>, nonce: &str) -> bool {
+    // A DataRow of one column: their number, the value's length, the value.
+    let length = u32::try_from(nonce.len()).unwrap_or(u32::MAX);
+    let row = [&1u16.to_be_bytes()[..], &length.to_be_bytes(), nonce.as_bytes()].concat();
+    matches!(reply, Some(Reply::Complete { tags, rows }) if tags == ["SELECT 1"] && rows == [row])
+}
+
+/// 128 random bits in hex; `None` if the system has none.
+fn nonce() -> Option<String> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -128,6 +159,22 @@ mod tests {
     #[track_caller]
     fn check(residue: Residue, expected: Disposition) {
         assert_eq!(Disposition::of(&residue), expected);
+    }
+
+    #[test]
+    fn only_our_own_text_confirms_a_reset() {
+        let reply = |tag: &str, row: &[u8]| {
+            let rows = vec![bytes::Bytes::copy_from_slice(row)];
+            Some(Reply::Complete { tags: vec![tag.to_owned()], rows })
+        };
+        assert!(is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), "ab"));
+        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ac"), "ab"));
+        assert!(!is_echo(reply("SELECT 2", b"\0\x01\0\0\0\x02ab"), "ab"));
+        assert!(!is_echo(Some(Reply::Complete { tags: vec![RESET.into()], rows: vec![] }), "ab"));
+        assert!(!is_echo(None, "ab"));
+        assert!(!is_reset(reply("SELECT 1", b"")));
+        assert!(!is_reset(Some(Reply::Refused("57014".into(), String::new()))));
+        assert_ne!(nonce(), nonce());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Cancel keys of our own, and the server connection that each one's session holds now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::Mutex;
@@ -14,6 +15,9 @@ use crate::types::{CancelKey, SessionId};
 const SECRET_LEN_3_2: usize = 32;
 /// Bytes of the secret before.
 const SECRET_LEN_3_0: usize = 4;
+
+/// So long may it take to cancel what a client has left behind.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which key cancels on which server connection.
 #[derive(Default)]
@@ -91,7 +95,8 @@ impl Registration {
         let mut holds = self.holder.holds.lock().await;
         if running {
             // The connection is closed next in any case; this only saves the server some work.
-            let _ = forward_cancel(&self.holder.target, &self.holder.server_key).await;
+            let cancel = forward_cancel(&self.holder.target, &self.holder.server_key);
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         }
         *holds = false;
     }

@@ -122,7 +122,8 @@ async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
 /// Stops what may still be running, and offers the connection back to its pool.
 async fn give_back(bound: Bound, registration: Registration, residue: Residue) {
     // From here on no cancel request of this client can reach the connection.
-    registration.close(residue.pending > 0 && !residue.lost).await;
+    let running = residue.pending > 0 || residue.unaccountable;
+    registration.close(running && !residue.lost).await;
     bound.release(residue).await;
 }
 

@@ -17,6 +17,9 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 const NAME: &str = "_cloison_bind";
 
 const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
+/// The `CommandComplete` tag of a bind that went well.
+pub const CONFIRMATION: &str = "SELECT 1";
+
 const UUID_OID: u32 = 2950;
 const TEXT_OID: u32 = 25;
 /// A parameter in Postgres' binary representation.

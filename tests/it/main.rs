@@ -1,6 +1,12 @@
 //! The proxy against a real Postgres, with a real driver and with raw messages.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod basics;
 mod cancel;

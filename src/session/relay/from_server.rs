@@ -91,7 +91,7 @@ impl Relay<'_> {
                 self.gate = Gate::ClosesAtSync;
                 Ok(())
             }
-            Answer::Ready(_) if self.exchange.unaccountable() => {
+            Answer::Ready(_) if self.exchange.impossible() => {
                 Err(End::Bug("the answers do not fit the requests"))
             }
             Answer::Ready(_) if self.exchange.is_settled() => self.settle(),
@@ -109,6 +109,10 @@ impl Relay<'_> {
     fn settle(&mut self) -> Result<(), End> {
         let failed = self.exchange.status() == TransactionStatus::Error;
         if self.context == ContextState::Doubtful && !failed {
+            if self.exchange.unaccountable() {
+                // The answers to a bind could be taken for the client's, and the other way round.
+                return Err(End::Told(bind_refused()));
+            }
             self.bind_again(1)
         } else {
             self.gate = Gate::Open;
