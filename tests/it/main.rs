@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod auth;
+mod backend;
 mod basics;
 mod cancel;
+mod fuzz;
 mod pool;
 mod relay;
 mod session;
 mod shutdown;
 mod startup;
 mod support;
+mod tls;
