@@ -92,7 +92,8 @@ async fn play(proxy: &Proxy, login: bool, bytes: &[u8]) {
         wire.answer().await;
     }
     wire.out = BytesMut::from(bytes);
-    // The proxy may have closed already.
+    // A client that breaks the protocol may keep its server connection for the relay's PATIENCE,
+    // which is what limits the number of cases. The proxy may have closed already.
     let _ = wire.socket.write_all_buf(&mut wire.out).await;
     let _ = wire.socket.shutdown().await;
     let mut answer = Vec::new();
@@ -133,10 +134,10 @@ fn random_bytes_in_a_session_harm_nobody() {
 
 #[test]
 fn a_mutated_session_harms_nobody() {
-    fuzz(true, 60, mutated());
+    fuzz(true, 30, mutated());
 }
 
 #[test]
 fn messages_in_any_order_harm_nobody() {
-    fuzz(true, 60, messages());
+    fuzz(true, 12, messages());
 }
