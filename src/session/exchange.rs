@@ -18,6 +18,8 @@ pub(super) struct Exchange {
     unsynced: bool,
     /// The server is reading COPY data, and skips every Sync until it ends.
     copy_in: bool,
+    /// An error was answered, and the server skips everything up to a Sync that is still to come.
+    failed: bool,
     /// Syncs that the server skips if the COPY that is under way goes well.
     skipped: usize,
     /// What the last `ReadyForQuery` said.
@@ -46,6 +48,7 @@ impl Exchange {
             pending: VecDeque::new(),
             unsynced: false,
             copy_in: false,
+            failed: false,
             skipped: 0,
             status: TransactionStatus::Idle,
             unaccountable: false,
@@ -57,16 +60,20 @@ impl Exchange {
     pub(super) fn sent(&mut self, tag: u8) {
         match tag {
             frontend::QUERY => {
-                self.unaccountable |= self.copy_in;
+                self.unaccountable |= self.copy_in || self.failed;
                 // It ends a pipeline as a Sync would.
                 self.unsynced = false;
                 self.ask(Request::Query);
             }
-            frontend::FUNCTION_CALL => self.ask(Request::FunctionCall),
+            frontend::FUNCTION_CALL => {
+                self.unaccountable |= self.copy_in || self.failed;
+                self.ask(Request::FunctionCall);
+            }
             // "Flush and Sync messages are ignored while in copy-in mode".
             frontend::SYNC if self.copy_in => self.skipped += 1,
             frontend::SYNC => {
                 self.unsynced = false;
+                self.failed = false;
                 self.ask(Request::Sync);
             }
             frontend::COPY_DONE | frontend::COPY_FAIL if self.copy_in => self.copy_in = false,
@@ -92,7 +99,7 @@ impl Exchange {
             Answer::CopyIn => self.begin_copy(),
             // The first completion or error after the server asked for data is that COPY's.
             Answer::Complete { .. } => self.skipped = 0,
-            Answer::Error { .. } => self.fail_copy(),
+            Answer::Error { .. } => self.fail(),
             Answer::Ready(status) => {
                 self.copy_in = false;
                 self.complete();
@@ -168,6 +175,8 @@ impl Exchange {
             }
         };
         self.copy_in = true;
+        // Whether the COPY is the work's, or that of a query behind it, cannot be told.
+        self.unaccountable |= is_extended && self.work_runs_into_a_query();
         while self.pending.get(1) == Some(&Request::Sync) {
             self.pending.remove(1);
             self.skipped += 1;
@@ -177,6 +186,9 @@ impl Exchange {
             Some(Request::CopyEnd) => {
                 self.pending.remove(1);
                 self.copy_in = false;
+                // More work in the same pipeline: the end may be a stray one, ahead of its COPY.
+                self.unaccountable |=
+                    matches!(self.pending.get(1), Some(Request::CopyEnd | Request::Work));
             }
             // Inside COPY data the server takes these for errors; unless the COPY is theirs.
             Some(_) => self.unaccountable = true,
@@ -185,10 +197,27 @@ impl Exchange {
         self.unsynced |= is_extended && !self.pending.contains(&Request::Sync);
     }
 
-    /// A COPY failed, perhaps. The server skips a Sync that it reads before it fails and answers
-    /// one that it reads after: which it was, nobody can tell from here.
-    const fn fail_copy(&mut self) {
+    /// Whether the next request that is answered by a `ReadyForQuery` is no Sync.
+    fn work_runs_into_a_query(&self) -> bool {
+        let is_answered = |request: &&Request| !matches!(request, Request::CopyEnd | Request::Work);
+        matches!(
+            self.pending.iter().find(is_answered),
+            Some(Request::Query | Request::FunctionCall)
+        )
+    }
+
+    /// Something failed.
+    ///
+    /// If it was a COPY: the server skips a Sync that it reads before it fails and answers one
+    /// that it reads after, and which it was, nobody can tell from here. If it was an
+    /// extended-query message, the server skips everything up to the next Sync.
+    fn fail(&mut self) {
         self.copy_in = false;
+        if self.pending.front() == Some(&Request::Work) {
+            // Whether the work failed, and the query is skipped, or the query itself.
+            self.unaccountable |= self.work_runs_into_a_query();
+            self.failed = self.pending() == 0;
+        }
         self.unaccountable |= self.skipped > 0;
         self.skipped = 0;
     }
@@ -428,6 +457,13 @@ mod tests {
                     });
                 prop_assert!(!clean || !due, "{exchange:?} after {sent:?}");
             }
+            let all_answered = to_send.is_empty()
+                && to_server.is_empty()
+                && to_client.is_empty()
+                && model.copying.is_none()
+                && !model.skips_to_sync;
+            let waits = exchange.pending() > 0 && !exchange.unaccountable();
+            prop_assert!(!all_answered || !waits, "{exchange:?} waits for ever after {sent:?}");
         }
     }
 }

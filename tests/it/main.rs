@@ -8,12 +8,16 @@
     reason = "tests"
 )]
 
+mod auth;
+mod backend;
 mod basics;
 mod cancel;
+mod fuzz;
 mod pool;
 mod relay;
 mod session;
 mod shutdown;
 mod startup;
 mod support;
+mod tls;
 mod verify;

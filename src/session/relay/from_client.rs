@@ -74,7 +74,7 @@ impl Relay<'_> {
     /// Decides about the frame whose header is next.
     fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
         if self.gate == Gate::Closed && !self.belongs_to_copy(header.tag) {
-            return Ok(Admitted::NotYet);
+            return self.wait();
         }
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
@@ -101,7 +101,7 @@ impl Relay<'_> {
                     return Err(End::Told(filter::violation(header.tag)));
                 }
                 if !self.exchange.is_settled() {
-                    return Ok(Admitted::NotYet);
+                    return self.wait();
                 }
                 filter::function_call_refused().encode(&mut self.client.outgoing);
                 let status = self.exchange.status();
@@ -122,6 +122,15 @@ impl Relay<'_> {
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes(header.frame_len());
         Ok(Admitted::Yes)
+    }
+
+    /// Lets the next frame wait until all is answered; unless nobody can tell when that will be.
+    fn wait(&self) -> Result<Admitted, End> {
+        if self.exchange.unaccountable() {
+            Err(End::Told(uncountable()))
+        } else {
+            Ok(Admitted::NotYet)
+        }
     }
 
     /// Whether the server reads such a message as a part of COPY, and so must get it even while
@@ -152,6 +161,11 @@ impl Relay<'_> {
         self.client.incoming.advance(count);
         self.from_client.bytes -= count;
     }
+}
+
+pub(super) fn uncountable() -> ClientError {
+    let message = "lost count of the answers after messages that COPY does not allow";
+    ClientError::fatal("08P01", "C012", message).hint("Connect again.")
 }
 
 fn malformed() -> ClientError {

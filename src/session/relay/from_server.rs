@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 
+use super::from_client::uncountable;
 use super::{BIND_ATTEMPTS, ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::{ClientError, Header, TransactionStatus};
@@ -111,7 +112,7 @@ impl Relay<'_> {
         if self.context == ContextState::Doubtful && !failed {
             if self.exchange.unaccountable() {
                 // The answers to a bind could be taken for the client's, and the other way round.
-                return Err(End::Told(bind_refused()));
+                return Err(End::Told(uncountable()));
             }
             self.bind_again(1)
         } else {

@@ -42,12 +42,13 @@ impl Database {
         Self { name }
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        server().cluster.port()
+    /// The template itself, in a cluster of the test's own.
+    pub(crate) fn elsewhere() -> Self {
+        Self { name: TEMPLATE.to_owned() }
     }
 
-    pub(crate) fn socket_dir(&self) -> PathBuf {
-        server().cluster.socket_dir().to_owned()
+    pub(crate) fn port(&self) -> u16 {
+        server().cluster.port()
     }
 
     /// The way of the superuser, past the proxy.
@@ -84,6 +85,17 @@ async fn start() -> Server {
         .await
         .unwrap();
     let watch = watch(&cluster);
+    prepare(&cluster, &[]).await;
+    Server { cluster, _watch: watch }
+}
+
+/// The data folder of the run's cluster.
+pub(crate) fn data_dir() -> PathBuf {
+    server().cluster.data_dir().join("data")
+}
+
+/// Makes the roles and the template in a fresh cluster, and runs `more` as its superuser.
+pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
     let admin = cluster.connect_superuser("postgres").await.unwrap();
     for sql in [
         &format!("create database {TEMPLATE}")[..],
@@ -103,7 +115,9 @@ async fn start() -> Server {
     ] {
         template.batch_execute(sql).await.unwrap();
     }
-    Server { cluster, _watch: watch }
+    for sql in more {
+        admin.batch_execute(sql).await.unwrap();
+    }
 }
 
 fn watch(cluster: &Cluster) -> Child {

@@ -114,11 +114,16 @@ impl Builder {
     }
 
     pub(crate) async fn run_on(self, database: Database) -> Proxy {
+        self.try_run_on(database).await.unwrap()
+    }
+
+    /// The proxy, or its report of why it does not serve.
+    pub(crate) async fn try_run_on(self, database: Database) -> Result<Proxy, String> {
         let config = self.config(&database);
         let (observer, events) = Observer::with_channel();
-        let running = serve::start(config, observer).await.unwrap();
+        let running = serve::start(config, observer).await.map_err(|error| error.report())?;
         let address = running.tcp_address().unwrap();
-        Proxy { database, address, events, running }
+        Ok(Proxy { database, address, events, running })
     }
 }
 

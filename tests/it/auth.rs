@@ -1,0 +1,261 @@
+//! Who gets in, who does not, what is told, and what is not.
+
+use cloison::cli::serve;
+use cloison::observe::{Event, Observer};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::support::postgres::{A, Database};
+use crate::support::proxy::{self, Proxy, SECRET, now, tenant_token, token};
+use crate::support::wire::{Wire, error, tags};
+
+const COUNT: &str = "select count(*) from note";
+
+fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+}
+
+fn claims(changes: Value) -> Value {
+    let mut all = json!({"iss": "test", "aud": "tenant", "exp": now() + 60, "tenant_id": A});
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(all.as_object_mut().unwrap().remove(name)),
+            other => all[name] = other.clone(),
+        }
+    }
+    all
+}
+
+fn with(changes: Value) -> String {
+    signed(Algorithm::HS256, SECRET, &claims(changes))
+}
+
+/// The client is refused with `sqlstate`, and nothing of the token is told to anybody.
+async fn check_refused(proxy: &mut Proxy, user: &str, token: &str, sqlstate: &str) {
+    let told = Wire::refused(proxy, user, token, &[]).await;
+    assert_eq!(told.field('C'), sqlstate, "{}", told.field('M'));
+    let mut event = String::new();
+    proxy
+        .observed(|seen| {
+            event = format!("{seen:?}");
+            matches!(seen, Event::ClientRefused { .. }).then_some(())
+        })
+        .await;
+    for text in [event, String::from_utf8_lossy(&told.body).into_owned()] {
+        for part in token.split('.').filter(|part| part.len() > 3) {
+            assert!(!text.contains(part), "{text}");
+        }
+        assert!(!text.contains("secret-claim"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn every_bad_token_is_refused_and_not_repeated() {
+    let mut proxy = proxy::new().run().await;
+    let good = tenant_token(A);
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let (header, payload) = head.split_once('.').unwrap();
+    let none = "eyJhbGciOiJub25lIn0";
+    let twisted = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    for (token, sqlstate) in [
+        (String::new(), "28P01"),
+        ("hunter2-secret-claim".to_owned(), "28P01"),
+        (head.to_owned(), "28P01"),
+        (format!("{head}."), "28P01"),
+        (format!("{none}.{payload}."), "28P01"),
+        (format!("{none}.{payload}.{signature}"), "28P01"),
+        (twisted, "28P01"),
+        (format!("{header}.{payload}x.{signature}"), "28P01"),
+        (format!("{good}.x"), "28P01"),
+        (signed(Algorithm::HS512, SECRET, &claims(json!({}))), "28P01"),
+        (
+            signed(Algorithm::HS256, "another secret of thirty-two bytes", &claims(json!({}))),
+            "28P01",
+        ),
+        (with(json!({"exp": now() - 1})), "28P01"),
+        (with(json!({"exp": null})), "28P01"),
+        (with(json!({"exp": "soon"})), "28P01"),
+        (with(json!({"nbf": now() + 600})), "28P01"),
+        (with(json!({"iss": "secret-claim"})), "28P01"),
+        (with(json!({"iss": null})), "28P01"),
+        (with(json!({"aud": "secret-claim"})), "28000"),
+        (with(json!({"tenant_id": null})), "28000"),
+        (with(json!({"tenant_id": ["secret-claim"]})), "28000"),
+        (with(json!({"tenant_id": {"id": A}})), "28000"),
+        (with(json!({"tenant_id": "secret-claim"})), "28000"),
+        (with(json!({"tenant_id": "' or true --"})), "28000"),
+        (with(json!({"tenant_id": format!("{A}\0")})), "28000"),
+        (with(json!({"tenant_id": ""})), "28000"),
+        (with(json!({"tenant_id": "eeeeeeee-0000-4000-8000-000000000005"})), "28000"),
+        (with(json!({"tenant_id": "c"})), "28000"),
+        (with(json!({"tenant_id": "d"})), "28000"),
+    ] {
+        check_refused(&mut proxy, "app", &token, sqlstate).await;
+    }
+    assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn suspended_is_told_and_archived_looks_like_unknown() {
+    let proxy = proxy::new().run().await;
+    let mut told = Vec::new();
+    for tenant in ["c", "d", "nobody"] {
+        told.push(Wire::refused(&proxy, "app", &tenant_token(tenant), &[]).await);
+    }
+    assert_eq!(told[0].field('M'), "the token's tenant is suspended");
+    assert_eq!(told[1], told[2]);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_own_pool_alone() {
+    let mut proxy = proxy::new().run().await;
+    let tokens = [
+        ("app", tenant_token(A)),
+        ("cloison_superadmin", token("superadmin", json!({}))),
+        ("cloison_owner", token("owner", json!({}))),
+    ];
+    for (user, _) in &tokens {
+        for (other, token) in &tokens {
+            if user == other {
+                let (_, answer) = Wire::login(&proxy, user, token, &[]).await;
+                assert_eq!(answer.last().unwrap().tag, 'Z', "{user}");
+            } else {
+                check_refused(&mut proxy, user, token, "28000").await;
+            }
+        }
+    }
+    // What a tenant's token says besides does not count.
+    let boastful = token(
+        "tenant",
+        json!({"tenant_id": A, "role": "superadmin", "access": "owner", "is_admin": true}),
+    );
+    check_refused(&mut proxy, "cloison_superadmin", &boastful, "28000").await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn an_expired_token_ends_the_session_between_transactions_and_not_inside_one() {
+    let mut proxy = proxy::new().run().await;
+    let soon = || token("tenant", json!({"tenant_id": A, "exp": now() + 2}));
+    let (mut idle, _) = Wire::login(&proxy, "app", &soon(), &[]).await;
+    let (mut open, _) = Wire::login(&proxy, "app", &soon(), &[]).await;
+    open.ask("begin").await;
+    let answer = idle.answer().await;
+    assert_eq!(tags(&answer), "E");
+    assert_eq!((answer[0].field('V'), answer[0].field('C')), ("FATAL", "57P01"));
+    assert_eq!(proxy.session_ended().await, "ended");
+    // Both tokens have ended by now, or will while this sleeps.
+    assert_eq!(open.value("select count(*) from note, pg_sleep(1.5)").await, "3");
+    assert_eq!(open.value(COUNT).await, "3");
+    assert_eq!(tags(&open.ask("savepoint s").await), "CZ");
+    assert_eq!(tags(&open.ask("commit").await), "CZ");
+    assert_eq!(error(&open.answer().await).field('C'), "57P01");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_super_admins_session_is_on_record_before_its_first_statement() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
+    let records = "select count(*) from cloison.audit_log where action = $1 and actor = 'tester'";
+    for (user, audience) in [("cloison_superadmin", "superadmin"), ("cloison_owner", "owner")] {
+        let action = format!("session.{audience}");
+        let (_wire, answer) = Wire::login(&proxy, user, &token(audience, json!({})), &[]).await;
+        assert_eq!(answer.last().unwrap().tag, 'Z');
+        let row = superuser.query_one(records, &[&action]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 1, "{action}");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_record_there_is_no_super_admins_session() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
+    superuser
+        .batch_execute(
+            "alter table cloison.audit_log add constraint full_disk check (false) not valid",
+        )
+        .await
+        .unwrap();
+    for (user, audience) in [("cloison_superadmin", "superadmin"), ("cloison_owner", "owner")] {
+        let told = Wire::refused(&proxy, user, &token(audience, json!({})), &[]).await;
+        assert_eq!(told.field('C'), "08006");
+        assert!(!told.field('M').contains("full_disk"));
+    }
+    // Tenants do not need one.
+    assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_super_admin_sees_all_only_once_it_says_so() {
+    let proxy = proxy::new().run().await;
+    let (mut admin, _) =
+        Wire::login(&proxy, "cloison_superadmin", &token("superadmin", json!({})), &[]).await;
+    let before = admin.ask(COUNT).await;
+    assert_ne!(crate::support::wire::rows(&before), ["8"]);
+    admin.ask("select cloison.enable_superadmin_mode()").await;
+    assert_eq!(admin.value(COUNT).await, "8");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_does_not_come_back() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
+    Wire::tenant(&proxy, A).await.value(COUNT).await;
+    superuser
+        .batch_execute("update cloison.tenants set status = 'suspended' where slug = 'a'")
+        .await
+        .unwrap();
+    let told = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
+    assert_eq!(told.field('C'), "28000");
+    proxy.stop().await;
+}
+
+/// Starts a proxy whose tenant role is another one, and says why it does not serve.
+async fn report(database: &Database, role: &str) -> String {
+    let (observer, _events) = Observer::with_channel();
+    let role = role.to_owned();
+    let config = proxy::new()
+        .edit(move |config| {
+            let pool = config.pools.get_mut(&cloison::types::Access::Tenant).unwrap();
+            pool.login.user = role;
+        })
+        .config(database);
+    match serve::start(config, observer).await {
+        Ok(running) => {
+            running.stop().await;
+            String::new()
+        }
+        Err(error) => error.report(),
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_could_step_around_the_policies_is_not_served() {
+    let database = Database::new();
+    let superuser = database.superuser().await;
+    for (suffix, sql, mend) in [
+        ("super", "alter role {} superuser", "nosuperuser"),
+        ("bypass", "alter role {} bypassrls", "nobypassrls"),
+        ("owner", "alter table note owner to {}", "owner to"),
+        ("member", "grant it_owner to {}", "revoke"),
+    ] {
+        let role = format!("{}_{suffix}", database.name);
+        let make = format!("create role {role} login; grant cloison_tenant to {role};");
+        superuser.batch_execute(&make).await.unwrap();
+        assert_eq!(report(&database, &role).await, "", "{suffix}: fit at first");
+        superuser.batch_execute(&sql.replace("{}", &role)).await.unwrap();
+        let said = report(&database, &role).await;
+        assert!(said.contains(&role), "{suffix}: {said}");
+        assert!(said.to_lowercase().contains(mend), "{suffix}: {said}");
+        superuser.batch_execute("alter table note owner to it_owner").await.unwrap();
+        let drop = format!("drop owned by {role}; drop role {role}");
+        superuser.batch_execute(&drop).await.unwrap();
+    }
+}
