@@ -23,11 +23,13 @@ pub(crate) struct Proxy {
     running: Running,
 }
 
+type Edit = Box<dyn FnOnce(&mut Config) + Send>;
+
 /// What a test's proxy is like; everything else is as in `config/example.toml`.
 pub(crate) struct Builder {
     extra: String,
     server: String,
-    edit: Vec<Box<dyn FnOnce(&mut Config) + Send>>,
+    edit: Vec<Edit>,
 }
 
 pub(crate) fn new() -> Builder {

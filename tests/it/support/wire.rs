@@ -271,14 +271,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// The only value of the only row.
-    #[track_caller]
-    pub(crate) fn value(&mut self, sql: &str) -> impl Future<Output = String> {
-        async move {
-            let answer = self.ask(sql).await;
-            let fault = answer.iter().find(|m| m.tag == 'E').map(|m| m.field('M').to_owned());
-            let mut rows = rows(&answer);
-            assert_eq!(rows.len(), 1, "{sql}: {fault:?}");
-            rows.remove(0)
-        }
+    pub(crate) async fn value(&mut self, sql: &str) -> String {
+        let answer = self.ask(sql).await;
+        let fault = answer.iter().find(|m| m.tag == 'E').map(|m| m.field('M').to_owned());
+        let mut rows = rows(&answer);
+        assert_eq!(rows.len(), 1, "{sql}: {fault:?}");
+        rows.remove(0)
     }
 }
