@@ -209,7 +209,7 @@ impl<'a> Relay<'a> {
     /// Once the client is gone, what it asked for is still done, as Postgres itself would.
     fn check_departure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let binding = matches!(self.context, ContextState::Binding { .. });
-        let done = self.exchange.pending() == 0 && !binding;
+        let done = self.exchange.pending() == 0 && !binding && !self.client_waits;
         let hopeless =
             self.exchange.unsynced() || self.exchange.copy_in() || self.from_client.bytes > 0;
         let over = |(_, patience): &mut (End, Pin<Box<Sleep>>)| {

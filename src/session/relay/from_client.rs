@@ -22,13 +22,14 @@ enum Admitted {
 
 impl Relay<'_> {
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.departure.is_some() {
+        if self.departure.is_some() && !self.client_waits {
             return Ok(false);
         }
         let mut moved = self.carry_client_frames()?;
-        let has_room = self.bound.server().stream.outgoing.len() < HIGH_WATER;
-        // What waits must not pile up.
-        if has_room && self.departure.is_none() && !self.client_waits {
+        let server_has_room = self.bound.server().stream.outgoing.len() < HIGH_WATER;
+        // What waits must not pile up; but a client that has gone must be noticed.
+        let has_room = !self.client_waits || self.client.incoming.len() < HIGH_WATER;
+        if server_has_room && has_room && self.departure.is_none() {
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
                 Poll::Ready(Ok(_)) => {
@@ -45,7 +46,7 @@ impl Relay<'_> {
     fn carry_client_frames(&mut self) -> Result<bool, End> {
         let mut moved = false;
         self.client_waits = false;
-        while self.departure.is_none() && self.bound.server().stream.outgoing.len() < HIGH_WATER {
+        while self.bound.server().stream.outgoing.len() < HIGH_WATER {
             if self.from_client.bytes > 0 {
                 if self.client.incoming.is_empty() {
                     break;
@@ -92,6 +93,8 @@ impl Relay<'_> {
             }
             Rule::Leave => {
                 self.depart(End::ClientLeft);
+                // Nothing that follows a goodbye is meant for anybody.
+                self.client.incoming.clear();
                 return Ok(Admitted::Yes);
             }
             Rule::Refuse => {
