@@ -16,7 +16,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
-	cargo run --quiet --bin cloison -- dev $(ARGS)
+	@cargo run --quiet --bin cloison -- dev $(ARGS)
 
 test: deps ## Run every test: unit, Postgres 14 to 18, real drivers
 	tests/run.sh
