@@ -84,9 +84,9 @@ impl ServerConnection {
 
     /// Notes the setting in the frame that is next in the stream, and leaves it there.
     pub fn note_next_status(&mut self, frame_len: usize) {
-        let body = self.stream.incoming.get(HEADER_LEN..frame_len).unwrap_or_default();
-        if let Some((name, value)) = message::parse_parameter_status(body) {
-            self.statuses.insert(name.to_owned(), value.to_owned());
+        if let Some(body) = self.stream.incoming.get(HEADER_LEN..frame_len) {
+            let body = Bytes::copy_from_slice(body);
+            self.note_status(&body);
         }
     }
 

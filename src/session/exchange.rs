@@ -42,6 +42,16 @@ enum Request {
     Work,
 }
 
+impl Request {
+    /// Whether a `ReadyForQuery` of its own answers it.
+    const fn is_answered(self) -> bool {
+        match self {
+            Self::FunctionCall | Self::Query | Self::Sync => true,
+            Self::CopyEnd | Self::Work => false,
+        }
+    }
+}
+
 impl Exchange {
     pub(super) const fn new() -> Self {
         Self {
@@ -129,8 +139,7 @@ impl Exchange {
 
     /// How many answers are due.
     pub(super) fn pending(&self) -> usize {
-        let is_answered = |request: &&Request| !matches!(request, Request::CopyEnd | Request::Work);
-        self.pending.iter().filter(is_answered).count()
+        self.pending.iter().filter(|request| request.is_answered()).count()
     }
 
     pub(super) const fn unsynced(&self) -> bool {
@@ -199,9 +208,8 @@ impl Exchange {
 
     /// Whether the next request that is answered by a `ReadyForQuery` is no Sync.
     fn work_runs_into_a_query(&self) -> bool {
-        let is_answered = |request: &&Request| !matches!(request, Request::CopyEnd | Request::Work);
         matches!(
-            self.pending.iter().find(is_answered),
+            self.pending.iter().find(|request| request.is_answered()),
             Some(Request::Query | Request::FunctionCall)
         )
     }
@@ -224,9 +232,8 @@ impl Exchange {
 
     fn complete(&mut self) {
         while let Some(request) = self.pending.pop_front() {
-            match request {
-                Request::CopyEnd | Request::Work => {}
-                Request::FunctionCall | Request::Query | Request::Sync => return,
+            if request.is_answered() {
+                return;
             }
         }
         // Once the count is known to be unreliable, one answer more proves nothing.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::observe::{Event, Observer};
 use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
-use crate::protocol::{ClientError, FrameStream, Severity};
+use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
 use crate::types::SessionId;
 
@@ -138,6 +138,5 @@ fn expired() -> ClientError {
 }
 
 fn server_lost() -> ClientError {
-    let message = "the connection to Postgres was lost";
-    ClientError { severity: Severity::Fatal, ..ClientError::fatal("08006", "C304", message) }
+    ClientError::fatal("08006", "C304", "the connection to Postgres was lost")
 }
