@@ -16,7 +16,7 @@
 //! A module imports from the lines above its own (`tests/layering.rs` holds the exact table):
 //!
 //! ```text
-//! types
+//! types · statement
 //! protocol · config · observe
 //! tls · shutdown
 //! frontend · auth · backend · kit
@@ -35,7 +35,7 @@
 //!   client's frames to Postgres.
 //! - Every failure closes: a `Checkout` or a `Bound` that is dropped is a closed connection.
 //! - What decides does no IO and reads no clock: frames, startup packets, tokens, contexts, the
-//!   exchange, the filter, the verdict on a release.
+//!   exchange, the filter, statements, the verdict on a release.
 //! - Nothing about rows rests on reading SQL text. Postgres' policies believe a context that only
 //!   the proxy can sign; the filter is a courtesy.
 
@@ -52,6 +52,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod session;
 pub mod shutdown;
+pub mod statement;
 pub mod tenant;
 pub mod tls;
 pub mod types;
