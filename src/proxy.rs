@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{self, VerifiedClaims, Verifier};
-use crate::config::Config;
+use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
 use crate::observe::{Event, Observer};
 use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
-use crate::session::{self, Cancels, Terms};
+use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
 use crate::tenant::{Directory, Scope, SessionRecord, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
@@ -43,6 +43,8 @@ pub struct Shared {
     pub pools: Pools,
     /// The cancel keys of the sessions.
     pub cancels: Cancels,
+    /// The statements that clients have prepared.
+    pub statements: Statements,
     /// Tells what happens.
     pub observer: Observer,
     /// The number of the last session.
@@ -52,7 +54,7 @@ pub struct Shared {
 /// A client whose token was accepted, before it has a server connection.
 struct Admitted {
     params: StartupParams,
-    settings: SessionSettings,
+    settings: Arc<SessionSettings>,
     claims: VerifiedClaims,
     context: TenantContext,
 }
@@ -88,30 +90,39 @@ pub async fn serve_client(
         Some(Err(refused)) => return refusal::tell(refused, id, &shared.observer).await,
         None => return,
     };
+    let (access, scope) = (admitted.claims.access(), admitted.context.scope());
+    let user = admitted.params.user.clone();
+    let version = admitted.params.version;
+    let terms = Terms { id, version, expires_at: admitted.context.expires_at() };
     let opened = tokio::select! {
-        opened = open(&admitted, &shared) => opened,
+        opened = open(*admitted, &shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
     };
-    let bound = match opened {
-        Ok(bound) => bound,
+    let lease = match opened {
+        Ok(lease) => lease,
         Err(refusal) => {
             return refusal::tell((Some(client), refusal), id, &shared.observer).await;
         }
     };
     shared.observer.observe(Event::SessionStarted {
         session: id,
-        access: admitted.claims.access(),
-        tenant: match admitted.context.scope() {
+        access,
+        tenant: match scope {
             Scope::Tenant(tenant) => Some(tenant),
             Scope::Superadmin | Scope::Owner => None,
         },
         client_addr: address,
-        user: admitted.params.user,
+        user,
     });
-    let version = admitted.params.version;
-    let terms = Terms { id, version, expires_at: admitted.context.expires_at() };
     client.outgoing.reserve(1024);
-    session::run(client, bound, terms, &shared.cancels, &shared.observer, shutdown).await;
+    let common = Common {
+        cancels: &shared.cancels,
+        directory: &shared.directory,
+        statements: &shared.statements,
+        observer: &shared.observer,
+        pooling: shared.config.transaction_pooling,
+    };
+    session::run(client, lease, terms, &common, shutdown).await;
 }
 
 /// What a connection wanted, once it is known.
@@ -154,7 +165,7 @@ async fn admit(
     shared: &Shared,
 ) -> Result<Admitted, Refusal> {
     let config = &shared.config;
-    let settings = params.session_settings(&config.startup_parameters)?;
+    let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
     let claims = auth::authenticate(client, access, &shared.verifier, &config.client_tls).await?;
     if params.database != config.server.database {
@@ -172,22 +183,58 @@ async fn admit(
     Ok(Admitted { params, settings, claims, context })
 }
 
-/// Checks a server connection out and binds it to the context.
-async fn open(admitted: &Admitted, shared: &Shared) -> Result<Bound, Refusal> {
+/// Opens the way to server connections, and sees to it that the first one is there.
+async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
-    match checkout_and_bind(&pool, admitted, shared).await? {
+    match pool.mode() {
+        PoolMode::Session => Ok(Lease::Session(Box::new(bind(&pool, &admitted, shared).await?))),
+        PoolMode::Transaction => borrow(pool, admitted).await,
+    }
+}
+
+/// What a client is told at login comes from a server connection that has its settings; of which
+/// there may have been one before.
+async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
+    let (settings, overrides) = split_settings(&admitted.settings);
+    let welcome = match pool.welcome(&settings) {
+        Some(welcome) => welcome,
+        None => pool.meet(&settings).await?,
+    };
+    let told = welcome.statuses_with(&overrides);
+    let context = admitted.context;
+    let borrower = Borrower { pool, context, settings, overrides, told };
+    Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
+}
+
+/// Clients that differ in their name alone may have the same server connections, so the name is
+/// set on top of what a connection is started with.
+fn split_settings(
+    settings: &SessionSettings,
+) -> (Arc<SessionSettings>, Arc<SessionSettings>) {
+    const NAME: &str = "application_name";
+    let mut settings = settings.clone();
+    let mut overrides = SessionSettings::default();
+    if let Some(name) = settings.remove(NAME) {
+        overrides.set(NAME.to_owned(), name);
+    }
+    (Arc::new(settings), Arc::new(overrides))
+}
+
+/// Checks a server connection out and binds it to the context.
+async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<Bound, Refusal> {
+    match checkout_and_bind(pool, admitted, shared).await? {
         Ok(bound) => Ok(bound),
         // Postgres may have been restarted behind our back, or the key been changed. Nothing of
         // the client's has been sent yet, so once more is safe.
         Err(BindError::Lost(_)) => {
             pool.drop_idle().await;
-            Ok(checkout_and_bind(&pool, admitted, shared).await??)
+            Ok(checkout_and_bind(pool, admitted, shared).await??)
         }
         Err(BindError::Refused { .. }) => {
             shared.directory.renew_signer().await?;
-            Ok(checkout_and_bind(&pool, admitted, shared).await??)
+            Ok(checkout_and_bind(pool, admitted, shared).await??)
         }
     }
 }

@@ -1,15 +1,18 @@
 //! One connection of ours to Postgres, and what is known of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use postgres_protocol::message::frontend;
 
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, backend};
 use crate::protocol::{self, Frame, FrameStream};
-use crate::types::{CancelKey, ServerPid};
+use crate::types::{CancelKey, ServerPid, SessionSettings};
+
+use super::prepared::Prepared;
 
 /// A connection that has logged in.
 #[derive(Debug)]
@@ -17,20 +20,34 @@ pub struct ServerConnection {
     /// The socket and its buffers.
     pub stream: FrameStream,
     /// The server's own key, by which its statements can be cancelled. Never shown to a client.
-    key: CancelKey,
+    key: Arc<CancelKey>,
     /// Settings that the server reports, as it last reported them.
-    statuses: BTreeMap<String, String>,
+    statuses: Arc<Statuses>,
+    /// What was set on top of what the connection was started with. Transaction pooling only.
+    pub overrides: Arc<SessionSettings>,
+    /// Named statements of clients that it holds. Transaction pooling only.
+    pub prepared: Prepared,
+    /// How often plans had been forgotten when its oldest statement was prepared. Transaction
+    /// pooling only.
+    pub plans: u64,
+    /// It holds the statement by which contexts are bound. Transaction pooling only.
+    pub holds_bind: bool,
+    /// Whose unnamed statement it holds: a number that nobody else has. Transaction pooling only.
+    pub unnamed: u64,
     /// Notices that came during login, whole frames; every client of this connection gets them.
     login_notices: Bytes,
     /// When the login was over.
     connected_at: Instant,
 }
 
+/// Settings that a server reports, by name.
+pub type Statuses = BTreeMap<String, String>;
+
 /// The largest frame that the answer to one of our own statements may have.
 const FRAME_LIMIT: usize = 1 << 20;
 
 /// Our own statements have no more rows than this.
-const MOST_ROWS: usize = 1;
+pub const MOST_ROWS: usize = 64;
 
 /// So long may a server take to accept a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -56,17 +73,27 @@ impl ServerConnection {
         statuses: Vec<(String, String)>,
         login_notices: Bytes,
     ) -> Self {
-        let statuses = statuses.into_iter().collect();
-        Self { stream, key, statuses, login_notices, connected_at: Instant::now() }
+        Self {
+            stream,
+            key: Arc::new(key),
+            statuses: Arc::new(statuses.into_iter().collect()),
+            overrides: Arc::default(),
+            prepared: Prepared::default(),
+            plans: 0,
+            holds_bind: false,
+            unnamed: 0,
+            login_notices,
+            connected_at: Instant::now(),
+        }
     }
 
     /// The process id of the backend and its cancel key.
-    pub const fn key(&self) -> &CancelKey {
+    pub const fn key(&self) -> &Arc<CancelKey> {
         &self.key
     }
 
     /// The process id of the backend, for logs.
-    pub const fn pid(&self) -> ServerPid {
+    pub fn pid(&self) -> ServerPid {
         ServerPid(self.key.pid)
     }
 
@@ -78,7 +105,9 @@ impl ServerConnection {
     /// Notes a setting that the server reported.
     fn note_status(&mut self, body: &[u8]) {
         if let Some((name, value)) = message::parse_parameter_status(body) {
-            self.statuses.insert(name.to_owned(), value.to_owned());
+            if self.statuses.get(name).is_none_or(|known| known != value) {
+                Arc::make_mut(&mut self.statuses).insert(name.to_owned(), value.to_owned());
+            }
         }
     }
 
@@ -88,6 +117,30 @@ impl ServerConnection {
             let body = Bytes::copy_from_slice(body);
             self.note_status(&body);
         }
+    }
+
+    /// Settings that the server reports, as it last reported them.
+    pub const fn statuses(&self) -> &Arc<Statuses> {
+        &self.statuses
+    }
+
+    /// Notices that came during login, whole frames.
+    pub const fn login_notices(&self) -> &Bytes {
+        &self.login_notices
+    }
+
+    /// Takes equal statuses that others hold in place of its own, so that they compare at once.
+    pub fn share_statuses(&mut self, shared: Arc<Statuses>) {
+        debug_assert_eq!(self.statuses, shared);
+        self.statuses = shared;
+    }
+
+    /// Forgets what a reset has undone. Manual: "DISCARD ALL".
+    pub fn forget_session(&mut self) {
+        self.overrides = Arc::default();
+        self.prepared.clear();
+        self.holds_bind = false;
+        self.unnamed = 0;
     }
 
     /// Whether the connection, idle until now, is alive and has said nothing that matters.
@@ -111,14 +164,6 @@ impl ServerConnection {
             }
         }
         self.stream.incoming.is_empty()
-    }
-
-    /// Writes what a client is told of the server after `AuthenticationOk`.
-    pub fn introduce(&self, buffer: &mut BytesMut) {
-        for (name, value) in &self.statuses {
-            message::parameter_status(name, value, buffer);
-        }
-        buffer.extend_from_slice(&self.login_notices);
     }
 
     /// Sends what is in the stream's buffer and reads until the server is ready again.

@@ -4,9 +4,10 @@ mod cancel;
 mod connect;
 mod connection;
 mod control;
+mod prepared;
 
 pub use cancel::forward_cancel;
 pub use connect::{Error, Target};
-pub use connection::Reply;
-pub use connection::ServerConnection;
+pub use connection::{MOST_ROWS, Reply, ServerConnection, Statuses};
 pub use control::{Control, Error as ControlError};
+pub use prepared::{Prepared, Statement, put_named};

@@ -19,7 +19,7 @@ use crate::frontend::listener::{self, Listener};
 use crate::observe::{Event, Observer};
 use crate::pool::Pools;
 use crate::proxy::{self, Shared};
-use crate::session::Cancels;
+use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::tenant::{self, Directory};
 use crate::tls;
@@ -52,6 +52,9 @@ pub enum Error {
     /// The database could not be asked for key and tenants.
     #[error("the database is not ready for the proxy")]
     Directory(#[from] tenant::Error),
+    /// The pools cannot be made.
+    #[error("pools")]
+    Pools(#[from] crate::pool::OpenError),
     /// A pool's role could see or do more than it may.
     #[error("refusing to serve:\n{}", .0.join("\n"))]
     Unfit(Vec<String>),
@@ -179,6 +182,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         directory,
         pools,
         cancels: Cancels::default(),
+        statements: Statements::default(),
         observer,
         sessions: AtomicU64::new(0),
         config,

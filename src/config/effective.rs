@@ -62,6 +62,9 @@ fn tls(page: &mut Page, config: &Config) {
 
 fn limits(page: &mut Page, config: &Config) {
     let limits = &config.limits;
+    let pooling = &config.transaction_pooling;
+    page.number("max_prepared_statements", pooling.max_prepared);
+    page.text("session_statements", if pooling.pins { "pin" } else { "refuse" });
     page.number("max_client_conn", limits.max_client_conn);
     page.duration("client_login_timeout", limits.client_login_timeout);
     page.duration("query_wait_timeout", limits.query_wait_timeout);
@@ -84,6 +87,7 @@ fn pool(page: &mut Page, access: Access, pool: &Pool) {
     page.number("pool_size", pool.size);
     match pool.mode {
         PoolMode::Session => page.text("pool_mode", "session"),
+        PoolMode::Transaction => page.text("pool_mode", "transaction"),
     }
     if let Some(client_user) = &pool.client_user {
         page.text("client_user", client_user);

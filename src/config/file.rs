@@ -12,7 +12,7 @@ use super::login::{self, Defaults};
 use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Listen, Log, LogFormat, Server, ServerAddress,
-    ServerTlsMode, StartupParameters, environment, issuer,
+    ServerTlsMode, StartupParameters, TransactionPooling, environment, issuer,
 };
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
@@ -32,6 +32,12 @@ pub(super) const SERVER_TLS_MODES: &[(&str, ServerTlsMode)] = &[
 
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// Most named statements of a server connection: each holds memory there.
+const MOST_PREPARED: i64 = 10_000;
+
+/// What becomes of statements that work on one session only.
+const SESSION_STATEMENTS: &[(&str, bool)] = &[("refuse", false), ("pin", true)];
 
 /// Most client connections: what one machine can hold.
 const MOST_CLIENTS: i64 = 1_000_000;
@@ -104,7 +110,18 @@ pub(super) fn config(reader: &Reader) -> Config {
     let control = login::control(reader, &defaults);
     let pools = login::pools(reader, &defaults, &control);
     let issuers = issuer::issuers(reader, &pools);
-    Config { listen, client_tls, server, control, pools, issuers, limits, startup_parameters, log }
+    Config {
+        listen,
+        client_tls,
+        server,
+        control,
+        pools,
+        issuers,
+        limits,
+        transaction_pooling: transaction_pooling(&top),
+        startup_parameters,
+        log,
+    }
 }
 
 fn listen(top: &Section<'_>) -> Listen {
@@ -194,6 +211,12 @@ fn limits(top: &Section<'_>) -> Limits {
         server_lifetime: top.duration("server_lifetime"),
         shutdown_timeout: top.duration("shutdown_timeout"),
     }
+}
+
+fn transaction_pooling(top: &Section<'_>) -> TransactionPooling {
+    let most = top.number("max_prepared_statements", 1..=MOST_PREPARED).unwrap_or_default();
+    let pins = top.choice("session_statements", SESSION_STATEMENTS);
+    TransactionPooling { max_prepared: most, pins: pins.unwrap_or_default() }
 }
 
 fn startup_parameters(top: &Section<'_>) -> StartupParameters {

@@ -45,6 +45,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server_tls_cert_file", Kind::Text, ""),
     key("server_tls_key_file", Kind::Text, ""),
     key("pool_mode", Kind::Text, r#""session""#),
+    key("max_prepared_statements", Kind::Integer, "200"),
+    key("session_statements", Kind::Text, r#""refuse""#),
     key("max_client_conn", Kind::Integer, "1000"),
     key("default_pool_size", Kind::Integer, "20"),
     key("client_login_timeout", Kind::Duration, "60"),

@@ -99,19 +99,17 @@ fn pool_size(section: &Section<'_>, key: &str) -> Option<usize> {
 }
 
 fn pool_mode(section: &Section<'_>) -> Option<PoolMode> {
-    let mode = section.read("pool_mode", "session", |value| {
+    let mode = section.read("pool_mode", "session or transaction", |value| {
         value
             .as_str()
             .filter(|mode| ["session", "transaction", "statement"].contains(mode))
             .map(str::to_owned)
     })?;
     match mode.as_str() {
-        "transaction" => {
-            section.refuse("pool_mode", "transaction pooling is not there yet: expected session");
-        }
+        "transaction" => return Some(PoolMode::Transaction),
         "statement" => section.refuse(
             "pool_mode",
-            "there will be no statement pooling, because it breaks transactions: expected session",
+            "there will be no statement pooling, because it breaks transactions: expected session or transaction",
         ),
         _ => {}
     }

@@ -40,6 +40,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// Time and number limits that a client cannot lift.
     pub limits: Limits,
+    /// The rules of transaction pooling.
+    pub transaction_pooling: TransactionPooling,
     /// Which startup parameters pass beyond the built-in list.
     pub startup_parameters: StartupParameters,
     /// How the program tells what it does.
@@ -164,6 +166,18 @@ pub struct Pool {
 pub enum PoolMode {
     /// The client keeps its server connection until it leaves.
     Session,
+    /// The client has a server connection for as long as a transaction lasts.
+    Transaction,
+}
+
+/// The rules of transaction pooling.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransactionPooling {
+    /// Most named statements that a server connection holds.
+    pub max_prepared: usize,
+    /// A statement that works on one session only keeps its server connection for the client,
+    /// instead of being refused.
+    pub pins: bool,
 }
 
 /// One rule by which a token is accepted. Several rules may share an `iss`.

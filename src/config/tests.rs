@@ -128,15 +128,16 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"listen_addr = "::1,,""#,
             r#"listen_addr = "::1,,": expected a list with commas or an array of texts"#,
         ),
+        (r#"session_statements = "x""#, r#"session_statements = "x": expected refuse or pin"#),
         (
-            r#"pool_mode = "transaction""#,
-            r#"pool_mode = "transaction": transaction pooling is not there yet: expected session"#,
+            "max_prepared_statements = 0",
+            "max_prepared_statements = 0: expected a whole number from 1 to 10000",
         ),
         (
             r#"pool_mode = "statement""#,
-            r#"pool_mode = "statement": there will be no statement pooling, because it breaks transactions: expected session"#,
+            r#"pool_mode = "statement": there will be no statement pooling, because it breaks transactions: expected session or transaction"#,
         ),
-        (r#"pool_mode = "x""#, r#"pool_mode = "x": expected session"#),
+        (r#"pool_mode = "x""#, r#"pool_mode = "x": expected session or transaction"#),
         ("max_client_conn = 0", "max_client_conn = 0: expected a whole number from 1 to 1000000"),
         (
             "default_pool_size = 0",

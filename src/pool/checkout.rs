@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Pool;
+use super::{Pool, Welcome};
 use super::release::{self, Disposition, Reason, Residue};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
@@ -26,15 +26,15 @@ pub struct Checkout {
 /// Dropping it closes the connection.
 #[must_use]
 pub struct Bound {
-    loan: Loan,
-    scope: Scope,
-    signer: Arc<Signer>,
+    pub(super) loan: Loan,
+    pub(super) scope: Scope,
+    pub(super) signer: Arc<Signer>,
 }
 
-struct Loan {
-    pool: Arc<Pool>,
-    server: ServerConnection,
-    settings: SessionSettings,
+pub(super) struct Loan {
+    pub(super) pool: Arc<Pool>,
+    pub(super) server: ServerConnection,
+    settings: Arc<SessionSettings>,
     /// Counts the loan; given back when the connection is idle again, or closed.
     slot: OwnedSemaphorePermit,
 }
@@ -60,7 +60,7 @@ impl Checkout {
         pool: Arc<Pool>,
         slot: OwnedSemaphorePermit,
         server: ServerConnection,
-        settings: SessionSettings,
+        settings: Arc<SessionSettings>,
     ) -> Self {
         Self { loan: Loan { pool, server, settings, slot } }
     }
@@ -92,6 +92,20 @@ impl Checkout {
             }
         }
         Ok(Bound { loan: self.loan, scope, signer })
+    }
+
+    /// Gives back a connection on which nothing was sent, and what it told at its login.
+    pub(super) fn return_unused(self) -> Welcome {
+        let welcome = Welcome::of(&self.loan.server);
+        self.loan.give_back();
+        welcome
+    }
+
+    /// Makes the connection carry what is sent for whom `context` says, each transaction bound
+    /// ahead of its first statement by [`Bound::queue_local_bind`]. Until then Postgres itself
+    /// shows no rows.
+    pub fn bind_late(self, context: &TenantContext, signer: Arc<Signer>) -> Bound {
+        Bound { loan: self.loan, scope: context.scope(), signer }
     }
 }
 
@@ -133,23 +147,59 @@ impl Bound {
 
     /// Offers the connection back to its pool, which takes it only when nothing can be left on it.
     pub async fn release(self, residue: Residue) -> Disposition {
-        let Loan { pool, mut server, settings, slot } = self.loan;
-        let lifetime = pool.limits.server_lifetime;
-        let too_old = !lifetime.is_zero() && server.age() >= lifetime;
-        let mut verdict = Disposition::of(&Residue { too_old, ..residue });
-        if verdict == Disposition::Reuse && !release::reset(&mut server).await {
-            verdict = Disposition::Discard(Reason::ResetFailed);
+        let verdict = self.verdict(residue);
+        self.carry_out(verdict).await
+    }
+
+    /// As [`Self::release`], without waiting: a reset or a goodbye is said in the background.
+    pub fn release_soon(self, residue: Residue) {
+        match self.verdict(residue) {
+            Disposition::Reuse => self.loan.give_back(),
+            verdict @ (Disposition::Reset | Disposition::Discard(_)) => {
+                tokio::spawn(self.carry_out(verdict));
+            }
         }
+    }
+
+    fn verdict(&self, residue: Residue) -> Disposition {
+        let lifetime = self.loan.pool.limits.server_lifetime;
+        let too_old = !lifetime.is_zero() && self.loan.server.age() >= lifetime;
+        Disposition::of(&Residue { too_old, ..residue })
+    }
+
+    async fn carry_out(mut self, verdict: Disposition) -> Disposition {
+        let mut verdict = verdict;
+        if verdict == Disposition::Reset {
+            let may_set_seed = self.loan.pool.knowledge().may_set_seed;
+            verdict = if release::reset(&mut self.loan.server, may_set_seed).await {
+                Disposition::Reuse
+            } else {
+                Disposition::Discard(Reason::ResetFailed)
+            };
+        }
+        let Loan { pool, server, settings, slot } = self.loan;
         match verdict {
-            Disposition::Reuse => pool.put_idle(server, settings),
+            Disposition::Reuse => Loan { pool, server, settings, slot }.give_back(),
+            Disposition::Reset => {}
             Disposition::Discard(reason) => {
                 pool.observe_discard(&server, reason);
                 server.terminate().await;
+                // Only now may a waiter go on: Postgres counts the connection until then.
+                drop(slot);
             }
         }
+        verdict
+    }
+}
+
+impl Loan {
+    /// Puts a clean connection among the idle ones.
+    fn give_back(self) {
+        let Self { pool, mut server, settings, slot } = self;
+        pool.share_statuses(&mut server);
+        pool.put_idle(server, settings);
         // Only now may a waiter go on: it would find no idle connection before.
         drop(slot);
-        verdict
     }
 }
 

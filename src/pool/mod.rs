@@ -1,22 +1,29 @@
 //! CHECKOUT and RELEASE: server connections that may stand in for each other.
 
 mod checkout;
+mod knowledge;
+mod late;
 mod release;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::backend::{self, ServerConnection, Target};
-use crate::config;
+use crate::backend::{self, ServerConnection, Statuses, Target};
+use crate::config::{self, PoolMode};
 use crate::observe::{Event, Observer};
 use crate::protocol::ClientError;
+use crate::tenant::bind::LocalBind;
 use crate::types::{Access, SessionSettings};
 
 pub use checkout::{BindError, Bound, Checkout};
+pub use knowledge::Knowledge;
+pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};
 
 /// What makes server connections alike: the login and the database.
@@ -38,10 +45,23 @@ pub struct Pool {
     key: PoolKey,
     target: Target,
     limits: config::Limits,
+    mode: PoolMode,
     size: usize,
     /// A permit for each connection that is checked out; waiters queue here, first come, first
     /// served.
     slots: Arc<Semaphore>,
+    /// A permit for each login at Postgres that is under way.
+    logins: Semaphore,
+    /// What is known of the role and the database, for the proof that a connection is clean.
+    knowledge: RwLock<Arc<Knowledge>>,
+    /// What servers have told of themselves, one copy of equal ones.
+    statuses: Mutex<Vec<Arc<Statuses>>>,
+    /// What a client that starts with these settings is told at login.
+    welcomes: Mutex<HashMap<Arc<SessionSettings>, Welcome>>,
+    /// How often plans were forgotten.
+    plans: AtomicU64,
+    /// Names the statement by which transactions are bound.
+    local_bind: LocalBind,
     /// Clean connections, the longest unused first.
     idle: Mutex<VecDeque<Idle>>,
     observer: Observer,
@@ -51,9 +71,43 @@ pub struct Pool {
 struct Idle {
     server: ServerConnection,
     /// What it was started with, and so what its client must have asked for.
-    settings: SessionSettings,
+    settings: Arc<SessionSettings>,
     since: Instant,
 }
+
+/// What a client is told at login, as a server connection with its settings told it.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// The settings that the server reports.
+    pub statuses: Arc<Statuses>,
+    /// Notices, whole frames.
+    pub notices: Bytes,
+}
+
+impl Welcome {
+    fn of(server: &ServerConnection) -> Self {
+        let statuses = Arc::clone(server.statuses());
+        Self { statuses, notices: server.login_notices().clone() }
+    }
+
+    /// The settings that the server will report once `overrides` are applied, as far as it is
+    /// known: what differs is told with the first transaction.
+    pub fn statuses_with(&self, overrides: &SessionSettings) -> Arc<Statuses> {
+        let mut statuses = Arc::clone(&self.statuses);
+        for (name, value) in overrides.iter() {
+            if self.statuses.get(name).is_some_and(|known| known != value) {
+                Arc::make_mut(&mut statuses).insert(name.to_owned(), value.to_owned());
+            }
+        }
+        statuses
+    }
+}
+
+/// Logins of one pool at the same time. Postgres forks a process for each.
+const CONCURRENT_LOGINS: usize = 8;
+
+/// Welcomes and statuses that are remembered. More different ones are asked for again.
+const REMEMBERED: usize = 256;
 
 /// Why no server connection was handed out.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +123,35 @@ pub enum Error {
     Connect(#[from] backend::Error),
 }
 
+/// Why there are no pools.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A certificate cannot be used.
+    #[error("TLS")]
+    Tls(#[from] crate::tls::Error),
+    /// The system has no random bytes.
+    #[error("the system has no random bytes")]
+    NoRandomness,
+}
+
+/// 64 random bits in hex, for a name that nobody can guess.
+///
+/// # Errors
+///
+/// Fails when the system has none.
+pub fn random_name() -> Result<String, OpenError> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| OpenError::NoRandomness)?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
+}
+
 impl Pools {
     /// Makes the pools that the configuration names; connections are opened when needed.
     ///
     /// # Errors
     ///
-    /// Fails when a certificate cannot be used.
-    pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, crate::tls::Error> {
+    /// Fails when a certificate cannot be used, or the system has no randomness.
+    pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, OpenError> {
         let pools = DashMap::new();
         for (&access, pool) in &config.pools {
             let timeout = config.limits.server_connect_timeout;
@@ -85,7 +161,14 @@ impl Pools {
                 key: key.clone(),
                 target,
                 limits: config.limits,
+                mode: pool.mode,
                 size: pool.size,
+                logins: Semaphore::new(CONCURRENT_LOGINS),
+                knowledge: RwLock::default(),
+                statuses: Mutex::default(),
+                welcomes: Mutex::default(),
+                plans: AtomicU64::new(0),
+                local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
                 slots: Arc::new(Semaphore::new(pool.size)),
                 idle: Mutex::new(VecDeque::new()),
                 observer: observer.clone(),
@@ -122,20 +205,32 @@ impl Pool {
     /// # Errors
     ///
     /// Says whether waiting or connecting failed.
-    pub async fn checkout(self: &Arc<Self>, settings: &SessionSettings) -> Result<Checkout, Error> {
+    pub async fn checkout(
+        self: &Arc<Self>,
+        settings: &Arc<SessionSettings>,
+    ) -> Result<Checkout, Error> {
         let slot = self.wait_for_slot().await?;
         while let Some(mut server) = self.take_idle(settings) {
-            if server.is_quiet() {
-                return Ok(Checkout::new(Arc::clone(self), slot, server, settings.clone()));
+            if server.is_quiet() && self.has_fresh_plans(&mut server).await {
+                return Ok(Checkout::new(Arc::clone(self), slot, server, Arc::clone(settings)));
             }
             self.observe_discard(&server, Reason::Lost);
         }
         self.connect(slot, settings).await
     }
 
+    /// Whether no statement of the connection was planned for tables that have changed since; if
+    /// one was, all are dropped, and that has to be confirmed.
+    async fn has_fresh_plans(&self, server: &mut ServerConnection) -> bool {
+        let plans = self.plans.load(Ordering::Relaxed);
+        let is_fresh = server.plans == plans || server.prepared.is_empty();
+        server.plans = plans;
+        is_fresh || release::reset(server, self.knowledge().may_set_seed).await
+    }
+
     /// Closes every idle connection, after one of them turned out to be lost.
     pub async fn drop_idle(&self) {
-        let idle: Vec<_> = self.lock_idle().drain(..).map(|entry| entry.server).collect();
+        let idle: Vec<_> = lock(&self.idle).drain(..).map(|entry| entry.server).collect();
         for server in idle {
             self.observe_discard(&server, Reason::Lost);
             server.terminate().await;
@@ -146,24 +241,110 @@ impl Pool {
     async fn connect(
         self: &Arc<Self>,
         slot: OwnedSemaphorePermit,
-        settings: &SessionSettings,
+        settings: &Arc<SessionSettings>,
     ) -> Result<Checkout, Error> {
         for surplus in self.take_surplus() {
             self.observe_discard(&surplus, Reason::OtherSettings);
             surplus.terminate().await;
         }
+        // The semaphore is never closed.
+        let login = self.logins.acquire().await;
         let started = Instant::now();
-        let server = self.target.connect(settings).await?;
+        let mut server = self.target.connect(settings).await?;
+        drop(login);
+        server.plans = self.plans.load(Ordering::Relaxed);
+        self.share_statuses(&mut server);
+        self.remember_welcome(settings, &server);
         self.observer.observe(Event::ServerConnected {
             pool: self.key.access,
             pid: server.pid(),
             duration: started.elapsed(),
         });
-        Ok(Checkout::new(Arc::clone(self), slot, server, settings.clone()))
+        Ok(Checkout::new(Arc::clone(self), slot, server, Arc::clone(settings)))
+    }
+
+    /// When a server connection goes back.
+    pub const fn mode(&self) -> PoolMode {
+        self.mode
+    }
+
+    /// Whether somebody may be waiting for a server connection.
+    pub fn is_scarce(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
+
+    /// Where and as whom its connections log in.
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Lets every statement be prepared anew, because tables have changed under their plans.
+    pub fn forget_plans(&self) {
+        self.plans.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is known of the role and the database.
+    pub fn knowledge(&self) -> Arc<Knowledge> {
+        // The lock guards one assignment, which cannot panic half-way.
+        Arc::clone(&self.knowledge.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes what is known now, if it differs from what was known before.
+    pub fn learn(&self, knowledge: Knowledge) {
+        let mut known = self.knowledge.write().unwrap_or_else(PoisonError::into_inner);
+        if **known != knowledge {
+            *known = Arc::new(knowledge);
+        }
+    }
+
+    /// What a client that starts with `settings` is told at login, if it is known.
+    pub fn welcome(&self, settings: &Arc<SessionSettings>) -> Option<Welcome> {
+        lock(&self.welcomes).get(settings).cloned()
+    }
+
+    /// Opens a server connection, or uses an idle one, to learn what it tells at login.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::checkout`].
+    pub async fn meet(self: &Arc<Self>, settings: &Arc<SessionSettings>) -> Result<Welcome, Error> {
+        let checkout = self.checkout(settings).await?;
+        Ok(checkout.return_unused())
+    }
+
+    fn remember_welcome(&self, settings: &Arc<SessionSettings>, server: &ServerConnection) {
+        if self.mode == PoolMode::Session {
+            return;
+        }
+        let mut welcomes = lock(&self.welcomes);
+        if welcomes.len() >= REMEMBERED {
+            welcomes.clear();
+        }
+        welcomes.insert(Arc::clone(settings), Welcome::of(server));
+    }
+
+    /// Lets the connection's statuses be the copy that all with equal ones share.
+    fn share_statuses(&self, server: &mut ServerConnection) {
+        if self.mode == PoolMode::Session {
+            return;
+        }
+        let mut known = lock(&self.statuses);
+        match known.iter().find(|known| *known == server.statuses()) {
+            Some(shared) => server.share_statuses(Arc::clone(shared)),
+            None => {
+                if known.len() >= REMEMBERED {
+                    known.clear();
+                }
+                known.push(Arc::clone(server.statuses()));
+            }
+        }
     }
 
     async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
         let limit = self.limits.query_wait_timeout;
+        if let Ok(free) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(free);
+        }
         let slot = Arc::clone(&self.slots).acquire_owned();
         let acquired = if limit.is_zero() {
             slot.await
@@ -180,23 +361,26 @@ impl Pool {
     }
 
     /// The most recently used idle connection that was started with `settings`.
-    fn take_idle(&self, settings: &SessionSettings) -> Option<ServerConnection> {
-        let mut idle = self.lock_idle();
-        let position = idle.iter().rposition(|entry| entry.settings == *settings)?;
+    fn take_idle(&self, settings: &Arc<SessionSettings>) -> Option<ServerConnection> {
+        let mut idle = lock(&self.idle);
+        let is_alike = |entry: &Idle| {
+            Arc::ptr_eq(&entry.settings, settings) || entry.settings == *settings
+        };
+        let position = idle.iter().rposition(is_alike)?;
         idle.remove(position).map(|entry| entry.server)
     }
 
     /// Idle connections that have to make room for one more.
     fn take_surplus(&self) -> Vec<ServerConnection> {
-        let mut idle = self.lock_idle();
+        let mut idle = lock(&self.idle);
         let in_use = self.size - self.slots.available_permits().min(self.size);
         let surplus = (in_use + idle.len()).saturating_sub(self.size).min(idle.len());
         idle.drain(..surplus).map(|entry| entry.server).collect()
     }
 
     /// Takes back a connection that a confirmed reset has made clean.
-    fn put_idle(&self, server: ServerConnection, settings: SessionSettings) {
-        self.lock_idle().push_back(Idle { server, settings, since: Instant::now() });
+    fn put_idle(&self, server: ServerConnection, settings: Arc<SessionSettings>) {
+        lock(&self.idle).push_back(Idle { server, settings, since: Instant::now() });
     }
 
     async fn reap(&self) {
@@ -208,7 +392,7 @@ impl Pool {
             too_idle || too_old
         };
         let past: Vec<_> = {
-            let mut idle = self.lock_idle();
+            let mut idle = lock(&self.idle);
             let (past, kept) = idle.drain(..).partition(is_past);
             *idle = kept;
             VecDeque::into_iter(past).map(|entry| entry.server).collect()
@@ -226,11 +410,11 @@ impl Pool {
             reason: reason.as_str(),
         });
     }
+}
 
-    fn lock_idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        // A panic while the lock is held leaves a queue that is still a queue.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Locks what a panic of its holder leaves as it should be: each is changed by one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl From<&Error> for ClientError {

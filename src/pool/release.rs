@@ -9,7 +9,8 @@ use crate::protocol::TransactionStatus;
 
 /// Undoes everything that a session can leave on a connection. Manual: "DISCARD".
 ///
-/// What it does not undo: the seed of `random()`, and what a role has set for itself.
+/// What it does not undo: the seed of `random()`, which we set to one that nobody knows, and what
+/// a role has set for itself.
 const RESET: &str = "DISCARD ALL";
 
 /// A reset is a local affair of the server's; one that takes longer is no reset.
@@ -18,8 +19,10 @@ const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Disposition {
-    /// It may serve another client.
+    /// It may serve another client as it is.
     Reuse,
+    /// It may serve another client once Postgres has confirmed a reset.
+    Reset,
     /// It is closed.
     Discard(Reason),
 }
@@ -81,6 +84,8 @@ pub struct Residue {
     pub status: TransactionStatus,
     /// The connection has reached `server_lifetime`.
     pub too_old: bool,
+    /// Something that outlives a transaction may have been left, as far as we can tell.
+    pub dirty: bool,
 }
 
 impl Disposition {
@@ -95,7 +100,8 @@ impl Disposition {
             Residue { unread: 1.., .. } => Self::Discard(Reason::UnreadBytes),
             Residue { status: Error | Transaction, .. } => Self::Discard(Reason::InTransaction),
             Residue { too_old: true, .. } => Self::Discard(Reason::Age),
-            Residue { status: Idle, .. } => Self::Reuse,
+            Residue { status: Idle, dirty: true, .. } => Self::Reset,
+            Residue { status: Idle, dirty: false, .. } => Self::Reuse,
         }
     }
 }
@@ -105,34 +111,50 @@ impl Disposition {
 /// The confirmation is an answer that nobody can have asked for before: a random text. Answers
 /// come in the order of the requests, so whatever a client may have left behind, with our count of
 /// it wrong, would stand where the text has to be.
-pub(super) async fn reset(server: &mut ServerConnection) -> bool {
-    let Some(nonce) = nonce() else {
+pub(super) async fn reset(server: &mut ServerConnection, may_set_seed: bool) -> bool {
+    let (Some(nonce), Some(seed)) = (nonce(), seed()) else {
         return false;
     };
+    // Where nobody may call it, nobody has.
+    let reseed = if may_set_seed { format!("pg_catalog.setseed({seed}), ") } else { String::new() };
     let out = &mut server.stream.outgoing;
     let queued = frontend::query(RESET, out)
-        .and_then(|()| frontend::query(&format!("select '{nonce}'"), out));
+        .and_then(|()| frontend::query(&format!("select {reseed}'{nonce}'"), out));
     if queued.is_err() {
         return false;
     }
     let confirmed = async {
         let reset = server.round_trip().await;
         let echo = server.round_trip().await;
-        is_reset(reset.ok()) && is_echo(echo.ok(), &nonce)
+        is_reset(reset.ok()) && is_echo(echo.ok(), may_set_seed, &nonce)
     };
     let confirmed = tokio::time::timeout(RESET_TIMEOUT, confirmed).await;
-    confirmed == Ok(true) && server.stream.incoming.is_empty()
+    let is_clean = confirmed == Ok(true) && server.stream.incoming.is_empty();
+    if is_clean {
+        server.forget_session();
+    }
+    is_clean
 }
 
 fn is_reset(reply: Option<Reply>) -> bool {
     matches!(reply, Some(Reply::Complete { tags, rows }) if tags == [RESET] && rows.is_empty())
 }
 
-fn is_echo(reply: Option<Reply>, nonce: &str) -> bool {
-    // A DataRow of one column: their number, the value's length, the value.
-    let length = u32::try_from(nonce.len()).unwrap_or(u32::MAX);
-    let row = [&1u16.to_be_bytes()[..], &length.to_be_bytes(), nonce.as_bytes()].concat();
+fn is_echo(reply: Option<Reply>, after_seed: bool, nonce: &str) -> bool {
+    // A DataRow: the number of columns, then of each the value's length and the value. What
+    // setseed() returns is void, an empty text.
+    let length = u32::try_from(nonce.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let columns: &[u8] = if after_seed { b"\0\x02\0\0\0\0" } else { b"\0\x01" };
+    let row = [columns, &length, nonce.as_bytes()].concat();
     matches!(reply, Some(Reply::Complete { tags, rows }) if tags == ["SELECT 1"] && rows == [row])
+}
+
+/// A random number from -1 to 1 as SQL writes it; `None` if the system has none.
+fn seed() -> Option<String> {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    let sign = if bytes.first().is_some_and(|byte| byte & 1 == 1) { "-" } else { "" };
+    Some(format!("{sign}0.{:010}", u32::from_be_bytes(bytes)))
 }
 
 /// 128 random bits in hex; `None` if the system has none.
@@ -154,6 +176,7 @@ mod tests {
         unread: 0,
         status: TransactionStatus::Idle,
         too_old: false,
+        dirty: false,
     };
 
     #[track_caller]
@@ -167,20 +190,26 @@ mod tests {
             let rows = vec![bytes::Bytes::copy_from_slice(row)];
             Some(Reply::Complete { tags: vec![tag.to_owned()], rows })
         };
-        assert!(is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), "ab"));
-        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ac"), "ab"));
-        assert!(!is_echo(reply("SELECT 2", b"\0\x01\0\0\0\x02ab"), "ab"));
-        assert!(!is_echo(Some(Reply::Complete { tags: vec![RESET.into()], rows: vec![] }), "ab"));
-        assert!(!is_echo(None, "ab"));
+        assert!(is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), false, "ab"));
+        assert!(is_echo(reply("SELECT 1", b"\0\x02\0\0\0\0\0\0\0\x02ab"), true, "ab"));
+        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), true, "ab"));
+        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ac"), false, "ab"));
+        assert!(!is_echo(reply("SELECT 2", b"\0\x01\0\0\0\x02ab"), false, "ab"));
+        let reset = Some(Reply::Complete { tags: vec![RESET.into()], rows: vec![] });
+        assert!(!is_echo(reset, false, "ab"));
+        assert!(!is_echo(None, false, "ab"));
         assert!(!is_reset(reply("SELECT 1", b"")));
         assert!(!is_reset(Some(Reply::Refused("57014".into(), String::new()))));
         assert_ne!(nonce(), nonce());
+        assert_ne!(seed(), seed());
     }
 
     #[test]
     fn only_a_connection_without_doubts_is_reused() {
-        use Disposition::{Discard, Reuse};
+        use Disposition::{Discard, Reset, Reuse};
         check(CLEAN, Reuse);
+        check(Residue { dirty: true, ..CLEAN }, Reset);
+        check(Residue { dirty: true, lost: true, ..CLEAN }, Discard(Reason::Lost));
         check(Residue { lost: true, ..CLEAN }, Discard(Reason::Lost));
         check(Residue { unaccountable: true, ..CLEAN }, Discard(Reason::Unaccountable));
         check(Residue { pending: 1, ..CLEAN }, Discard(Reason::PendingReplies));

@@ -33,6 +33,15 @@ impl Socket {
         }
     }
 
+    /// Ready when a read may bring something. TLS, which may hold bytes already, always is.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the peer is on this machine, behind file permissions.
     pub const fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))

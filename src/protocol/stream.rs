@@ -12,6 +12,8 @@ use super::{Error, Frame, Socket};
 
 /// Bytes that one read may bring, and so the most that a relay holds of one direction.
 const READ_CHUNK: usize = 16 * 1024;
+/// Bytes that the first read into an empty buffer may bring: most messages are short.
+const FIRST_CHUNK: usize = 4 * 1024;
 
 /// A socket with its two buffers.
 #[derive(Debug)]
@@ -114,11 +116,27 @@ impl FrameStream {
     }
 
     /// Reads what there is, about one chunk at most; 0 is the end of the stream.
+    ///
+    /// A buffer that was given up by [`Self::shrink`] is made again only when there is something
+    /// to read.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.incoming.capacity() - self.incoming.len() < READ_CHUNK / 4 {
+        if self.incoming.capacity() == 0 {
+            ready!(self.socket.poll_read_ready(cx))?;
+            self.incoming.reserve(FIRST_CHUNK);
+        } else if self.incoming.capacity() - self.incoming.len() < FIRST_CHUNK / 4 {
             self.incoming.reserve(READ_CHUNK);
         }
         poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming)
+    }
+
+    /// Gives up the memory of empty buffers, for a peer that may be silent for long.
+    pub fn shrink(&mut self) {
+        if self.incoming.is_empty() {
+            self.incoming = BytesMut::new();
+        }
+        if self.outgoing.is_empty() {
+            self.outgoing = BytesMut::new();
+        }
     }
 
     /// Writes what the socket takes of `outgoing`; ready when nothing is left.

@@ -7,7 +7,6 @@ use dashmap::DashMap;
 use tokio::sync::Mutex;
 
 use crate::backend::{self, Target, forward_cancel};
-use crate::pool::Bound;
 use crate::protocol::message::PROTOCOL_3_2;
 use crate::types::{CancelKey, SessionId};
 
@@ -25,14 +24,13 @@ pub struct Cancels {
     holders: Arc<DashMap<CancelKey, Arc<Holder>>>,
 }
 
-/// A session's hold on a server connection.
+/// A session, and the server connection that it holds now.
 struct Holder {
     session: SessionId,
     target: Target,
-    server_key: CancelKey,
-    /// True until the session gives the connection back. Locked while a request is carried out,
-    /// so that none can arrive after that.
-    holds: Mutex<bool>,
+    /// The key of the server connection, as long as the session holds one. Locked while a request
+    /// is carried out, so that none can arrive after the connection was given back.
+    held: Mutex<Option<Arc<CancelKey>>>,
 }
 
 /// Keeps a session's key valid; dropped, the key means nothing any more.
@@ -43,23 +41,28 @@ pub(super) struct Registration {
 }
 
 impl Cancels {
-    /// Makes a key for the session that holds `bound`.
+    /// Makes a key for a session whose server connections come from `target`.
     ///
-    /// The process id is the server's own, which clients compare with notifications and hand to
-    /// `pg_terminate_backend`; the secret is ours, and random. Without randomness there is no
+    /// With session pooling the process id is the server's own, which clients compare with
+    /// notifications and hand to `pg_terminate_backend`; with transaction pooling there is no one
+    /// server, and it is random. The secret is ours, and random. Without randomness there is no
     /// key, and nothing of this session can be cancelled.
-    pub(super) fn register(&self, bound: &Bound, session: SessionId, version: u32) -> Registration {
-        let server_key = bound.server().key().clone();
+    pub(super) fn register(
+        &self,
+        target: Target,
+        server: Option<Arc<CancelKey>>,
+        session: SessionId,
+        version: u32,
+    ) -> Registration {
         let length = if version >= PROTOCOL_3_2 { SECRET_LEN_3_2 } else { SECRET_LEN_3_0 };
         let mut secret = vec![0; length];
-        let random = aws_lc_rs::rand::fill(&mut secret).is_ok();
-        let key = CancelKey { pid: server_key.pid, secret };
-        let holder = Arc::new(Holder {
-            session,
-            target: bound.target().clone(),
-            server_key,
-            holds: Mutex::new(true),
-        });
+        let mut random_pid = [0; 4];
+        let random = aws_lc_rs::rand::fill(&mut secret).is_ok()
+            && aws_lc_rs::rand::fill(&mut random_pid).is_ok();
+        let random_pid = i32::from_be_bytes(random_pid) & i32::MAX;
+        let pid = server.as_ref().map_or(random_pid, |key| key.pid);
+        let key = CancelKey { pid, secret };
+        let holder = Arc::new(Holder { session, target, held: Mutex::new(server) });
         if random {
             self.holders.insert(key.clone(), Arc::clone(&holder));
         }
@@ -76,11 +79,11 @@ impl Cancels {
         let Some(holder) = holder else {
             return Ok(None);
         };
-        let holds = holder.holds.lock().await;
-        if *holds {
-            forward_cancel(&holder.target, &holder.server_key).await?;
+        let held = holder.held.lock().await;
+        if let Some(server_key) = held.as_ref() {
+            forward_cancel(&holder.target, server_key).await?;
         }
-        Ok(holds.then_some(holder.session))
+        Ok(held.is_some().then_some(holder.session))
     }
 }
 
@@ -89,16 +92,25 @@ impl Registration {
         &self.key
     }
 
-    /// Ends the hold, after the request that may be under way; before that, cancels what is
-    /// still running if `running`.
-    pub(super) async fn close(self, running: bool) {
-        let mut holds = self.holder.holds.lock().await;
-        if running {
+    /// From now on the session holds this server connection.
+    pub(super) async fn hold(&self, server: &Arc<CancelKey>) {
+        *self.holder.held.lock().await = Some(Arc::clone(server));
+    }
+
+    /// The session holds none any more; waits for a request that is under way.
+    pub(super) async fn let_go(&self) {
+        self.holder.held.lock().await.take();
+    }
+
+    /// As [`Self::let_go`]; before that, cancels what is still running if `running`.
+    pub(super) async fn end_hold(&self, running: bool) {
+        let mut held = self.holder.held.lock().await;
+        if let (true, Some(server_key)) = (running, held.as_ref()) {
             // The connection is closed next in any case; this only saves the server some work.
-            let cancel = forward_cancel(&self.holder.target, &self.holder.server_key);
+            let cancel = forward_cancel(&self.holder.target, server_key);
             let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         }
-        *holds = false;
+        held.take();
     }
 }
 

@@ -5,11 +5,18 @@ mod cancel;
 mod exchange;
 mod filter;
 mod relay;
+mod transaction;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
+
+use crate::backend::Statuses;
+use crate::config::TransactionPooling;
 use crate::observe::{Event, Observer};
 use crate::pool::{Bound, Residue};
+use crate::tenant::Directory;
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
@@ -18,6 +25,7 @@ use crate::types::SessionId;
 pub use cancel::Cancels;
 use cancel::Registration;
 use relay::{End, Relay};
+pub use transaction::{Borrower, Statements};
 
 /// So long may a client take to accept the last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,34 +41,94 @@ pub struct Terms {
     pub expires_at: SystemTime,
 }
 
+/// What all sessions share.
+pub struct Common<'a> {
+    /// The cancel keys of the sessions.
+    pub cancels: &'a Cancels,
+    /// Knows the signing key.
+    pub directory: &'a Directory,
+    /// The statements that clients have prepared.
+    pub statements: &'a Statements,
+    /// Tells what happens.
+    pub observer: &'a Observer,
+    /// The rules of transaction pooling.
+    pub pooling: TransactionPooling,
+}
+
+/// How a client comes to server connections.
+pub enum Lease {
+    /// This one is the client's until it leaves.
+    Session(Box<Bound>),
+    /// One for each transaction; and the notices of the first, whole frames.
+    Transaction(Box<Borrower>, Bytes),
+}
+
 /// Serves an authenticated client until it leaves, its token ends, or the server is lost.
 pub async fn run(
-    mut client: FrameStream,
-    mut bound: Bound,
+    client: FrameStream,
+    lease: Lease,
     terms: Terms,
-    cancels: &Cancels,
-    observer: &Observer,
+    common: &Common<'_>,
     shutdown: Shutdown,
 ) {
     let started = Instant::now();
-    let registration = cancels.register(&bound, terms.id, terms.version);
-    greet(&mut client, &bound, &registration);
+    let observer = common.observer;
+    let ended = |end: &End| {
+        observer.observe(Event::SessionEnded {
+            session: terms.id,
+            reason: end.as_str(),
+            duration: started.elapsed(),
+        });
+    };
+    match lease {
+        Lease::Session(bound) => run_session(client, *bound, &terms, common, shutdown, ended).await,
+        Lease::Transaction(borrower, notices) => {
+            let target = borrower.pool.target().clone();
+            let registration = common.cancels.register(target, None, terms.id, terms.version);
+            let mut client = client;
+            greet(&mut client, &borrower.told, &notices, &registration);
+            let serve =
+                transaction::run(client, *borrower, &registration, &terms, common, shutdown);
+            let (client, end) = serve.await;
+            ended(&end);
+            drop(registration);
+            say_goodbye(client, &end, &terms).await;
+        }
+    }
+}
+
+async fn run_session(
+    mut client: FrameStream,
+    mut bound: Bound,
+    terms: &Terms,
+    common: &Common<'_>,
+    shutdown: Shutdown,
+    ended: impl FnOnce(&End),
+) {
+    let server = bound.server();
+    let (target, key) = (bound.target().clone(), Arc::clone(server.key()));
+    let registration = common.cancels.register(target, Some(key), terms.id, terms.version);
+    greet(&mut client, server.statuses(), server.login_notices(), &registration);
     let mut relay = Relay::new(&mut client, &mut bound);
-    let end = drive(&mut relay, &terms, shutdown).await;
+    let end = drive(&mut relay, terms, shutdown).await;
     let residue = relay.residue(&end);
-    observer.observe(Event::SessionEnded {
-        session: terms.id,
-        reason: end.as_str(),
-        duration: started.elapsed(),
-    });
-    tokio::join!(say_goodbye(client, &end, &terms), give_back(bound, registration, residue));
+    ended(&end);
+    tokio::join!(say_goodbye(client, &end, terms), give_back(bound, registration, residue));
 }
 
 /// Tells the client that it is in, and on what.
-fn greet(client: &mut FrameStream, bound: &Bound, registration: &Registration) {
+fn greet(
+    client: &mut FrameStream,
+    statuses: &Statuses,
+    notices: &[u8],
+    registration: &Registration,
+) {
     let out = &mut client.outgoing;
     message::authentication_ok(out);
-    bound.server().introduce(out);
+    for (name, value) in statuses {
+        message::parameter_status(name, value, out);
+    }
+    out.extend_from_slice(notices);
     let key = registration.key();
     message::backend_key_data(key.pid, &key.secret, out);
     message::ready_for_query(TransactionStatus::Idle, out);
@@ -123,7 +191,8 @@ async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
 async fn give_back(bound: Bound, registration: Registration, residue: Residue) {
     // From here on no cancel request of this client can reach the connection.
     let running = residue.pending > 0 || residue.unaccountable;
-    registration.close(running && !residue.lost).await;
+    registration.end_hold(running && !residue.lost).await;
+    drop(registration);
     bound.release(residue).await;
 }
 

@@ -7,6 +7,8 @@
 mod from_client;
 mod from_server;
 
+pub(super) use from_client::malformed;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,13 +21,13 @@ use crate::pool::{Bound, Residue};
 use crate::protocol::{ClientError, FrameStream};
 
 /// A side that has this much to write is not fed before it has written.
-const HIGH_WATER: usize = 64 * 1024;
+pub(super) const HIGH_WATER: usize = 64 * 1024;
 
 /// Messages that the proxy looks into are at most this long; of longer ones it assumes the worst.
-const LOOK_LIMIT: usize = 8 * 1024;
+pub(super) const LOOK_LIMIT: usize = 8 * 1024;
 
 /// After the client is gone, so long may its last statements still run before they are cancelled.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A bind that the client's own cancel request or timeout has hit is tried so often.
 const BIND_ATTEMPTS: u8 = 3;
@@ -85,10 +87,10 @@ pub(super) struct Relay<'a> {
 
 /// The bytes of the current frame's body that have not passed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rest {
-    bytes: usize,
+pub(super) struct Rest {
+    pub(super) bytes: usize,
     /// They go nowhere.
-    dropped: bool,
+    pub(super) dropped: bool,
 }
 
 /// What becomes of the client's next frames.
@@ -162,6 +164,7 @@ impl<'a> Relay<'a> {
                 + self.from_server.bytes,
             status: self.exchange.status(),
             too_old: false,
+            dirty: true,
         }
     }
 

@@ -17,6 +17,10 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 const NAME: &str = "_cloison_bind";
 
 const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
+/// The form for one transaction.
+const LOCAL_STATEMENT: &str = "select cloison.set_tenant($1, $2, true)";
+/// Bytes of a proof in hex.
+const PROOF_LEN: usize = 64;
 /// The `CommandComplete` tag of a bind that went well.
 pub const CONFIRMATION: &str = "SELECT 1";
 
@@ -24,6 +28,32 @@ const UUID_OID: u32 = 2950;
 const TEXT_OID: u32 = 25;
 /// A parameter in Postgres' binary representation.
 const BINARY: i16 = 1;
+/// The type byte of `Bind`.
+const BIND: u8 = b'B';
+/// `Execute` of the unnamed portal, all rows.
+const EXECUTE_UNNAMED: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
+
+/// Names the statement by which transactions are bound. Random, so that no client can drop it.
+#[derive(Debug)]
+pub struct LocalBind {
+    name: String,
+}
+
+impl LocalBind {
+    /// Takes a name that no client can guess.
+    pub const fn new(name: String) -> Self {
+        Self { name }
+    }
+
+    /// Appends the `Parse` message that prepares the statement.
+    ///
+    /// # Errors
+    ///
+    /// Cannot fail for texts of this length.
+    pub fn parse(&self, buffer: &mut BytesMut) -> std::io::Result<()> {
+        frontend::parse(&self.name, LOCAL_STATEMENT, [UUID_OID, TEXT_OID], buffer)
+    }
+}
 
 /// The key that the database checks proofs with.
 #[derive(Clone, Debug)]
@@ -38,14 +68,44 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), bind_process_id }
     }
 
+    /// Appends `Bind` and `Execute` that make the transaction of `server_pid` act for `tenant`.
+    ///
+    /// They stand ahead of a client's statement in its own pipeline, so that it is skipped if they
+    /// fail; the unnamed portal is the client's again with its next `Bind`.
+    pub fn bind_local(
+        &self,
+        tenant: TenantId,
+        server_pid: i32,
+        statement: &LocalBind,
+        buffer: &mut BytesMut,
+    ) {
+        // Length, portal, the name's zero byte, formats, parameters, result formats.
+        let fixed = 4 + 1 + 1 + 6 + 2 + 4 + 16 + 4 + PROOF_LEN + 2;
+        let length = fixed + statement.name.len();
+        buffer.reserve(length + 16);
+        buffer.put_u8(BIND);
+        buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        buffer.put_u8(0);
+        buffer.put_slice(statement.name.as_bytes());
+        buffer.put_u8(0);
+        // Format codes: the first parameter's is binary, the second's is text.
+        buffer.put_slice(&[0, 2, 0, 1, 0, 0, 0, 2]);
+        buffer.put_slice(&[0, 0, 0, 16]);
+        buffer.put_slice(tenant.as_bytes());
+        buffer.put_slice(&[0, 0, 0, 64]);
+        buffer.put_slice(&self.proof(tenant, server_pid));
+        buffer.put_slice(&[0, 0]);
+        buffer.put_slice(EXECUTE_UNNAMED);
+    }
+
     /// HMAC-SHA-256 (RFC 2104) of the tenant and the server process that may act for it, in hex.
-    pub fn proof(&self, tenant: TenantId, server_pid: i32) -> String {
+    pub fn proof(&self, tenant: TenantId, server_pid: i32) -> [u8; PROOF_LEN] {
         let pid = if self.bind_process_id { server_pid } else { 0 };
         let mut context = hmac::Context::with_key(&self.key);
         context.update(DOMAIN);
         context.update(tenant.as_bytes());
         context.update(&pid.to_be_bytes());
-        context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(context.sign().as_ref())
     }
 
     /// Appends the messages that bind `tenant` to the session of `server_pid`, up to and with
@@ -61,7 +121,7 @@ impl Signer {
         buffer: &mut BytesMut,
     ) -> std::io::Result<()> {
         let proof = self.proof(tenant, server_pid);
-        let parameters: [&[u8]; 2] = [tenant.as_bytes(), proof.as_bytes()];
+        let parameters: [&[u8]; 2] = [tenant.as_bytes(), &proof];
         // A client may have taken the names: it loses what it gave them to, we keep the identity.
         frontend::close(b'P', NAME, buffer)?;
         frontend::close(b'S', NAME, buffer)?;
@@ -90,6 +150,17 @@ impl Signer {
     }
 }
 
+/// Writes 32 bytes in hex.
+fn hex(bytes: &[u8]) -> [u8; PROOF_LEN] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or_default();
+    let mut text = [b'0'; PROOF_LEN];
+    for (pair, &byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,12 +174,12 @@ mod tests {
         let key: Vec<u8> = (0..32).collect();
         let tenant = TENANT.parse().unwrap();
         assert_eq!(
-            Signer::new(&key, true).proof(tenant, 4242),
-            "65e90465f3d6bacd7864c06c4b7e5675d8391f84ec7517c5fe21da8bf2906242"
+            &Signer::new(&key, true).proof(tenant, 4242),
+            b"65e90465f3d6bacd7864c06c4b7e5675d8391f84ec7517c5fe21da8bf2906242"
         );
         assert_eq!(
-            Signer::new(&key, false).proof(tenant, 4242),
-            "11b2bce5345a0a1aa87d17afd6bbf0bb571bf83567c8b8438b1815a46ea3f66f"
+            &Signer::new(&key, false).proof(tenant, 4242),
+            b"11b2bce5345a0a1aa87d17afd6bbf0bb571bf83567c8b8438b1815a46ea3f66f"
         );
     }
 

@@ -171,6 +171,6 @@ pub(super) fn uncountable() -> ClientError {
     ClientError::fatal("08P01", "C012", message).hint("Connect again.")
 }
 
-fn malformed() -> ClientError {
+pub(in crate::session) fn malformed() -> ClientError {
     ClientError::fatal("08P01", "C006", "invalid message length")
 }

@@ -1,0 +1,196 @@
+//! Named statements of a server connection: what it holds, and what has to make room.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::protocol::message::frontend;
+use crate::statement::{Reading, Surroundings};
+
+/// A statement that clients have prepared: one for all who prepared the same.
+pub struct Statement {
+    /// What tells it from every other one while the process lives.
+    number: u64,
+    /// Its name on server connections. Random, so that no client can execute another's.
+    name: String,
+    /// The body of its `Parse` message behind the name: text, zero byte, parameter types.
+    definition: Bytes,
+    /// What its text says.
+    reading: Reading,
+    /// What the database added to that when it was read.
+    surroundings: Arc<Surroundings>,
+}
+
+impl Statement {
+    /// Names what a `Parse` message defines.
+    pub fn new(
+        number: u64,
+        name: String,
+        definition: Bytes,
+        reading: Reading,
+        surroundings: Arc<Surroundings>,
+    ) -> Self {
+        Self { number, name, definition, reading, surroundings }
+    }
+
+    /// What tells it from every other one.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its name on server connections.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The body of its `Parse` message behind the name.
+    pub const fn definition(&self) -> &Bytes {
+        &self.definition
+    }
+
+    /// What its text says.
+    pub const fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// Whether it leaves nothing on a connection, as far as is known in `surroundings`.
+    pub fn is_clean(&self, surroundings: &Arc<Surroundings>) -> bool {
+        self.reading.is_clean && self.is_read_in(surroundings)
+    }
+
+    /// Whether it was read in `surroundings`.
+    pub fn is_read_in(&self, surroundings: &Arc<Surroundings>) -> bool {
+        Arc::ptr_eq(&self.surroundings, surroundings)
+    }
+
+    /// Appends the `Parse` message that prepares it.
+    pub fn parse(&self, buffer: &mut BytesMut) {
+        put_named(frontend::PARSE, None, &self.name, &self.definition, buffer);
+    }
+
+    /// Appends the `Close` message that drops it.
+    pub fn close(&self, buffer: &mut BytesMut) {
+        put_named(frontend::CLOSE, Some(b'S'), &self.name, &[], buffer);
+    }
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its text is the client's, and has no place in a log.
+        f.debug_struct("Statement").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// Appends a message whose body is a kind, if there is one, a name, and `rest`.
+pub fn put_named(tag: u8, kind: Option<u8>, name: &str, rest: &[u8], buffer: &mut BytesMut) {
+    let length = 4 + usize::from(kind.is_some()) + name.len() + 1 + rest.len();
+    buffer.put_u8(tag);
+    buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    buffer.extend_from_slice(kind.as_slice());
+    buffer.extend_from_slice(name.as_bytes());
+    buffer.put_u8(0);
+    buffer.extend_from_slice(rest);
+}
+
+/// The named statements that one server connection holds, the least recently used to go first.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    held: HashMap<u64, Held>,
+    /// Counts uses.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    statement: Arc<Statement>,
+    last_use: u64,
+}
+
+impl Prepared {
+    /// Whether the connection holds it; if so, that was a use of it.
+    pub fn is_held(&mut self, statement: &Statement) -> bool {
+        self.clock += 1;
+        match self.held.get_mut(&statement.number) {
+            Some(held) => {
+                held.last_use = self.clock;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes that it is being prepared, and says which one has to be closed to make room.
+    pub fn insert(&mut self, statement: Arc<Statement>, limit: usize) -> Option<Arc<Statement>> {
+        self.clock += 1;
+        let evicted = if self.held.len() >= limit.max(1) {
+            let oldest = self.held.iter().min_by_key(|(_, held)| held.last_use);
+            oldest.map(|(&number, _)| number).and_then(|number| self.held.remove(&number))
+        } else {
+            None
+        };
+        self.held.insert(statement.number, Held { statement, last_use: self.clock });
+        evicted.map(|held| held.statement)
+    }
+
+    /// Notes that it is not there after all.
+    pub fn remove(&mut self, statement: &Statement) {
+        self.held.remove(&statement.number);
+    }
+
+    /// Notes that nothing is there.
+    pub fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::Kind;
+
+    fn statement(number: u64) -> Arc<Statement> {
+        let reading = Reading { kind: Kind::Rows, is_clean: true };
+        let definition = Bytes::from_static(b"select 1\0\0\0");
+        Arc::new(Statement::new(number, format!("n{number}"), definition, reading, Arc::default()))
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let mut prepared = Prepared::default();
+        assert!(prepared.insert(statement(1), 2).is_none());
+        assert!(prepared.insert(statement(2), 2).is_none());
+        assert!(prepared.is_held(&statement(1)));
+        let evicted = prepared.insert(statement(3), 2).map(|statement| statement.number());
+        assert_eq!(evicted, Some(2));
+        assert!(prepared.is_held(&statement(1)) && prepared.is_held(&statement(3)));
+        assert!(!prepared.is_held(&statement(2)));
+        prepared.clear();
+        assert!(prepared.is_empty());
+    }
+
+    #[test]
+    fn messages_count_their_own_length() {
+        let mut buffer = BytesMut::new();
+        statement(7).parse(&mut buffer);
+        assert_eq!(&buffer[..], b"P\0\0\0\x12n7\0select 1\0\0\0");
+        buffer.clear();
+        statement(7).close(&mut buffer);
+        assert_eq!(&buffer[..], b"C\0\0\0\x08Sn7\0");
+    }
+
+    #[test]
+    fn what_was_read_in_other_surroundings_is_in_doubt() {
+        let here = Arc::new(Surroundings::default());
+        let reading = Reading { kind: Kind::Rows, is_clean: true };
+        let read = Statement::new(1, "n".into(), Bytes::new(), reading, Arc::clone(&here));
+        assert!(read.is_clean(&here));
+        assert!(!read.is_clean(&Arc::new(Surroundings::default())));
+    }
+}

@@ -1,0 +1,63 @@
+//! When a session has to end, whatever its client does.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use tokio::time::Sleep;
+
+use crate::protocol::ClientError;
+use crate::session::{draining, expired, remaining};
+use crate::shutdown::Shutdown;
+
+/// Waits for the end of the token and for the end of the program.
+pub(super) struct Ending {
+    expires_at: SystemTime,
+    expiry: Pin<Box<Sleep>>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    told: bool,
+}
+
+/// How the session ends.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// As soon as nothing is open.
+    AtRest(ClientError),
+    /// At once.
+    Now(ClientError),
+}
+
+impl Ending {
+    pub(super) fn new(expires_at: SystemTime, shutdown: Shutdown) -> Self {
+        let mut deadline = shutdown.clone();
+        let mut draining = shutdown;
+        Self {
+            expires_at,
+            expiry: Box::pin(tokio::time::sleep(remaining(expires_at))),
+            shutdown: Box::pin(async move { draining.draining().await }),
+            deadline: Box::pin(async move { deadline.deadline().await }),
+            told: false,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        if !self.told {
+            if self.shutdown.as_mut().poll(cx).is_ready() {
+                self.told = true;
+                return Poll::Ready(Verdict::AtRest(draining()));
+            }
+            while self.expiry.as_mut().poll(cx).is_ready() {
+                // A clock that was set back must not lengthen a session, nor a coarse timer
+                // shorten it.
+                let left = remaining(self.expires_at);
+                if left.is_zero() {
+                    self.told = true;
+                    return Poll::Ready(Verdict::AtRest(expired()));
+                }
+                self.expiry.as_mut().reset(tokio::time::Instant::now() + left);
+            }
+        }
+        self.deadline.as_mut().poll(cx).map(|()| Verdict::Now(draining()))
+    }
+}

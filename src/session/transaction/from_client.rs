@@ -1,0 +1,317 @@
+//! The client's frames on their way to the server: renamed, re-framed, bound.
+
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+
+use super::due::{Due, Whose};
+use super::relay::{Copy, Lent, Moved, Relay};
+use super::{named, simple};
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::message::{self, frontend};
+use crate::protocol::{ClientError, Header, TransactionStatus};
+use crate::session::filter::{function_call_refused, violation};
+use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
+
+/// A `Query` or a `Parse` is looked at as a whole, so it may not be longer than this.
+const MOST_TEXT: usize = 16 << 20;
+
+/// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
+const NAMES_WITHIN: usize = 8 * 1024;
+
+/// Answers that may be due before more is asked. The server flushes what it has long before.
+pub(super) const MOST_DUES: usize = 4096;
+
+/// What became of the client's next frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Admitted {
+    /// A server connection is needed first.
+    NeedsServer,
+    /// More of it has to arrive first.
+    NotAllThere,
+    /// Something else has to be answered first.
+    NotYet,
+    Yes,
+}
+
+/// Statements of a `Query` that have not been sent.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) text: Bytes,
+    /// Where the next one starts.
+    pub(super) next: usize,
+}
+
+impl Relay<'_> {
+    pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, End> {
+        if self.has_departed() && !self.client_waits {
+            return Ok(Moved::Nothing);
+        }
+        let mut moved = self.carry_client_frames()?;
+        // What waits must not pile up; but a client that has gone must be noticed.
+        let has_room = !self.client_waits || self.client.incoming.len() < HIGH_WATER;
+        if moved == Moved::NeedsServer || !self.server_has_room() || !has_room || self.has_departed()
+        {
+            return Ok(moved);
+        }
+        match self.client.poll_fill(cx) {
+            Poll::Pending => return Ok(moved),
+            Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
+            Poll::Ready(Ok(_)) => {
+                if self.carry_client_frames()? == Moved::NeedsServer {
+                    return Ok(Moved::NeedsServer);
+                }
+            }
+        }
+        moved = Moved::Something;
+        Ok(moved)
+    }
+
+    fn server_has_room(&self) -> bool {
+        let waiting = |lent: &Lent| lent.bound.server().stream.outgoing.len() < HIGH_WATER;
+        self.lent.as_ref().is_none_or(waiting)
+    }
+
+    /// Hands what the client has sent to the server, as far as it may go.
+    fn carry_client_frames(&mut self) -> Result<Moved, End> {
+        let mut moved = Moved::Nothing;
+        self.client_waits = false;
+        while self.server_has_room() {
+            if self.from_client.bytes > 0 {
+                if self.client.incoming.is_empty() {
+                    break;
+                }
+                self.carry_client_bytes();
+                moved = Moved::Something;
+                continue;
+            }
+            if simple::continue_script(self)? {
+                moved = Moved::Something;
+                continue;
+            }
+            let header = match Header::parse(&self.client.incoming) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(_) => return Err(End::Told(malformed())),
+            };
+            match self.admit_client_frame(header)? {
+                Admitted::Yes => moved = Moved::Something,
+                Admitted::NotAllThere => break,
+                Admitted::NotYet => {
+                    self.client_waits = true;
+                    break;
+                }
+                Admitted::NeedsServer => return Ok(Moved::NeedsServer),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Decides about the frame whose header is next.
+    fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
+        if let Some(settled) = self.admit_without_server(header)? {
+            return Ok(settled);
+        }
+        let Some(lent) = &self.lent else {
+            return Ok(Admitted::NeedsServer);
+        };
+        if lent.copy == Copy::Data {
+            return self.admit_during_copy(header);
+        }
+        let waits = lent.copy == Copy::Asked
+            || lent.script.is_some()
+            || lent.yields
+            || lent.dues.len() >= MOST_DUES;
+        if waits {
+            return Ok(Admitted::NotYet);
+        }
+        if lent.dues.skipping() && !matches!(header.tag, frontend::SYNC | frontend::QUERY) {
+            // As Postgres would: what follows an error is read and dropped up to the Sync.
+            return Ok(self.drop_frame(header));
+        }
+        match header.tag {
+            frontend::QUERY => self.with_body(header, simple::query),
+            frontend::PARSE => self.with_body(header, named::parse),
+            frontend::BIND => self.bind(header),
+            frontend::DESCRIBE => self.with_body(header, named::describe),
+            frontend::EXECUTE => self.with_body(header, named::execute),
+            frontend::CLOSE => self.with_body(header, named::close),
+            frontend::FLUSH => Ok(self.carry_frame(header, None)),
+            frontend::SYNC => Ok(self.sync(header)),
+            // Outside COPY the server reads and drops them.
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+                Ok(self.drop_frame(header))
+            }
+            frontend::FUNCTION_CALL => Ok(self.refuse_function_call(header)),
+            other => Err(End::Told(violation(other))),
+        }
+    }
+
+    /// What needs no server connection, or none as long as there is none.
+    fn admit_without_server(&mut self, header: Header) -> Result<Option<Admitted>, End> {
+        let is_idle = self.lent.is_none();
+        match header.tag {
+            frontend::TERMINATE => {
+                self.depart(End::ClientLeft);
+                // Nothing that follows a goodbye is meant for anybody.
+                self.client.incoming.clear();
+                Ok(Some(Admitted::Yes))
+            }
+            frontend::SYNC if is_idle => {
+                message::ready_for_query(TransactionStatus::Idle, &mut self.client.outgoing);
+                Ok(Some(self.drop_frame(header)))
+            }
+            frontend::FLUSH | frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL
+                if is_idle =>
+            {
+                Ok(Some(self.drop_frame(header)))
+            }
+            frontend::FUNCTION_CALL if is_idle => Ok(Some(self.refuse_function_call(header))),
+            frontend::QUERY
+            | frontend::PARSE
+            | frontend::BIND
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::CLOSE
+            | frontend::FLUSH
+            | frontend::SYNC
+            | frontend::COPY_DATA
+            | frontend::COPY_DONE
+            | frontend::COPY_FAIL
+            | frontend::FUNCTION_CALL => Ok(None),
+            other => Err(End::Told(violation(other))),
+        }
+    }
+
+    /// While the server reads COPY data it takes anything but these for a failure of the COPY.
+    fn admit_during_copy(&mut self, header: Header) -> Result<Admitted, End> {
+        match header.tag {
+            frontend::COPY_DATA => Ok(self.carry_frame(header, None)),
+            frontend::COPY_DONE | frontend::COPY_FAIL => {
+                if let Some(lent) = &mut self.lent {
+                    lent.copy = Copy::Asked;
+                }
+                Ok(self.carry_frame(header, None))
+            }
+            // "Flush and Sync messages are ignored while in copy-in mode".
+            frontend::FLUSH | frontend::SYNC => Ok(self.drop_frame(header)),
+            other => {
+                let message = format!("unexpected message type {other} during COPY from stdin");
+                Err(End::Told(ClientError::fatal("08P01", "C005", message)))
+            }
+        }
+    }
+
+    /// Hands a frame to `act` once all of it is there; the frame is gone then.
+    fn with_body(
+        &mut self,
+        header: Header,
+        act: impl FnOnce(&mut Lent, &mut Parts<'_>, &[u8]) -> Result<(), End>,
+    ) -> Result<Admitted, End> {
+        if header.body_len > MOST_TEXT {
+            return Err(End::Told(too_long(header.body_len)));
+        }
+        if self.client.incoming.len() < header.frame_len() {
+            return Ok(Admitted::NotAllThere);
+        }
+        let Some(lent) = &mut self.lent else {
+            return Ok(Admitted::NeedsServer);
+        };
+        let body = self.client.incoming.get(HEADER_LEN..header.frame_len()).unwrap_or_default();
+        let mut parts = Parts {
+            names: &mut self.names,
+            statements: self.statements,
+            out: &mut self.client.outgoing,
+            pins: self.pins,
+            max_prepared: self.max_prepared,
+        };
+        act(lent, &mut parts, body)?;
+        self.client.incoming.advance(header.frame_len());
+        Ok(Admitted::Yes)
+    }
+
+    /// A `Bind`: its names are looked at, its values pass.
+    fn bind(&mut self, header: Header) -> Result<Admitted, End> {
+        let look = header.body_len.min(NAMES_WITHIN);
+        let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
+            return Ok(Admitted::NotAllThere);
+        };
+        let Some(lent) = &mut self.lent else {
+            return Ok(Admitted::NeedsServer);
+        };
+        let mut parts = Parts {
+            names: &mut self.names,
+            statements: self.statements,
+            out: &mut self.client.outgoing,
+            pins: self.pins,
+            max_prepared: self.max_prepared,
+        };
+        let named = named::bind(lent, &mut parts, head, header.body_len)?;
+        self.client.incoming.advance(HEADER_LEN + named);
+        self.from_client = Rest { bytes: header.body_len - named, dropped: false };
+        self.carry_client_bytes();
+        Ok(Admitted::Yes)
+    }
+
+    fn sync(&mut self, header: Header) -> Admitted {
+        if let Some(lent) = &mut self.lent {
+            lent.block.sync();
+            // A client that never lets go would keep others waiting.
+            lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+        }
+        self.carry_frame(header, Some(Due::Sync(Whose::Clients)))
+    }
+
+    /// Passes a frame as it is, with what is due for it.
+    fn carry_frame(&mut self, header: Header, due: Option<Due>) -> Admitted {
+        if let (Some(lent), Some(due)) = (&mut self.lent, due) {
+            lent.dues.push(due);
+        }
+        self.from_client = Rest { bytes: header.frame_len(), dropped: false };
+        self.carry_client_bytes();
+        Admitted::Yes
+    }
+
+    fn drop_frame(&mut self, header: Header) -> Admitted {
+        self.from_client = Rest { bytes: header.frame_len(), dropped: true };
+        self.carry_client_bytes();
+        Admitted::Yes
+    }
+
+    fn refuse_function_call(&mut self, header: Header) -> Admitted {
+        let status = match &self.lent {
+            None => TransactionStatus::Idle,
+            Some(lent) if lent.dues.is_empty() => lent.status,
+            Some(_) => return Admitted::NotYet,
+        };
+        function_call_refused().encode(&mut self.client.outgoing);
+        message::ready_for_query(status, &mut self.client.outgoing);
+        self.drop_frame(header)
+    }
+
+    fn carry_client_bytes(&mut self) {
+        let count = self.from_client.bytes.min(self.client.incoming.len());
+        let bytes = self.client.incoming.get(..count).unwrap_or_default();
+        if let (false, Some(lent)) = (self.from_client.dropped, &mut self.lent) {
+            lent.bound.server_mut().stream.outgoing.extend_from_slice(bytes);
+        }
+        self.client.incoming.advance(count);
+        self.from_client.bytes -= count;
+    }
+}
+
+/// What of a relay a message may change besides the server connection.
+pub(super) struct Parts<'a> {
+    pub(super) names: &'a mut super::names::Names,
+    pub(super) statements: &'a super::names::Statements,
+    /// To the client.
+    pub(super) out: &'a mut bytes::BytesMut,
+    pub(super) pins: bool,
+    pub(super) max_prepared: usize,
+}
+
+fn too_long(length: usize) -> ClientError {
+    let message = format!("a statement of {length} bytes is too long for transaction pooling");
+    ClientError::fatal("54000", "C013", message)
+        .hint("At most 16 MiB. Send values as parameters or by COPY.")
+}

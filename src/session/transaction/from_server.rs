@@ -1,0 +1,307 @@
+//! The server's frames on their way to the client: each is the answer to what is due.
+
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+
+use super::due::{Due, Execute, Parse, Whose};
+use super::relay::{Copy, Lent, Moved, Relay};
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::message::{self, backend};
+use crate::protocol::{ClientError, Header, TransactionStatus};
+use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
+use crate::statement::Kind;
+
+/// What becomes of a frame of the server's.
+#[derive(Debug)]
+enum Fate {
+    Drop,
+    Forward,
+    /// The client gets this in its place.
+    Instead(&'static [u8]),
+    /// The client gets this error in its place.
+    Refuse(Box<ClientError>),
+}
+
+impl Relay<'_> {
+    pub(super) fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Moved, End> {
+        let Some(lent) = &mut self.lent else { return Ok(Moved::Nothing) };
+        if self.client.outgoing.len() >= HIGH_WATER {
+            return Ok(Moved::Nothing);
+        }
+        match lent.bound.server_mut().stream.poll_fill(cx) {
+            Poll::Pending => Ok(Moved::Nothing),
+            Poll::Ready(Ok(0) | Err(_)) if lent.fatal_seen => Err(End::ServerSaidWhy),
+            Poll::Ready(Ok(0) | Err(_)) => Err(End::ServerLost),
+            Poll::Ready(Ok(_)) => {
+                self.carry_server_frames()?;
+                Ok(Moved::Something)
+            }
+        }
+    }
+
+    fn carry_server_frames(&mut self) -> Result<(), End> {
+        loop {
+            let Some(lent) = &mut self.lent else { return Ok(()) };
+            if lent.from_server.bytes > 0 {
+                if lent.bound.server().stream.incoming.is_empty() {
+                    return Ok(());
+                }
+                self.carry_server_bytes();
+                continue;
+            }
+            let incoming = &lent.bound.server().stream.incoming;
+            let Some(header) = Header::parse(incoming).map_err(|_| End::ServerLost)? else {
+                return Ok(());
+            };
+            if !self.admit_server_frame(header)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes what the next frame means; false if more of it has to arrive first.
+    fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
+        let Some(lent) = &mut self.lent else { return Ok(false) };
+        let needs_body = matches!(
+            header.tag,
+            backend::COMMAND_COMPLETE
+                | backend::ERROR_RESPONSE
+                | backend::PARAMETER_STATUS
+                | backend::READY_FOR_QUERY
+        );
+        // Of a long error the beginning will do: severity and code come first.
+        let look = if needs_body { header.body_len.min(LOOK_LIMIT) } else { 0 };
+        if lent.bound.server().stream.incoming.len() < HEADER_LEN + look {
+            return Ok(false);
+        }
+        let fate = lent.fate_of(header, look);
+        let Ok(fate) = fate else {
+            lent.impossible = true;
+            return Err(End::Bug("an answer that was not due"));
+        };
+        let dropped = !matches!(fate, Fate::Forward);
+        lent.from_server = Rest { bytes: header.frame_len(), dropped };
+        match fate {
+            Fate::Instead(frame) => self.client.outgoing.extend_from_slice(frame),
+            Fate::Refuse(error) => error.encode(&mut self.client.outgoing),
+            Fate::Drop | Fate::Forward => {}
+        }
+        if header.tag == backend::ERROR_RESPONSE {
+            self.drop_skipped();
+        }
+        self.carry_server_bytes();
+        let Some(lent) = &mut self.lent else { return Ok(true) };
+        while let Some(frame) = lent.dues.pop_owed() {
+            self.client.outgoing.extend_from_slice(frame);
+        }
+        Ok(true)
+    }
+
+    /// After an error: what the server skips was not done.
+    fn drop_skipped(&mut self) {
+        let Some(lent) = &mut self.lent else { return };
+        if lent.fatal_seen {
+            return;
+        }
+        lent.copy = Copy::None;
+        lent.block.doubt();
+        while let Some(skipped) = lent.dues.pop_skipped() {
+            let Due::Parse(parse) = skipped else {
+                // A Close of ours should have made room; what it should have closed is there.
+                lent.dirty |= matches!(skipped, Due::Close(Whose::Ours));
+                continue;
+            };
+            let server = lent.bound.server_mut();
+            match parse {
+                Parse::Clients => {
+                    server.unnamed = 0;
+                    self.names.unnamed = None;
+                }
+                Parse::LocalBind => server.holds_bind = false,
+                Parse::Named(statement, name) => {
+                    server.prepared.remove(&statement);
+                    if let Some(name) = name {
+                        self.names.remove(&name);
+                    }
+                }
+                Parse::Ours | Parse::Refused(_) => server.unnamed = 0,
+            }
+        }
+    }
+
+    fn carry_server_bytes(&mut self) {
+        let Some(lent) = &mut self.lent else { return };
+        let incoming = &mut lent.bound.server_mut().stream.incoming;
+        let count = lent.from_server.bytes.min(incoming.len());
+        if let (false, Some(bytes)) = (lent.from_server.dropped, incoming.get(..count)) {
+            self.client.outgoing.extend_from_slice(bytes);
+        }
+        incoming.advance(count);
+        lent.from_server.bytes -= count;
+    }
+}
+
+/// The answer is none that is due.
+struct Impossible;
+
+impl Lent {
+    /// What becomes of the next frame, of which `look` bytes of the body are there.
+    fn fate_of(&mut self, header: Header, look: usize) -> Result<Fate, Impossible> {
+        match header.tag {
+            b'1' => match self.dues.pop() {
+                Some(Due::Parse(Parse::Refused(_))) => Err(Impossible),
+                Some(Due::Parse(parse)) => Ok(of(parse.whose())),
+                _ => Err(Impossible),
+            },
+            b'2' => match self.dues.pop() {
+                Some(Due::Bind(whose)) => Ok(of(whose)),
+                _ => Err(Impossible),
+            },
+            b'3' => match self.dues.pop() {
+                Some(Due::Close(whose)) => Ok(of(whose)),
+                _ => Err(Impossible),
+            },
+            // ParameterDescription comes ahead of the description of the rows.
+            b't' => match self.dues.front() {
+                Some(Due::Describe(whose)) => Ok(of(*whose)),
+                _ => Err(Impossible),
+            },
+            // A `Query` is answered by a description of its rows only if there can be any.
+            b'T' | b'n' => match self.dues.pop() {
+                Some(Due::Describe(Whose::Ours)) if header.tag == b'n' => Ok(Fate::Drop),
+                Some(Due::Describe(_)) => Ok(Fate::Forward),
+                _ => Err(Impossible),
+            },
+            backend::DATA_ROW | b'd' | b'c' | b'H' => match self.dues.front() {
+                Some(Due::Execute(execute)) => Ok(of(execute.whose)),
+                _ => Err(Impossible),
+            },
+            backend::COPY_IN_RESPONSE => match self.dues.front() {
+                Some(Due::Execute(execute))
+                    if execute.whose == Whose::Clients && self.copy == Copy::Asked =>
+                {
+                    self.copy = Copy::Data;
+                    Ok(Fate::Forward)
+                }
+                _ => Err(Impossible),
+            },
+            backend::COMMAND_COMPLETE | b'I' | b's' => match self.dues.pop() {
+                Some(Due::Execute(execute)) => Ok(self.complete(header, look, execute)),
+                _ => Err(Impossible),
+            },
+            backend::ERROR_RESPONSE => Ok(self.fail(look)),
+            backend::READY_FOR_QUERY => self.ready(look),
+            backend::PARAMETER_STATUS => {
+                if look == header.body_len {
+                    self.bound.server_mut().note_next_status(header.frame_len());
+                    self.refresh_lexis();
+                }
+                Ok(Fate::Forward)
+            }
+            backend::NOTICE_RESPONSE => Ok(match self.dues.front() {
+                // What our own bind may have to say is nothing to the client.
+                Some(Due::Execute(Execute { whose: Whose::Ours, .. })) => Fate::Drop,
+                _ => Fate::Forward,
+            }),
+            backend::NOTIFICATION_RESPONSE => Ok(Fate::Forward),
+            _ => Err(Impossible),
+        }
+    }
+
+    fn body(&self, look: usize) -> &[u8] {
+        let incoming = &self.bound.server().stream.incoming;
+        incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
+    }
+
+    /// A command has completed, or given all rows that were asked for.
+    fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
+        if self.copy != Copy::None && execute.kind == Kind::CopyFromStdin {
+            self.copy = Copy::None;
+        }
+        if header.tag == backend::COMMAND_COMPLETE {
+            let body = self.body(look);
+            let tag = body.strip_suffix(b"\0").unwrap_or(body);
+            let fits = execute.kind.accepts_tag(tag);
+            let discards_all = tag == b"DISCARD ALL";
+            let drops_statements = discards_all || tag == b"DEALLOCATE ALL";
+            // A reading that was wrong is no proof of anything.
+            self.dirty |= !fits;
+            if drops_statements {
+                let server = self.bound.server_mut();
+                server.prepared.clear();
+                server.holds_bind = false;
+                server.unnamed = 0;
+            }
+            self.discarded |= discards_all;
+        }
+        match execute.instead {
+            Some(frame) if header.tag != b's' => Fate::Instead(frame),
+            _ => of(execute.whose),
+        }
+    }
+
+    /// Something has failed: usually what is due next.
+    fn fail(&mut self, look: usize) -> Fate {
+        let body = self.body(look);
+        let is_fatal = matches!(message::error_field(body, b'V'), Some("FATAL" | "PANIC"));
+        let code = message::error_field(body, b'C').unwrap_or_default();
+        let is_stale = code == "0A000"
+            && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
+        let refuses_bind = matches!(code, "42501" | "26000") && self.own_bind_is_due();
+        self.fatal_seen |= is_fatal;
+        self.stale_plan |= is_stale;
+        self.dirty |= is_stale;
+        if is_fatal {
+            return Fate::Forward;
+        }
+        if refuses_bind {
+            self.bind_refused = true;
+            self.bound.server_mut().holds_bind = false;
+            return Fate::Refuse(Box::new(bind_refused()));
+        }
+        match self.dues.pop_refused() {
+            Some(refusal) => Fate::Refuse(refusal),
+            None => Fate::Forward,
+        }
+    }
+
+    fn own_bind_is_due(&self) -> bool {
+        matches!(
+            (self.dues.front(), self.dues.second()),
+            (Some(Due::Parse(Parse::LocalBind)), _)
+                | (Some(Due::Execute(Execute { whose: Whose::Ours, .. })), _)
+                | (Some(Due::Bind(Whose::Ours)), Some(Due::Execute(Execute { whose: Whose::Ours, .. })))
+        )
+    }
+
+    fn ready(&mut self, look: usize) -> Result<Fate, Impossible> {
+        let status = match *self.body(look) {
+            [status] => TransactionStatus::try_from(status).map_err(|_| Impossible)?,
+            _ => return Err(Impossible),
+        };
+        let Some(Due::Sync(whose)) = self.dues.pop() else {
+            return Err(Impossible);
+        };
+        self.status = status;
+        if self.dues.is_empty() && self.script.is_none() {
+            self.block.settle(status);
+        }
+        if status == TransactionStatus::Idle {
+            self.portals = super::relay::Portals::default();
+        }
+        Ok(of(whose))
+    }
+}
+
+fn bind_refused() -> ClientError {
+    ClientError::error("28000", "C203", "the tenant context was not accepted by the database")
+        .hint("The tenant may have been suspended.")
+}
+
+const fn of(whose: Whose) -> Fate {
+    match whose {
+        Whose::Clients => Fate::Forward,
+        Whose::Ours => Fate::Drop,
+    }
+}

@@ -1,0 +1,197 @@
+//! Transaction pooling: a client has a server connection for as long as a transaction lasts.
+//!
+//! The tenant is bound in each transaction, in the client's own pipeline and ahead of the first
+//! statement that needs it ([`block`]). What the client sends goes out as extended-query messages
+//! ([`simple`], [`named`]), so that each has one answer ([`due`]) and a bind that fails keeps the
+//! statement from running.
+
+mod block;
+mod due;
+mod ending;
+mod from_client;
+mod from_server;
+mod named;
+mod names;
+mod relay;
+mod simple;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use ending::Ending;
+pub use names::Statements;
+use relay::{Lent, Relay, Step};
+
+use super::cancel::Registration;
+use super::relay::End;
+use super::{Common, Terms};
+use crate::backend::Statuses;
+use crate::pool::{Bound, Pool};
+use crate::protocol::{FrameStream, message};
+use crate::shutdown::Shutdown;
+use crate::tenant::TenantContext;
+use crate::types::SessionSettings;
+
+/// What a client brings along to every server connection that it gets.
+pub struct Borrower {
+    /// Where its server connections come from.
+    pub pool: Arc<Pool>,
+    /// For whom they act.
+    pub context: TenantContext,
+    /// What they were started with.
+    pub settings: Arc<SessionSettings>,
+    /// What is set on top of that.
+    pub overrides: Arc<SessionSettings>,
+    /// What the client has been told of the server's settings.
+    pub told: Arc<Statuses>,
+}
+
+/// Serves an authenticated client; gives it back with the reason for the end.
+pub(super) async fn run(
+    client: FrameStream,
+    borrower: Borrower,
+    registration: &Registration,
+    terms: &Terms,
+    common: &Common<'_>,
+    shutdown: Shutdown,
+) -> (FrameStream, End) {
+    let ending = Ending::new(terms.expires_at, shutdown);
+    let pooling = &common.pooling;
+    let relay =
+        Relay::new(client, common.statements, ending, pooling.pins, pooling.max_prepared);
+    let mut session = Session { relay, borrower, registration, common };
+    let end = session.serve().await;
+    session.give_up(&end).await;
+    (session.relay.client, end)
+}
+
+struct Session<'a> {
+    relay: Relay<'a>,
+    borrower: Borrower,
+    registration: &'a Registration,
+    common: &'a Common<'a>,
+}
+
+impl Session<'_> {
+    async fn serve(&mut self) -> End {
+        loop {
+            let step = poll_fn(|cx| self.relay.poll(cx)).await;
+            let done = match step {
+                Step::NeedsServer => self.check_out().await,
+                Step::Rest => self.give_back().await,
+                Step::End(end) => Err(end),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// Gets a server connection with the client's settings.
+    async fn check_out(&mut self) -> Result<(), End> {
+        let Self { relay, borrower, common, .. } = self;
+        let bound = tokio::select! {
+            biased;
+            bound = borrower.borrow(common) => bound?,
+            end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
+        };
+        borrower.tell(&bound, &mut relay.client);
+        self.registration.hold(bound.server().key()).await;
+        self.relay.lent = Some(Lent::new(bound));
+        Ok(())
+    }
+
+    /// Gives the server connection back after a transaction.
+    async fn give_back(&mut self) -> Result<(), End> {
+        let Some(mut lent) = self.relay.lent.take() else { return Ok(()) };
+        if lent.discarded {
+            self.relay.names.clear();
+            lent.bound.server_mut().forget_session();
+            lent.touched.clear();
+            self.borrower.overrides = Arc::default();
+        }
+        if !lent.touched.is_empty() && self.borrower.keep_settings(&mut lent).await.is_err() {
+            lent.dirty = true;
+        }
+        if lent.stale_plan {
+            self.borrower.pool.forget_plans();
+        }
+        let refused = lent.bind_refused;
+        // A cancel request that is under way must not meet the next client's statement.
+        self.registration.let_go().await;
+        self.borrower.told = Arc::clone(lent.bound.server().statuses());
+        let residue = lent.residue(false, 0);
+        lent.bound.release_soon(residue);
+        if refused {
+            // The key may have been changed; if the database cannot be asked, the next bind says so.
+            let _ = self.common.directory.renew_signer().await;
+        }
+        Ok(())
+    }
+
+    /// Gives the server connection back in whatever state the session has left it.
+    async fn give_up(&mut self, end: &End) {
+        let Some(lent) = self.relay.lent.take() else { return };
+        let lost = matches!(end, End::ServerLost | End::ServerSaidWhy);
+        let residue = lent.residue(lost, self.relay.from_client.bytes);
+        let running = residue.pending > 0 && !lost;
+        self.registration.end_hold(running).await;
+        lent.bound.release_soon(residue);
+    }
+}
+
+impl Borrower {
+    /// Checks a server connection out and applies the client's settings.
+    async fn borrow(&self, common: &Common<'_>) -> Result<Bound, End> {
+        let mut attempts = 2;
+        loop {
+            attempts -= 1;
+            let checkout = self.pool.checkout(&self.settings).await;
+            let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
+            let mut bound = checkout.bind_late(&self.context, common.directory.signer());
+            match bound.apply(&self.overrides).await {
+                Ok(()) => return Ok(bound),
+                // It is closed; another one may be better.
+                Err(_) if attempts > 0 => {}
+                Err(error) => return Err(End::Told((&error).into())),
+            }
+        }
+    }
+
+    /// Tells the client which settings this server reports, where it believes others.
+    fn tell(&mut self, bound: &Bound, client: &mut FrameStream) {
+        let statuses = bound.server().statuses();
+        if Arc::ptr_eq(&self.told, statuses) {
+            return;
+        }
+        for (name, value) in statuses.iter() {
+            if self.told.get(name) != Some(value) {
+                message::parameter_status(name, value, &mut client.outgoing);
+            }
+        }
+        self.told = Arc::clone(statuses);
+    }
+
+    /// Asks the server for the settings that the client's statements have changed, so that they
+    /// are the client's on every other server, too.
+    async fn keep_settings(&mut self, lent: &mut Lent) -> Result<(), ()> {
+        let mut names = std::mem::take(&mut lent.touched);
+        names.sort_unstable();
+        names.dedup();
+        if !names.iter().all(|name| can_be_kept(name)) {
+            return Err(());
+        }
+        let overrides = lent.bound.read_overrides(&names).await.map_err(|_| ())?;
+        self.overrides = overrides;
+        Ok(())
+    }
+}
+
+/// Whether a setting's name needs no quotes, and is not ours.
+fn can_be_kept(name: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    !name.starts_with("cloison.") && name.split('.').count() <= 2 && name.split('.').all(is_word)
+}

@@ -1,0 +1,347 @@
+//! Extended-query messages: names are the client's own, and mapped to ours.
+//!
+//! Manual: "Message Flow", section "Extended Query". A statement that the server connection does
+//! not hold is prepared there first, in the same pipeline.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use super::due::{Due, Execute, Parse, Whose};
+use super::from_client::Parts;
+use super::names::{NameError, Unnamed};
+use super::relay::{Copy, Lent};
+use crate::backend::{Statement, put_named};
+use crate::pool::LocalBindQueued;
+use crate::protocol::ClientError;
+use crate::protocol::frame::split_cstr;
+use crate::protocol::message::frontend;
+use crate::session::relay::{End, malformed};
+use crate::statement::{self, Kind, Reading};
+
+/// Text and types of a statement that Postgres refuses, in place of one that we refuse: so the
+/// transaction fails as it should.
+const UNPARSABLE: &[u8] = b"refused\0\0\0";
+
+const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+
+/// `Parse`: name, text, parameter types.
+pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
+    let (name, definition) = split(body)?;
+    let (text, _) = split(definition)?;
+    let reading = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+    let reading = if reading.rest >= text.len() {
+        reading.reading
+    } else {
+        // Postgres will refuse it.
+        Reading { kind: Kind::Other, is_clean: false }
+    };
+    let refusal = refusal(&reading.kind, parts).or_else(|| match parts.names.check(name) {
+        _ if name.is_empty() => None,
+        Ok(()) => None,
+        Err(error) => Some(Box::new(name_refused(error, name))),
+    });
+    if let Some(refusal) = refusal {
+        refuse(lent, refusal);
+        return Ok(());
+    }
+    if name.is_empty() {
+        parse_unnamed(lent, parts, definition, reading);
+        return Ok(());
+    }
+    let surroundings = &lent.knowledge.surroundings;
+    let Some(statement) = parts.statements.intern(definition, reading, surroundings) else {
+        return Err(End::Bug("no random bytes for the name of a statement"));
+    };
+    parts.names.insert(name, Arc::clone(&statement));
+    if lent.bound.server_mut().prepared.is_held(&statement) {
+        owe(lent, parts, PARSE_COMPLETE);
+    } else {
+        prepare(lent, parts, &statement, Some(name.into()));
+    }
+    Ok(())
+}
+
+/// Lets the client's pipeline fail with an error of ours.
+pub(super) fn refuse(lent: &mut Lent, refusal: Box<ClientError>) {
+    lent.dues.push(Due::Parse(Parse::Refused(refusal)));
+    lent.bound.server_mut().unnamed = 0;
+    put_named(frontend::PARSE, None, "", UNPARSABLE, out(lent));
+}
+
+fn parse_unnamed(lent: &mut Lent, parts: &mut Parts<'_>, definition: &[u8], reading: Reading) {
+    let surroundings = Arc::clone(&lent.knowledge.surroundings);
+    let number = parts.statements.number();
+    // The memory of the last one does for this one.
+    let mut kept = parts.names.unnamed.take().map(|unnamed| unnamed.definition).unwrap_or_default();
+    kept.clear();
+    kept.extend_from_slice(definition);
+    parts.names.unnamed = Some(Unnamed { number, definition: kept, reading, surroundings });
+    lent.bound.server_mut().unnamed = number;
+    lent.dues.push(Due::Parse(Parse::Clients));
+    put_named(frontend::PARSE, None, "", definition, out(lent));
+}
+
+/// `Bind`: portal, statement, and values that are not looked at. `head` may be its beginning only.
+/// Says how much of it was taken; the rest follows as it is.
+pub(super) fn bind(
+    lent: &mut Lent,
+    parts: &mut Parts<'_>,
+    head: &[u8],
+    body_len: usize,
+) -> Result<usize, End> {
+    let (portal, rest) = split(head)?;
+    let (name, rest) = split(rest)?;
+    let taken = head.len() - rest.len();
+    let (kind, is_clean, name) = match prepared(lent, parts, name) {
+        Some((reading, is_clean, ours)) => (reading.kind, is_clean, ours),
+        None => (Kind::Other, false, Name::Clients(name)),
+    };
+    // Planning may call functions, so binding counts as doing it.
+    account_for(lent, &kind, is_clean)?;
+    lent.portals.insert(portal, kind);
+    lent.dues.push(Due::Bind(Whose::Clients));
+    let name = name.as_bytes();
+    let length = 4 + portal.len() + 1 + name.len() + 1 + (body_len - taken);
+    let out = out(lent);
+    out.put_u8(frontend::BIND);
+    out.put_u32(u32::try_from(length).map_err(|_| End::Told(malformed()))?);
+    out.put_slice(portal);
+    out.put_u8(0);
+    out.put_slice(name);
+    out.put_u8(0);
+    Ok(taken)
+}
+
+/// `Describe`: a statement or a portal.
+pub(super) fn describe(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
+    let (&what, rest) = body.split_first().ok_or_else(|| End::Told(malformed()))?;
+    let (name, _) = split(rest)?;
+    let name = match what {
+        b'S' => match prepared(lent, parts, name) {
+            Some((_, _, ours)) => ours,
+            None => Name::Clients(name),
+        },
+        _ => Name::Clients(name),
+    };
+    lent.dues.push(Due::Describe(Whose::Clients));
+    put_kind(frontend::DESCRIBE, what, name.as_bytes(), out(lent));
+    Ok(())
+}
+
+/// `Execute`: a portal, and how many rows.
+pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
+    let (portal, _) = split(body)?;
+    let kind = lent.portals.get(portal);
+    lent.block.execute(&kind);
+    let is_copy = kind == Kind::CopyFromStdin;
+    lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead: None }));
+    let out = out(lent);
+    out.put_u8(frontend::EXECUTE);
+    out.put_u32(u32::try_from(body.len() + 4).map_err(|_| End::Told(malformed()))?);
+    out.put_slice(body);
+    if is_copy {
+        // Whether it begins decides what may follow, so the server has to say so first.
+        out.put_slice(FLUSH);
+        lent.copy = Copy::Asked;
+    }
+    Ok(())
+}
+
+/// `Close`: a statement, of which only the name is given up, or a portal.
+pub(super) fn close(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
+    let (&what, rest) = body.split_first().ok_or_else(|| End::Told(malformed()))?;
+    let (name, _) = split(rest)?;
+    if what == b'S' {
+        if name.is_empty() {
+            parts.names.unnamed = None;
+        } else {
+            parts.names.remove(name);
+        }
+        owe(lent, parts, CLOSE_COMPLETE);
+    } else {
+        lent.portals.remove(name);
+        lent.dues.push(Due::Close(Whose::Clients));
+        put_kind(frontend::CLOSE, what, name, out(lent));
+    }
+    Ok(())
+}
+
+/// Under which name the server knows a statement.
+enum Name<'a> {
+    /// Under the client's, or not at all: then it says so.
+    Clients(&'a [u8]),
+    Ours(Arc<Statement>),
+}
+
+impl Name<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Clients(name) => name,
+            Self::Ours(statement) => statement.name().as_bytes(),
+        }
+    }
+}
+
+/// Sees to it that the server holds the client's statement. `None`: the client has none.
+fn prepared<'a>(
+    lent: &mut Lent,
+    parts: &mut Parts<'_>,
+    name: &'a [u8],
+) -> Option<(Reading, bool, Name<'a>)> {
+    let surroundings = Arc::clone(&lent.knowledge.surroundings);
+    if name.is_empty() {
+        let Some(unnamed) = &parts.names.unnamed else {
+            // Another client's may be there: it must not be run.
+            lent.dues.push(Due::Close(Whose::Ours));
+            lent.bound.server_mut().unnamed = 0;
+            put_kind(frontend::CLOSE, b'S', b"", out(lent));
+            return None;
+        };
+        let server = lent.bound.server_mut();
+        if server.unnamed != unnamed.number {
+            server.unnamed = unnamed.number;
+            put_named(frontend::PARSE, None, "", &unnamed.definition, &mut server.stream.outgoing);
+            lent.dues.push(Due::Parse(Parse::Ours));
+        }
+        let is_known = Arc::ptr_eq(&unnamed.surroundings, &surroundings);
+        let is_clean = unnamed.reading.is_clean && is_known;
+        return Some((unnamed.reading.clone(), is_clean, Name::Clients(name)));
+    }
+    let statement = Arc::clone(parts.names.get(name)?);
+    if !lent.bound.server_mut().prepared.is_held(&statement) {
+        prepare(lent, parts, &statement, None);
+    }
+    let reading = statement.reading().clone();
+    Some((reading, statement.is_clean(&surroundings), Name::Ours(statement)))
+}
+
+/// Prepares a named statement on the server connection, and makes room for it.
+fn prepare(
+    lent: &mut Lent,
+    parts: &Parts<'_>,
+    statement: &Arc<Statement>,
+    name: Option<Box<[u8]>>,
+) {
+    if lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name))) {
+        let server = lent.bound.server_mut();
+        if let Some(evicted) = server.prepared.insert(Arc::clone(statement), parts.max_prepared) {
+            evicted.close(&mut server.stream.outgoing);
+            lent.dues.push(Due::Close(Whose::Ours));
+        }
+    }
+    statement.parse(out(lent));
+}
+
+/// Notes what such a statement leaves, and binds the tenant ahead of it if it has to be.
+pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
+    lent.dirty |= !is_clean;
+    match kind {
+        Kind::Set(names) => lent.touched.extend(names.iter().cloned()),
+        Kind::ResetAll | Kind::DiscardAll => {
+            let overrides = Arc::clone(&lent.bound.server().overrides);
+            lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
+        }
+        Kind::Session(_) => lent.pinned = true,
+        _ => {}
+    }
+    if !lent.block.lacks_bind(kind) {
+        return Ok(());
+    }
+    let queued = lent.bound.queue_local_bind();
+    match queued.map_err(|_| End::Bug("the bind could not be written"))? {
+        LocalBindQueued::Nothing => {}
+        LocalBindQueued::ParseAndBind => {
+            lent.dues.push(Due::Parse(Parse::LocalBind));
+            bind_is_due(lent);
+        }
+        LocalBindQueued::Bind => bind_is_due(lent),
+    }
+    lent.block.bind();
+    Ok(())
+}
+
+fn bind_is_due(lent: &mut Lent) {
+    lent.dues.push(Due::Bind(Whose::Ours));
+    let (whose, kind) = (Whose::Ours, Kind::Rows);
+    lent.dues.push(Due::Execute(Execute { whose, kind, instead: None }));
+}
+
+/// Whether a statement is `DEALLOCATE` of a name that the client gave by the protocol: as it was
+/// not given to the server, the server is not asked to take it back.
+pub(super) fn deallocate(kind: &Kind, text: &[u8], parts: &mut Parts<'_>) -> bool {
+    const PREFIX: &[u8] = b"deallocate";
+    let is_one = *kind == Kind::Other
+        && text.get(..PREFIX.len()).is_some_and(|word| word.eq_ignore_ascii_case(PREFIX));
+    let Some(words) = is_one.then_some(text).and_then(|text| std::str::from_utf8(text).ok()) else {
+        return false;
+    };
+    let mut words = words.trim_end_matches(';').split_ascii_whitespace().skip(1).peekable();
+    words.next_if(|word| word.eq_ignore_ascii_case("prepare"));
+    let (Some(name), None) = (words.next(), words.next()) else { return false };
+    let folded = name.to_ascii_lowercase();
+    if folded == "all" {
+        // The server may hold some that SQL has prepared.
+        parts.names.clear();
+        return false;
+    }
+    let name = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(quoted) => quoted,
+        None => folded.as_str(),
+    };
+    parts.names.remove(name.as_bytes()).is_some()
+}
+
+/// The error for what cannot work when the server connection changes, unless it may be kept.
+pub(super) fn refusal(kind: &Kind, parts: &Parts<'_>) -> Option<Box<ClientError>> {
+    let Kind::Session(feature) = kind else { return None };
+    if parts.pins {
+        return None;
+    }
+    let message = format!("{} does not work with transaction pooling", feature.as_str());
+    let hint = "Its server connection is another client's after the transaction. The operator can \
+                set pool_mode = \"session\" or session_statements = \"pin\".";
+    Some(Box::new(ClientError::error("0A000", "C402", message).hint(hint)))
+}
+
+fn name_refused(error: NameError, name: &[u8]) -> ClientError {
+    match error {
+        NameError::Taken => {
+            let name = String::from_utf8_lossy(name);
+            let message = format!("prepared statement \"{name}\" already exists");
+            ClientError::error("42P05", "C403", message)
+        }
+        NameError::TooMany => {
+            let message = "too many prepared statements in this session";
+            ClientError::error("53400", "C404", message).hint("Close those that are not needed.")
+        }
+    }
+}
+
+/// The client gets `frame` from us, when its turn comes.
+fn owe(lent: &mut Lent, parts: &mut Parts<'_>, frame: &'static [u8]) {
+    if lent.dues.skipping() {
+    } else if lent.dues.is_empty() {
+        parts.out.extend_from_slice(frame);
+    } else {
+        lent.dues.push(Due::Owed(frame));
+    }
+}
+
+fn put_kind(tag: u8, kind: u8, name: &[u8], out: &mut BytesMut) {
+    out.put_u8(tag);
+    out.put_u32(u32::try_from(4 + 1 + name.len() + 1).unwrap_or(u32::MAX));
+    out.put_u8(kind);
+    out.put_slice(name);
+    out.put_u8(0);
+}
+
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
+    split_cstr(bytes).ok_or_else(|| End::Told(malformed()))
+}
+
+fn out(lent: &mut Lent) -> &mut BytesMut {
+    &mut lent.bound.server_mut().stream.outgoing
+}

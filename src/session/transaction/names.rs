@@ -1,0 +1,171 @@
+//! The statements that clients have prepared: a name means something to its client alone.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use crate::backend::Statement;
+use crate::pool;
+use crate::statement::{Reading, Surroundings};
+
+/// Named statements that one client may have. Postgres has no limit but its memory, which is not
+/// ours.
+const MOST_NAMES: usize = 10_000;
+
+/// So many definitions are remembered before those that nobody holds any more are looked for.
+const SWEEP_AT_LEAST: usize = 1024;
+
+/// One statement for all clients that have prepared the same text with the same types.
+#[derive(Default)]
+pub struct Statements {
+    shared: Mutex<Shared>,
+    /// The last number given out, to statements and to unnamed ones.
+    last: AtomicU64,
+}
+
+#[derive(Default)]
+struct Shared {
+    by_definition: HashMap<Bytes, Weak<Statement>>,
+    sweep_at: usize,
+}
+
+impl Statements {
+    /// A number that nobody else has.
+    pub(super) fn number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The statement of a definition; `None` if it needs a name and the system has no randomness.
+    pub(super) fn intern(
+        &self,
+        definition: &[u8],
+        reading: Reading,
+        surroundings: &Arc<Surroundings>,
+    ) -> Option<Arc<Statement>> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shared.by_definition.get(definition).and_then(Weak::upgrade);
+        // What was read in other surroundings is read anew.
+        if let Some(known) = known.filter(|known| known.is_read_in(surroundings)) {
+            return Some(known);
+        }
+        let name = format!("_cloison_{}", pool::random_name().ok()?);
+        let definition = Bytes::copy_from_slice(definition);
+        let surroundings = Arc::clone(surroundings);
+        let number = self.number();
+        let statement = Statement::new(number, name, definition.clone(), reading, surroundings);
+        let statement = Arc::new(statement);
+        shared.by_definition.insert(definition, Arc::downgrade(&statement));
+        shared.sweep();
+        Some(statement)
+    }
+}
+
+impl Shared {
+    fn sweep(&mut self) {
+        if self.by_definition.len() > self.sweep_at.max(SWEEP_AT_LEAST) {
+            self.by_definition.retain(|_, statement| statement.strong_count() > 0);
+            self.sweep_at = self.by_definition.len() * 2;
+        }
+    }
+}
+
+/// The statements of one client.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    pub(super) unnamed: Option<Unnamed>,
+}
+
+/// A client's unnamed statement. It is kept here, because the next server connection does not
+/// have it.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    /// What tells it from every other one.
+    pub(super) number: u64,
+    /// The body of its `Parse` message behind the name.
+    pub(super) definition: Vec<u8>,
+    pub(super) reading: Reading,
+    pub(super) surroundings: Arc<Surroundings>,
+}
+
+/// Why a client cannot have a statement of a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NameError {
+    Taken,
+    TooMany,
+}
+
+impl Names {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get(name)
+    }
+
+    /// Whether the client may give a statement this name.
+    pub(super) fn check(&self, name: &[u8]) -> Result<(), NameError> {
+        if self.named.contains_key(name) {
+            Err(NameError::Taken)
+        } else if self.named.len() >= MOST_NAMES {
+            Err(NameError::TooMany)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
+        self.named.insert(name.into(), statement);
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        self.named.remove(name)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.named = HashMap::new();
+        self.unnamed = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::Kind;
+
+    fn intern(statements: &Statements, text: &[u8], there: &Arc<Surroundings>) -> Arc<Statement> {
+        let reading = Reading { kind: Kind::Rows, is_clean: true };
+        statements.intern(text, reading, there).unwrap()
+    }
+
+    #[test]
+    fn the_same_text_is_one_statement() {
+        let (statements, here) = (Statements::default(), Arc::default());
+        let a = intern(&statements, b"select 1\0\0\0", &here);
+        assert!(Arc::ptr_eq(&a, &intern(&statements, b"select 1\0\0\0", &here)));
+        let b = intern(&statements, b"select 2\0\0\0", &here);
+        assert!(a.number() != b.number() && a.name() != b.name());
+        // Read anew when what is known of the database has changed.
+        let elsewhere = Arc::new(Surroundings::default());
+        assert!(!Arc::ptr_eq(&a, &intern(&statements, b"select 1\0\0\0", &elsewhere)));
+    }
+
+    #[test]
+    fn what_nobody_holds_is_forgotten() {
+        let (statements, here) = (Statements::default(), Arc::default());
+        for number in 0..SWEEP_AT_LEAST * 3 {
+            drop(intern(&statements, format!("select {number}").as_bytes(), &here));
+        }
+        assert!(statements.shared.lock().unwrap().by_definition.len() <= SWEEP_AT_LEAST + 1);
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let (statements, here) = (Statements::default(), Arc::default());
+        let mut names = Names::default();
+        assert_eq!(names.check(b"a"), Ok(()));
+        names.insert(b"a", intern(&statements, b"select 1\0\0\0", &here));
+        assert_eq!(names.check(b"a"), Err(NameError::Taken));
+        assert!(names.remove(b"a").is_some() && names.remove(b"a").is_none());
+        assert_eq!(names.check(b"a"), Ok(()));
+    }
+}

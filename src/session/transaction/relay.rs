@@ -1,0 +1,391 @@
+//! The state of one client between and within transactions, and the rounds of the relay.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Sleep;
+
+use super::block::Block;
+use super::due::Dues;
+use super::ending::{Ending, Verdict};
+use super::from_client::Script;
+use super::names::{Names, Statements};
+use crate::pool::{Bound, Knowledge, Residue};
+use crate::protocol::{ClientError, FrameStream, TransactionStatus};
+use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
+use crate::statement::{Kind, Lexis};
+
+/// What the relay needs done before it can go on.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The client has sent something that only a server can answer.
+    NeedsServer,
+    /// Nothing is open: the server connection can go back.
+    Rest,
+    /// The session is over.
+    End(End),
+}
+
+/// A client, and the server connection that carries its transaction, if one does.
+pub(super) struct Relay<'a> {
+    pub(super) client: FrameStream,
+    pub(super) statements: &'a Statements,
+    pub(super) pins: bool,
+    pub(super) max_prepared: usize,
+    pub(super) lent: Option<Lent>,
+    pub(super) names: Names,
+    /// Where in a frame of the client's we are.
+    pub(super) from_client: Rest,
+    /// The client's next frame waits for an answer to others.
+    pub(super) client_waits: bool,
+    /// How the client went, once it has, and how long that may matter to the server.
+    departure: Option<(End, Pin<Box<Sleep>>)>,
+    ending: Ending,
+    /// What the client is told as soon as nothing is open.
+    last_word: Option<ClientError>,
+}
+
+/// A server connection while it carries a client's transaction.
+pub(super) struct Lent {
+    pub(super) bound: Bound,
+    pub(super) knowledge: Arc<Knowledge>,
+    pub(super) lexis: Lexis,
+    pub(super) dues: Dues,
+    pub(super) block: Block,
+    /// What the last `ReadyForQuery` said.
+    pub(super) status: TransactionStatus,
+    pub(super) portals: Portals,
+    /// Where in a frame of the server's we are.
+    pub(super) from_server: Rest,
+    pub(super) copy: Copy,
+    /// The rest of a `Query` with several statements, or with a COPY.
+    pub(super) script: Option<Script>,
+    /// The client's next frames wait until the connection has gone to somebody else and back.
+    pub(super) yields: bool,
+    /// Something that outlives the transaction may have been left.
+    pub(super) dirty: bool,
+    /// Settings of the session that statements have changed.
+    pub(super) touched: Vec<String>,
+    /// The connection stays with the client until it leaves.
+    pub(super) pinned: bool,
+    /// A bind was refused: the signing key may have been changed.
+    pub(super) bind_refused: bool,
+    /// The session's state was discarded by the client's own wish.
+    pub(super) discarded: bool,
+    /// An answer came that cannot belong to anything.
+    pub(super) impossible: bool,
+    /// The server has sent an error that ends the connection.
+    pub(super) fatal_seen: bool,
+    /// A plan did not fit its tables any more.
+    pub(super) stale_plan: bool,
+}
+
+/// How far a COPY FROM STDIN has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Copy {
+    /// There is none.
+    #[default]
+    None,
+    /// It was asked for; nothing else goes out until the server has answered.
+    Asked,
+    /// The server reads data.
+    Data,
+}
+
+/// What the portals of one transaction run.
+#[derive(Debug, Default)]
+pub(super) struct Portals {
+    unnamed: Option<Kind>,
+    named: HashMap<Box<[u8]>, Kind>,
+}
+
+impl Portals {
+    pub(super) fn insert(&mut self, name: &[u8], kind: Kind) {
+        if name.is_empty() {
+            self.unnamed = Some(kind);
+        } else {
+            self.named.insert(name.into(), kind);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    /// What `Execute` of a portal runs; of one that we have not seen, anything.
+    pub(super) fn get(&self, name: &[u8]) -> Kind {
+        let found = if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) };
+        found.cloned().unwrap_or(Kind::Other)
+    }
+}
+
+impl Lent {
+    pub(super) fn new(bound: Bound) -> Self {
+        let knowledge = bound.knowledge();
+        let lexis = lexis(&bound);
+        Self {
+            bound,
+            knowledge,
+            lexis,
+            dues: Dues::default(),
+            block: Block::default(),
+            status: TransactionStatus::Idle,
+            portals: Portals::default(),
+            from_server: Rest::default(),
+            copy: Copy::None,
+            script: None,
+            yields: false,
+            dirty: false,
+            touched: Vec::new(),
+            pinned: false,
+            bind_refused: false,
+            discarded: false,
+            impossible: false,
+            fatal_seen: false,
+            stale_plan: false,
+        }
+    }
+
+    /// Whether nothing is open and nothing on its way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.dues.is_empty()
+            && !self.dues.unsynced()
+            && self.status == TransactionStatus::Idle
+            && self.script.is_none()
+            && self.copy == Copy::None
+            && self.from_server.bytes == 0
+    }
+
+    /// What the server tells decides how texts are read.
+    pub(super) fn refresh_lexis(&mut self) {
+        self.lexis = lexis(&self.bound);
+    }
+
+    /// What is left on the connection.
+    pub(super) fn residue(&self, lost: bool, unsent: usize) -> Residue {
+        let server = self.bound.server();
+        let holds_texts = self.knowledge.reads_statements && !server.prepared.is_empty();
+        Residue {
+            lost,
+            unaccountable: self.impossible,
+            pending: self.dues.len(),
+            unsynced: self.dues.unsynced() || self.script.is_some(),
+            unread: server.stream.incoming.len()
+                + server.stream.outgoing.len()
+                + self.from_server.bytes
+                + unsent,
+            status: self.status,
+            too_old: false,
+            dirty: self.dirty || holds_texts || !self.touched.is_empty(),
+        }
+    }
+}
+
+/// How texts are read on this connection.
+fn lexis(bound: &Bound) -> Lexis {
+    let statuses = bound.server().statuses();
+    let value = |name: &str| statuses.get(name).map_or("", String::as_str);
+    let unsafe_encoding = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
+    Lexis {
+        standard_strings: value("standard_conforming_strings") == "on",
+        safe_encoding: !unsafe_encoding.contains(&value("client_encoding"))
+            && !value("client_encoding").is_empty(),
+    }
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(
+        client: FrameStream,
+        statements: &'a Statements,
+        ending: Ending,
+        pins: bool,
+        max_prepared: usize,
+    ) -> Self {
+        Self {
+            client,
+            statements,
+            pins,
+            max_prepared,
+            lent: None,
+            names: Names::default(),
+            from_client: Rest::default(),
+            client_waits: false,
+            departure: None,
+            ending,
+            last_word: None,
+        }
+    }
+
+    /// Moves what can be moved; ready when something else has to be done first.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            match self.step(cx) {
+                Ok(Moved::Something) => {}
+                Ok(Moved::Nothing) => {
+                    match self.poll_ending(cx) {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(end) => return Poll::Ready(Step::End(end)),
+                    }
+                    if self.lent.is_none() {
+                        self.client.shrink();
+                    }
+                    return Poll::Pending;
+                }
+                Ok(Moved::NeedsServer) => return Poll::Ready(Step::NeedsServer),
+                Ok(Moved::Rest) => return Poll::Ready(Step::Rest),
+                Err(end) => return Poll::Ready(Step::End(end)),
+            }
+        }
+    }
+
+    /// While the client waits for a server connection: ready if it has gone, or must go.
+    pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.write_client(cx);
+        if self.client.incoming.len() < HIGH_WATER {
+            while let Poll::Ready(read) = self.client.poll_fill(cx) {
+                match read {
+                    Ok(0) | Err(_) => return Poll::Ready(End::ClientGone),
+                    Ok(_) if self.client.incoming.len() >= HIGH_WATER => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+        match self.poll_ending(cx) {
+            Err(end) => Poll::Ready(end),
+            Ok(_) => match self.last_word.take() {
+                Some(error) => Poll::Ready(End::Told(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Whether the client has to be told from now on that the session ends.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match self.ending.poll(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Verdict::AtRest(error)) => {
+                self.last_word = Some(error);
+                Ok(true)
+            }
+            Poll::Ready(Verdict::Now(error)) => Err(End::Told(error)),
+        }
+    }
+
+    /// One round; says whether anything could be done, or what has to be done first.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<Moved, End> {
+        let mut moved = self.read_client(cx)?;
+        if moved == Moved::NeedsServer {
+            return Ok(moved);
+        }
+        moved = moved.or(self.write_server(cx));
+        moved = moved.or(self.read_server(cx)?);
+        moved = moved.or(self.write_client(cx));
+        let at_rest = self.lent.as_ref().is_some_and(|lent| lent.is_at_rest() && !lent.pinned)
+            && self.from_client.bytes == 0;
+        if at_rest {
+            return Ok(Moved::Rest);
+        }
+        self.check_departure(cx)?;
+        self.check_last_word()?;
+        Ok(moved)
+    }
+
+    fn write_server(&mut self, cx: &mut Context<'_>) -> Moved {
+        let Some(lent) = &mut self.lent else { return Moved::Nothing };
+        let stream = &mut lent.bound.server_mut().stream;
+        if stream.outgoing.is_empty() {
+            return Moved::Nothing;
+        }
+        let before = stream.outgoing.len();
+        match stream.poll_drain(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => Moved::from(stream.outgoing.len() < before),
+            // What the server said before it went is still to be read.
+            Poll::Ready(Err(_)) => {
+                stream.outgoing.clear();
+                Moved::Nothing
+            }
+        }
+    }
+
+    fn write_client(&mut self, cx: &mut Context<'_>) -> Moved {
+        let before = self.client.outgoing.len();
+        if before == 0 {
+            return Moved::Nothing;
+        }
+        match self.client.poll_drain(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => Moved::from(self.client.outgoing.len() < before),
+            Poll::Ready(Err(_)) => {
+                // Nobody will read the rest, but the server may still be at work.
+                self.client.outgoing.clear();
+                self.depart(End::ClientGone);
+                Moved::Something
+            }
+        }
+    }
+
+    pub(super) const fn has_departed(&self) -> bool {
+        self.departure.is_some()
+    }
+
+    pub(super) fn depart(&mut self, end: End) {
+        self.departure.get_or_insert_with(|| (end, Box::pin(tokio::time::sleep(PATIENCE))));
+    }
+
+    /// Once the client is gone, what it asked for is still done, as Postgres itself would.
+    fn check_departure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let (done, hopeless) = match &self.lent {
+            None => (!self.client_waits, true),
+            Some(lent) => (
+                lent.dues.is_empty() && lent.script.is_none() && !self.client_waits,
+                lent.dues.unsynced() && lent.script.is_none() || lent.copy != Copy::None,
+            ),
+        };
+        let hopeless = hopeless || self.from_client.bytes > 0;
+        let over = |(_, patience): &mut (End, Pin<Box<Sleep>>)| {
+            done || hopeless || patience.as_mut().poll(cx).is_ready()
+        };
+        match self.departure.take_if(over) {
+            Some((end, _)) => Err(end),
+            None => Ok(()),
+        }
+    }
+
+    fn check_last_word(&mut self) -> Result<(), End> {
+        let at_rest = self.lent.as_ref().is_none_or(Lent::is_at_rest);
+        match self.last_word.take_if(|_| at_rest && self.from_client.bytes == 0) {
+            Some(error) => Err(End::Told(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a round has done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Moved {
+    Nothing,
+    Something,
+    NeedsServer,
+    Rest,
+}
+
+impl Moved {
+    const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Nothing => other,
+            Self::Something | Self::NeedsServer | Self::Rest => self,
+        }
+    }
+}
+
+impl From<bool> for Moved {
+    fn from(moved: bool) -> Self {
+        if moved { Self::Something } else { Self::Nothing }
+    }
+}

@@ -1,0 +1,133 @@
+//! `Query`: its statements are sent as extended-query messages, so that the tenant can be bound
+//! ahead of them in the same pipeline.
+//!
+//! Each is one `Parse`, and of a `Parse` Postgres takes no more than one statement: where we take
+//! two for one, it answers 42601 and runs neither. Without a Sync between them they are one
+//! transaction unless they say otherwise, as in a `Query`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::due::{Due, Execute, Parse, Whose};
+use super::from_client::{MOST_DUES, Parts, Script};
+use super::named;
+use super::relay::{Copy, Lent, Relay};
+use crate::protocol::message::frontend;
+use crate::session::relay::{End, HIGH_WATER, malformed};
+use crate::statement::{self, Kind, Reading};
+
+/// `Bind` of the unnamed statement to the unnamed portal, `Describe` and `Execute` of that portal:
+/// no parameters, results as text.
+const RUN: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0";
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+const SYNC: &[u8] = b"S\0\0\0\x04";
+/// A COPY of which nothing has been seen: `DEALLOCATE` is answered in this way.
+const DEALLOCATED: &[u8] = b"C\0\0\0\x0fDEALLOCATE\0";
+
+/// Sends a `Query`, or begins to.
+pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
+    let text = body.strip_suffix(b"\0").ok_or_else(|| End::Told(malformed()))?;
+    if lent.dues.skipping() {
+        // Postgres would skip it and say nothing until the next Sync. We are kinder.
+        sync(lent, Whose::Ours);
+    }
+    // "A simple Query message also destroys the unnamed statement".
+    parts.names.unnamed = None;
+    let first = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+    let is_one = first.rest >= text.len();
+    if is_one && first.reading.kind != Kind::CopyFromStdin {
+        piece(lent, parts, text, first.reading)?;
+        sync(lent, Whose::Clients);
+        lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+    } else {
+        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
+    }
+    Ok(())
+}
+
+/// Sends more of a `Query` with several statements; false if there is nothing to send now.
+pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
+    let Some(lent) = &mut relay.lent else { return Ok(false) };
+    if lent.copy != Copy::None || lent.script.is_none() || lent.dues.len() >= MOST_DUES {
+        return Ok(false);
+    }
+    let Some(mut script) = lent.script.take() else { return Ok(false) };
+    if lent.dues.skipping() || script.next >= script.text.len() {
+        sync(lent, Whose::Clients);
+        return Ok(true);
+    }
+    let mut parts = Parts {
+        names: &mut relay.names,
+        statements: relay.statements,
+        out: &mut relay.client.outgoing,
+        pins: relay.pins,
+        max_prepared: relay.max_prepared,
+    };
+    while script.next < script.text.len() {
+        let text = script.text.get(script.next..).unwrap_or_default();
+        let next = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+        let is_first = script.next == 0;
+        let is_copy = next.reading.kind == Kind::CopyFromStdin;
+        let is_empty = next.reading.kind == Kind::Empty;
+        script.next += next.rest.max(1);
+        // Of a text with several statements, Postgres leaves out the empty ones.
+        if !is_empty || is_first && next.rest >= text.len() {
+            let one = text.get(next.statement).unwrap_or_default();
+            piece(lent, &mut parts, one, next.reading)?;
+        }
+        if is_copy {
+            // Whether it begins decides what may follow, so the server has to say so first.
+            lent.bound.server_mut().stream.outgoing.extend_from_slice(FLUSH);
+            lent.copy = Copy::Asked;
+        }
+        if is_copy || lent.dues.len() >= MOST_DUES || lent.bound.server().stream.outgoing.len() >= HIGH_WATER {
+            break;
+        }
+    }
+    lent.script = Some(script);
+    Ok(true)
+}
+
+/// Sends one statement, and what has to go ahead of it.
+fn piece(
+    lent: &mut Lent,
+    parts: &mut Parts<'_>,
+    text: &[u8],
+    reading: Reading,
+) -> Result<(), End> {
+    if let Some(refusal) = named::refusal(&reading.kind, parts) {
+        named::refuse(lent, refusal);
+        return Ok(());
+    }
+    let instead = named::deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
+    named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
+    lent.block.execute(&reading.kind);
+    lent.dues.push(Due::Parse(Parse::Ours));
+    lent.dues.push(Due::Bind(Whose::Ours));
+    lent.dues.push(Due::Describe(Whose::Ours));
+    lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind: reading.kind, instead }));
+    lent.bound.server_mut().unnamed = 0;
+    put_parse(if instead.is_some() { b"" } else { text }, out(lent));
+    out(lent).extend_from_slice(RUN);
+    Ok(())
+}
+
+fn sync(lent: &mut Lent, whose: Whose) {
+    lent.block.sync();
+    lent.dues.push(Due::Sync(whose));
+    out(lent).extend_from_slice(SYNC);
+}
+
+fn out(lent: &mut Lent) -> &mut BytesMut {
+    &mut lent.bound.server_mut().stream.outgoing
+}
+
+/// `Parse` of the unnamed statement, without parameter types.
+fn put_parse(text: &[u8], out: &mut BytesMut) {
+    let length = 4 + 1 + text.len() + 1 + 2;
+    out.reserve(length + RUN.len() + SYNC.len() + 1);
+    out.put_u8(frontend::PARSE);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u8(0);
+    out.put_slice(text);
+    out.put_slice(&[0, 0, 0]);
+}
