@@ -15,6 +15,11 @@ use super::postgres::Database;
 
 pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
+/// The mode that tests run in unless they say otherwise: all of them run once in each.
+pub(crate) fn pool_mode() -> String {
+    std::env::var("TEST_POOL_MODE").unwrap_or_else(|_| "session".to_owned())
+}
+
 /// A running proxy with its database.
 pub(crate) struct Proxy {
     pub(crate) database: Database,
@@ -56,7 +61,10 @@ impl Builder {
     }
 
     pub(crate) fn config(self, database: &Database) -> Config {
-        let Self { extra, server, edit } = self;
+        let Self { mut extra, server, edit } = self;
+        if !extra.contains("pool_mode") {
+            extra.push_str(&format!("pool_mode = \"{}\"\n", pool_mode()));
+        }
         let (name, port) = (&database.name, database.port());
         let text = format!(
             r#"
