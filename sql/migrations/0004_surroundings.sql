@@ -87,8 +87,12 @@ as $$
     foreign_function as materialized (
         select p.*, l.lanname,
             p.oid::regprocedure::text as signature,
-            pg_catalog.format('%s.%s', n.nspname, p.proname)
-                = any (coalesce(harmless, '{}')) as is_harmless,
+            pg_catalog.format('%s.%s', n.nspname, p.proname) = any (coalesce(harmless, '{}'))
+                -- Postgres makes these with every type of ranges.
+                or l.lanname = 'internal'
+                    and p.prosrc in (
+                        'range_constructor2', 'range_constructor3', 'multirange_constructor0',
+                        'multirange_constructor1', 'multirange_constructor2') as is_harmless,
             pg_catalog.has_schema_privilege(login, n.oid, 'usage')
                 and pg_catalog.has_function_privilege(login, p.oid, 'execute') as is_callable
         from pg_catalog.pg_proc p
@@ -264,7 +268,10 @@ as $$
         where c.is_callable
           and c.prokind <> 'p'
           and c.pronargs - c.pronargdefaults <= 1
-          and (a.typtype in ('c', 'p')
+          and (a.typtype = 'c'
+               or a.typtype = 'p' and a.typname in (
+                   'any', 'anycompatible', 'anycompatiblenonarray', 'anyelement', 'anynonarray',
+                   'record')
                or base.typtype in ('c', 'd')
                or exists (
                    select
