@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 
 use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
-use crate::config::{self, Config};
+use crate::config::{self, Config, PoolMode};
 use crate::frontend::listener::{self, Listener};
 use crate::observe::{Event, Observer};
-use crate::pool::Pools;
+use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
@@ -27,6 +27,9 @@ use crate::types::{Access, Address};
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long what is known of the database may be out of date, unless the proxy sees it change.
+const LEARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves clients until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
@@ -142,6 +145,8 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
             shutdown.clone(),
         ));
     }
+    learn(&shared).await;
+    tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
     let shutdown_timeout = shared.config.limits.shutdown_timeout;
     observer.observe(Event::Ready);
@@ -253,6 +258,38 @@ async fn accept(
         observer.observe(Event::AcceptFailed { address: address.clone(), reason });
     };
     listener::run(listener, limit, serve, failed, async move { draining.draining().await }).await;
+}
+
+/// Asks what is known of each pool's role and database, and assumes the worst if nobody answers.
+async fn learn(shared: &Shared) {
+    for pool in shared.pools.all() {
+        if pool.mode() == PoolMode::Session {
+            continue;
+        }
+        let vouched = &shared.config.harmless_functions;
+        let found = shared.directory.surroundings(pool.target().user(), vouched).await;
+        let (knowledge, resets_because) = match found {
+            Ok(found) => {
+                let because = found.blame.clone();
+                (Knowledge::from(found), because)
+            }
+            Err(error) => (Knowledge::default(), Some(error.to_string())),
+        };
+        if pool.learn(knowledge) {
+            let pool = pool.key().access;
+            shared.observer.observe(Event::PoolLearnt { pool, resets_because });
+        }
+    }
+}
+
+async fn learn_on(shared: Arc<Shared>, mut shutdown: Shutdown) {
+    loop {
+        let next = tokio::time::timeout(LEARN_INTERVAL, shared.pools.changes().next());
+        tokio::select! {
+            () = shutdown.draining() => return,
+            _ = next => learn(&shared).await,
+        }
+    }
 }
 
 async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {

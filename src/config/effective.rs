@@ -24,6 +24,7 @@ pub fn effective(config: &Config) -> String {
     limits(&mut page, config);
     page.list("allow_startup_parameters", &config.startup_parameters.allow);
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
+    page.list("harmless_functions", &config.harmless_functions);
     page.text("log_format", word(LOG_FORMATS, config.log.format));
     page.text("log_filter", &config.log.filter);
     page.section("server");

@@ -104,6 +104,7 @@ pub(super) fn config(reader: &Reader) -> Config {
     let client_tls = client_tls(&top);
     let limits = limits(&top);
     let startup_parameters = startup_parameters(&top);
+    let harmless_functions = harmless_functions(&top);
     let log = log(&top);
     let server = server(&top, &reader.section("server"));
     let defaults = Defaults::read(&top);
@@ -120,6 +121,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         limits,
         transaction_pooling: transaction_pooling(&top),
         startup_parameters,
+        harmless_functions,
         log,
     }
 }
@@ -232,6 +234,18 @@ fn startup_parameters(top: &Section<'_>) -> StartupParameters {
     }
     let ignore = top.list("ignore_startup_parameters").unwrap_or_default();
     StartupParameters { allow, ignore }
+}
+
+fn harmless_functions(top: &Section<'_>) -> Vec<String> {
+    let functions = top.list("harmless_functions").unwrap_or_default();
+    for name in &functions {
+        let parts: Vec<&str> = name.split('.').collect();
+        if parts.len() != 2 || parts.iter().any(|part| part.trim() != *part || part.is_empty()) {
+            let problem = format!("{name:?} is not schema.name, such as public.touch_updated_at");
+            top.refuse("harmless_functions", problem);
+        }
+    }
+    functions
 }
 
 fn log(top: &Section<'_>) -> Log {

@@ -57,6 +57,7 @@ pub(super) const KEYS: &[Key] = &[
     key("shutdown_timeout", Kind::Duration, "30"),
     key("allow_startup_parameters", Kind::List, "[]"),
     key("ignore_startup_parameters", Kind::List, "[]"),
+    key("harmless_functions", Kind::List, "[]"),
     key("log_format", Kind::Text, r#""text""#),
     key("log_filter", Kind::Text, r#""info""#),
     key("server.host", Kind::Text, r#""localhost""#),

@@ -44,6 +44,9 @@ pub struct Config {
     pub transaction_pooling: TransactionPooling,
     /// Which startup parameters pass beyond the built-in list.
     pub startup_parameters: StartupParameters,
+    /// Functions of the application, as `schema.name`, that leave nothing in a session: a server
+    /// connection that has run them needs no reset because of them.
+    pub harmless_functions: Vec<String>,
     /// How the program tells what it does.
     pub log: Log,
 }

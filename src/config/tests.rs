@@ -175,6 +175,18 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"allow_startup_parameters = ["Role"]"#,
             r#"allow_startup_parameters = ["Role"]: Role would change who a session acts for"#,
         ),
+        (
+            r#"harmless_functions = ["public.f", "touch"]"#,
+            r#"harmless_functions = ["public.f", "touch"]: "touch" is not schema.name, such as public.touch_updated_at"#,
+        ),
+        (
+            r#"harmless_functions = "a.b.c""#,
+            r#"harmless_functions = "a.b.c": "a.b.c" is not schema.name, such as public.touch_updated_at"#,
+        ),
+        (
+            r#"harmless_functions = [".f"]"#,
+            r#"harmless_functions = [".f"]: ".f" is not schema.name, such as public.touch_updated_at"#,
+        ),
         (r#"pgbouncer = { x = 1 }"#, "pgbouncer: unknown key"),
         (r#""server.host" = "x""#, "server.host: unknown key: names in quotes may hold no dots"),
         (r#"host = "x""#, "host: unknown key; did you mean server.host?"),
@@ -501,7 +513,8 @@ fn effective_configuration_reads_back_as_the_same() {
         "listen_addr = '*'\nunix_socket_dir = '/run'\nclient_tls_sslmode = 'prefer'\nlog_filter = 'debug'\n\
          client_tls_cert_file = '{cert}'\nclient_tls_key_file = '{key}'\nserver_idle_timeout = '1.5'\n\
          server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\n\
-         server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'"
+         server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'\n\
+         harmless_functions = ['public.touch', 'app.f']"
     );
     let below = format!(
         "[pools.owner]\nuser = 'o'\npassword = 'hunter2'\nclient_user = 'boss'\npool_size = 3\n\

@@ -118,6 +118,14 @@ pub enum Event {
         /// Why: one of a few words.
         reason: &'static str,
     },
+    /// What is known of a pool's role and database has changed.
+    PoolLearnt {
+        /// The pool.
+        pool: Access,
+        /// Why nothing that touches rows leaves a connection clean, if so: then each is reset
+        /// before somebody else gets it.
+        resets_because: Option<String>,
+    },
     /// A session is over.
     SessionEnded {
         /// Which.

@@ -76,6 +76,14 @@ pub(super) fn write(event: &Event) {
         Event::ServerDiscarded { pool, pid, reason } => {
             info!(%pool, server.pid = pid.0, reason, "server connection discarded");
         }
+        Event::PoolLearnt { pool, resets_because } => match resets_because {
+            Some(because) => info!(
+                %pool,
+                because,
+                "server connections are reset after every transaction; harmless_functions can vouch"
+            ),
+            None => info!(%pool, "server connections that are proven clean are not reset"),
+        },
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }

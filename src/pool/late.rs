@@ -79,6 +79,11 @@ impl Bound {
         Ok(if held { LocalBindQueued::Bind } else { LocalBindQueued::ParseAndBind })
     }
 
+    /// Tables may have changed: every statement is prepared anew.
+    pub fn tables_changed(&self) {
+        self.loan.pool.tables_changed();
+    }
+
     /// What is known of the role and the database.
     pub fn knowledge(&self) -> Arc<Knowledge> {
         self.loan.pool.knowledge()

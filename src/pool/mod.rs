@@ -6,7 +6,6 @@ mod late;
 mod release;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use crate::tenant::bind::LocalBind;
 use crate::types::{Access, SessionSettings};
 
 pub use checkout::{BindError, Bound, Checkout};
-pub use knowledge::Knowledge;
+pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};
 
@@ -38,6 +37,7 @@ pub struct PoolKey {
 /// Every pool.
 pub struct Pools {
     pools: DashMap<PoolKey, Arc<Pool>>,
+    changes: Arc<Changes>,
 }
 
 /// Server connections of one login to one database.
@@ -58,8 +58,8 @@ pub struct Pool {
     statuses: Mutex<Vec<Arc<Statuses>>>,
     /// What a client that starts with these settings is told at login.
     welcomes: Mutex<HashMap<Arc<SessionSettings>, Welcome>>,
-    /// How often plans were forgotten.
-    plans: AtomicU64,
+    /// Counts what makes plans stale, for all pools.
+    changes: Arc<Changes>,
     /// Names the statement by which transactions are bound.
     local_bind: LocalBind,
     /// Clean connections, the longest unused first.
@@ -152,7 +152,7 @@ impl Pools {
     ///
     /// Fails when a certificate cannot be used, or the system has no randomness.
     pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, OpenError> {
-        let pools = DashMap::new();
+        let (pools, changes) = (DashMap::new(), Arc::new(Changes::default()));
         for (&access, pool) in &config.pools {
             let timeout = config.limits.server_connect_timeout;
             let target = Target::new(&config.server, &pool.login, timeout)?;
@@ -167,7 +167,7 @@ impl Pools {
                 knowledge: RwLock::default(),
                 statuses: Mutex::default(),
                 welcomes: Mutex::default(),
-                plans: AtomicU64::new(0),
+                changes: Arc::clone(&changes),
                 local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
                 slots: Arc::new(Semaphore::new(pool.size)),
                 idle: Mutex::new(VecDeque::new()),
@@ -175,7 +175,7 @@ impl Pools {
             };
             pools.insert(key, Arc::new(pool));
         }
-        Ok(Self { pools })
+        Ok(Self { pools, changes })
     }
 
     /// The pool of `key`.
@@ -188,12 +188,21 @@ impl Pools {
         pool.ok_or_else(|| Error::NoPool(key.clone()))
     }
 
+    /// Tells when tables may have changed.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
+    /// Every pool.
+    pub fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
     /// Closes idle connections that are past their time, in every pool.
     ///
     /// Safe to call at any time: nobody holds an idle connection.
     pub async fn reap(&self) {
-        let pools: Vec<_> = self.pools.iter().map(|entry| Arc::clone(entry.value())).collect();
-        for pool in pools {
+        for pool in self.all() {
             pool.reap().await;
         }
     }
@@ -222,7 +231,7 @@ impl Pool {
     /// Whether no statement of the connection was planned for tables that have changed since; if
     /// one was, all are dropped, and that has to be confirmed.
     async fn has_fresh_plans(&self, server: &mut ServerConnection) -> bool {
-        let plans = self.plans.load(Ordering::Relaxed);
+        let plans = self.changes.count();
         let is_fresh = server.plans == plans || server.prepared.is_empty();
         server.plans = plans;
         is_fresh || release::reset(server, self.knowledge().may_set_seed).await
@@ -252,7 +261,7 @@ impl Pool {
         let started = Instant::now();
         let mut server = self.target.connect(settings).await?;
         drop(login);
-        server.plans = self.plans.load(Ordering::Relaxed);
+        server.plans = self.changes.count();
         self.share_statuses(&mut server);
         self.remember_welcome(settings, &server);
         self.observer.observe(Event::ServerConnected {
@@ -278,9 +287,9 @@ impl Pool {
         &self.target
     }
 
-    /// Lets every statement be prepared anew, because tables have changed under their plans.
-    pub fn forget_plans(&self) {
-        self.plans.fetch_add(1, Ordering::Relaxed);
+    /// Tables may have changed: every statement is prepared anew.
+    pub fn tables_changed(&self) {
+        self.changes.happened();
     }
 
     /// What is known of the role and the database.
@@ -289,12 +298,19 @@ impl Pool {
         Arc::clone(&self.knowledge.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what is known now, if it differs from what was known before.
-    pub fn learn(&self, knowledge: Knowledge) {
+    /// Takes what is known now; false if it was known before.
+    pub fn learn(&self, knowledge: Knowledge) -> bool {
         let mut known = self.knowledge.write().unwrap_or_else(PoisonError::into_inner);
-        if **known != knowledge {
+        let is_new = **known != knowledge;
+        if is_new {
             *known = Arc::new(knowledge);
         }
+        is_new
+    }
+
+    /// Which login it is.
+    pub const fn key(&self) -> &PoolKey {
+        &self.key
     }
 
     /// What a client that starts with `settings` is told at login, if it is known.

@@ -7,8 +7,8 @@ use crate::protocol::message::{self, backend};
 /// A backend message, as far as the relay looks into it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Answer {
-    /// A command completed; whether it has undone every setting.
-    Complete { undoes_settings: bool },
+    /// A command completed; whether it has undone every setting, or changed tables.
+    Complete { undoes_settings: bool, changes_tables: bool },
     /// The server asks for COPY data.
     CopyIn,
     /// An error.
@@ -50,7 +50,10 @@ impl Answer {
     pub(super) fn read(tag: u8, body: &[u8]) -> Self {
         match tag {
             backend::COMMAND_COMPLETE => {
-                Self::Complete { undoes_settings: filter::undoes_settings(body) }
+                Self::Complete {
+                    undoes_settings: filter::undoes_settings(body),
+                    changes_tables: filter::changes_tables(body),
+                }
             }
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => Self::CopyIn,
             backend::ERROR_RESPONSE => Self::Error {
@@ -84,7 +87,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_from_tag_and_body() {
-        let complete = |undoes_settings| Answer::Complete { undoes_settings };
+        let complete =
+            |undoes_settings| Answer::Complete { undoes_settings, changes_tables: false };
         assert_eq!(Answer::read(b'C', b"RESET\0"), complete(true));
         assert_eq!(Answer::read(b'C', b"DISCARD ALL\0"), complete(true));
         assert_eq!(Answer::read(b'C', b"DISCARD TEMP\0"), complete(false));

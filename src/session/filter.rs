@@ -79,6 +79,12 @@ pub(super) fn undoes_settings(tag: &[u8]) -> bool {
     tag == b"RESET\0" || tag == b"DISCARD ALL\0"
 }
 
+/// Whether a command that completed may have changed tables under the plans of others: its
+/// `CommandComplete` tag.
+pub(super) fn changes_tables(tag: &[u8]) -> bool {
+    [&b"CREATE"[..], b"ALTER", b"DROP"].iter().any(|verb| tag.starts_with(verb))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

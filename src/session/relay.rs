@@ -83,6 +83,8 @@ pub(super) struct Relay<'a> {
     last_word: Option<ClientError>,
     /// The server has sent an error that ends the connection.
     fatal_seen: bool,
+    /// The owner has changed tables in the transaction that is open.
+    changes_tables: bool,
 }
 
 /// The bytes of the current frame's body that have not passed.
@@ -130,6 +132,7 @@ impl<'a> Relay<'a> {
             departure: None,
             last_word: None,
             fatal_seen: false,
+            changes_tables: false,
         }
     }
 

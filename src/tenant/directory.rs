@@ -73,6 +73,11 @@ impl Directory {
         Ok(Self { control, signer: RwLock::new(signer) })
     }
 
+    /// The connection that questions go through.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// The signer in force.
     pub fn signer(&self) -> Arc<Signer> {
         // The lock guards one assignment, which cannot panic half-way.

@@ -9,6 +9,9 @@
 mod context;
 mod findings;
 mod install;
+mod pipeline;
 mod protect;
 mod support;
+mod surroundings;
 mod tables;
+mod wire;

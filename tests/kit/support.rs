@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use cloison::backend::{Control, Target};
+use cloison::config;
 use cloison::kit::migrate::{self, PublicNames};
+use cloison::tenant::Directory;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
@@ -208,6 +211,11 @@ impl Database<'_> {
         self.server.connect(&self.name, &self.login(access)).await
     }
 
+    /// Where the server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.server.directory.join(".s.PGSQL.5432")
+    }
+
     /// A session bound to a tenant, as the proxy binds it.
     pub(crate) async fn tenant(&self, tenant: Uuid) -> Client {
         let session = self.session("tenant").await;
@@ -225,6 +233,19 @@ impl Database<'_> {
         let pid = if material.get("bind_process_id") { pid } else { 0 };
         let message = [&b"cloison:tenant:1:"[..], tenant.as_bytes(), &pid.to_be_bytes()].concat();
         hmac::sign(&key, &message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What the proxy asks, through the control role's connection.
+    pub(crate) async fn directory(&self) -> Directory {
+        let server = config::Server {
+            address: config::ServerAddress::Unix(self.server.directory.clone(), 5432),
+            database: self.name.clone(),
+            tls_mode: config::ServerTlsMode::Disable,
+            tls_ca_file: None,
+        };
+        let login = config::Login { user: self.login("control"), password: None, identity: None };
+        let target = Target::new(&server, &login, Duration::from_secs(30)).unwrap();
+        Directory::open(Control::new(target)).await.unwrap()
     }
 
     /// Runs psql, whose messages tokio-postgres would not show.

@@ -80,11 +80,18 @@ impl Relay<'_> {
         // what a function did to the context shows first in such an error.
         let doubtful = matches!(
             answer,
-            Answer::Complete { undoes_settings: true }
+            Answer::Complete { undoes_settings: true, .. }
                 | Answer::Error { kind: ErrorKind::NotAllowed, .. }
         );
         if doubtful && matches!(self.bound.scope(), Scope::Tenant(_)) {
             self.context = ContextState::Doubtful;
+        }
+        if let Answer::Complete { changes_tables: true, .. } = answer {
+            self.changes_tables |= self.bound.scope() == Scope::Owner;
+        }
+        let is_idle = answer == Answer::Ready(Some(TransactionStatus::Idle));
+        if is_idle && std::mem::take(&mut self.changes_tables) {
+            self.bound.tables_changed();
         }
         match answer {
             // The Sync that closed the gate was a part of the COPY; another is to come.

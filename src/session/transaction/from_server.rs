@@ -9,8 +9,10 @@ use super::relay::{Copy, Lent, Moved, Relay};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, backend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
+use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
 use crate::statement::Kind;
+use crate::tenant::Scope;
 
 /// What becomes of a frame of the server's.
 #[derive(Debug)]
@@ -223,6 +225,8 @@ impl Lent {
             let body = self.body(look);
             let tag = body.strip_suffix(b"\0").unwrap_or(body);
             let fits = execute.kind.accepts_tag(tag);
+            let changes_tables =
+                matches!(self.bound.scope(), Scope::Owner) && filter::changes_tables(tag);
             let discards_all = tag == b"DISCARD ALL";
             let drops_statements = discards_all || tag == b"DEALLOCATE ALL";
             // A reading that was wrong is no proof of anything.
@@ -234,6 +238,7 @@ impl Lent {
                 server.unnamed = 0;
             }
             self.discarded |= discards_all;
+            self.stale_plan |= changes_tables;
         }
         match execute.instead {
             Some(frame) if header.tag != b's' => Fate::Instead(frame),

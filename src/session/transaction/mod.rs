@@ -114,7 +114,7 @@ impl Session<'_> {
             lent.dirty = true;
         }
         if lent.stale_plan {
-            self.borrower.pool.forget_plans();
+            lent.bound.tables_changed();
         }
         let refused = lent.bind_refused;
         // A cancel request that is under way must not meet the next client's statement.
