@@ -142,7 +142,7 @@ impl Relay<'_> {
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                 Ok(self.drop_frame(header))
             }
-            frontend::FUNCTION_CALL => Ok(self.refuse_function_call(header)),
+            frontend::FUNCTION_CALL => self.refuse_function_call(header),
             other => Err(End::Told(violation(other))),
         }
     }
@@ -166,7 +166,7 @@ impl Relay<'_> {
             {
                 Ok(Some(self.drop_frame(header)))
             }
-            frontend::FUNCTION_CALL if is_idle => Ok(Some(self.refuse_function_call(header))),
+            frontend::FUNCTION_CALL if is_idle => self.refuse_function_call(header).map(Some),
             frontend::QUERY
             | frontend::PARSE
             | frontend::BIND
@@ -278,15 +278,18 @@ impl Relay<'_> {
         Admitted::Yes
     }
 
-    fn refuse_function_call(&mut self, header: Header) -> Admitted {
+    fn refuse_function_call(&mut self, header: Header) -> Result<Admitted, End> {
         let status = match &self.lent {
             None => TransactionStatus::Idle,
+            // Whether Postgres would answer it depends on what came before it, and the Sync that
+            // would tell us stands behind it.
+            Some(lent) if lent.dues.unsynced() => return Err(End::Told(violation(header.tag))),
             Some(lent) if lent.dues.is_empty() => lent.status,
-            Some(_) => return Admitted::NotYet,
+            Some(_) => return Ok(Admitted::NotYet),
         };
         function_call_refused().encode(&mut self.client.outgoing);
         message::ready_for_query(status, &mut self.client.outgoing);
-        self.drop_frame(header)
+        Ok(self.drop_frame(header))
     }
 
     fn carry_client_bytes(&mut self) {
