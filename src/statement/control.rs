@@ -70,7 +70,7 @@ enum Verb {
 
 impl Verb {
     fn of(word: &[u8]) -> Option<Self> {
-        const VERBS: [(&[u8], Verb); 21] = [
+        static VERBS: [(&[u8], Verb); 21] = [
             (b"abort", Verb::Abort),
             (b"begin", Verb::Begin),
             (b"close", Verb::Close),
@@ -93,7 +93,9 @@ impl Verb {
             (b"start", Verb::Start),
             (b"unlisten", Verb::Unlisten),
         ];
-        let found = VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+        let first = word.first()? | 0x20;
+        let mut verbs = VERBS.iter().filter(|(name, _)| name.first() == Some(&first));
+        let found = verbs.find(|(name, _)| word.eq_ignore_ascii_case(name));
         found.map(|(_, verb)| *verb)
     }
 }

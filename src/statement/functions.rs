@@ -1,6 +1,6 @@
 //! Functions of `pg_catalog` in Postgres 14 to 18, by whether they may leave something on a session.
 //!
-//! A name stands in one list for all of its overloads. Sorted, to be searched by halves.
+//! A name stands in one list for all of its overloads.
 
 /// Leave nothing, however they are called.
 ///

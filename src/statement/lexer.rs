@@ -117,6 +117,7 @@ impl<'a> Tokens<'a> {
         let mut at = self.end;
         loop {
             match self.byte(at) {
+                Some(b' ') => at += 1,
                 Some(byte) if is_blank(byte) => at += 1,
                 Some(b'-') if self.byte(at + 1) == Some(b'-') => at = self.line_end(at),
                 Some(b'/') if self.byte(at + 1) == Some(b'*') => at = self.comment_end(at)?,
@@ -309,7 +310,7 @@ enum Class {
     Single,
 }
 
-const CLASSES: [Class; 256] = {
+static CLASSES: [Class; 256] = {
     let mut classes = [Class::Invalid; 256];
     let mut at = 0;
     while at < 256 {
@@ -338,6 +339,7 @@ const fn is_blank(byte: u8) -> bool {
 }
 
 /// Whether a byte goes on with an identifier.
-const fn continues_word(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80..)
+fn continues_word(byte: u8) -> bool {
+    let class = CLASSES.get(usize::from(byte));
+    matches!(class, Some(Class::Letter | Class::Digit | Class::Dollar))
 }

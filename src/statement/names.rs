@@ -1,7 +1,10 @@
 //! What a name does where it stands: a keyword, a function that is called, an attribute.
 
+mod index;
+
 use std::str;
 
+use self::index::Lists;
 use super::Surroundings;
 use super::functions;
 use super::lexer::Token;
@@ -72,22 +75,23 @@ impl Surroundings {
         if name.token == Token::Name && lower.as_bytes() != name.bytes {
             return Call::Unknown;
         }
+        let lists = Lists::of(lower);
         let is_word = name.token == Token::Word;
-        if is_word && is_in(RESERVED, lower) {
+        if is_word && lists.has(Lists::RESERVED) {
             return Call::Keyword;
         }
-        if is_in(functions::LOCKS, lower) {
+        if lists.has(Lists::LOCKS) {
             return Call::Lock;
         }
         let is_hidden = self.functions.contains(lower);
         let is_vouched = self.vouched.contains(lower);
         if is_hidden && !is_vouched {
             Call::Unknown
-        } else if is_in(functions::HARMLESS, lower) {
+        } else if lists.has(Lists::HARMLESS) {
             Call::Harmless
-        } else if is_word && is_in(UNRESERVED, lower) {
+        } else if is_word && lists.has(Lists::UNRESERVED) {
             Call::Keyword
-        } else if is_vouched && !is_in(functions::DOUBTFUL, lower) {
+        } else if is_vouched && !lists.has(Lists::DOUBTFUL) {
             Call::Harmless
         } else {
             Call::Unknown
@@ -104,13 +108,14 @@ impl Surroundings {
             return Call::Unknown;
         }
         if schema.is(b"pg_catalog") {
-            return match (is_in(functions::LOCKS, lower), is_in(functions::HARMLESS, lower)) {
+            let lists = Lists::of(lower);
+            return match (lists.has(Lists::LOCKS), lists.has(Lists::HARMLESS)) {
                 (true, _) => Call::Lock,
                 (false, true) => Call::Harmless,
                 (false, false) => Call::Unknown,
             };
         }
-        let is_ours = schema.is(b"cloison") && is_in(functions::OURS, lower);
+        let is_ours = schema.is(b"cloison") && functions::OURS.contains(&lower);
         // Whoever may make temporary functions vouches for nothing.
         let is_temporary = schema
             .bytes
@@ -131,13 +136,9 @@ impl Surroundings {
         };
         let lower = lower.as_str();
         let is_unknown = self.functions.contains(lower) && !self.vouched.contains(lower);
-        is_unknown || is_in(functions::LOCKS, lower) || is_in(functions::DOUBTFUL, lower)
+        let lists = Lists::of(lower);
+        is_unknown || lists.has(Lists::LOCKS) || lists.has(Lists::DOUBTFUL)
     }
-}
-
-/// Whether a sorted list has a name.
-fn is_in(list: &[&str], name: &str) -> bool {
-    list.binary_search(&name).is_ok()
 }
 
 /// Keywords that cannot be a function's name in any major; without `treat`, which calls a function
