@@ -18,7 +18,9 @@ use std::ops::Range;
 
 use self::lexer::{Token, Tokens};
 
-/// Settings that decide where a string ends.
+/// Settings that decide where a string ends, as they are when the server reads the text.
+///
+/// A statement can change them for the texts after it; the server reports both.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lexis {
     /// `standard_conforming_strings` is on.
@@ -36,8 +38,9 @@ pub struct Surroundings {
     pub functions: BTreeSet<String>,
     /// Of these, the bare names for all of whose functions the operator vouches.
     pub vouched: BTreeSet<String>,
-    /// Triggers, rules, views, defaults, constraints, operators, casts or policies call code that
-    /// nobody vouches for: then no statement that touches rows is clean.
+    /// Triggers, rules, views, defaults, generated columns, indexes, constraints (those of domains,
+    /// too), operators, casts or policies call code that nobody vouches for, or a view has
+    /// `pg_settings` below it: then no statement that touches rows is clean.
     pub implicit_code: bool,
     /// The role may read sequences (`currval`, `lastval`): then no statement that writes is clean.
     pub sequences: bool,
@@ -61,6 +64,8 @@ pub struct Reading {
     /// What it does.
     pub kind: Kind,
     /// It provably leaves nothing on the session, other than the settings that `kind` names.
+    ///
+    /// A setting that Postgres does not know, once set, even locally, reads as '' for ever after.
     pub is_clean: bool,
 }
 
