@@ -4,10 +4,23 @@
 //! statement is called clean only if it provably leaves nothing once its transaction has ended;
 //! when in doubt it is not clean. It is written for Postgres 14 to 18.
 
+mod control;
+mod functions;
+mod lexer;
+mod names;
+mod rows;
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// Settings that decide where a string ends.
+use self::lexer::{Token, Tokens};
+
+/// Settings that decide where a string ends, as they are when the server reads the text.
+///
+/// A statement can change them for the texts after it; the server reports both.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lexis {
     /// `standard_conforming_strings` is on.
@@ -25,8 +38,9 @@ pub struct Surroundings {
     pub functions: BTreeSet<String>,
     /// Of these, the bare names for all of whose functions the operator vouches.
     pub vouched: BTreeSet<String>,
-    /// Triggers, rules, views, defaults, constraints, operators, casts or policies call code that
-    /// nobody vouches for: then no statement that touches rows is clean.
+    /// Triggers, rules, views, defaults, generated columns, indexes, constraints (those of domains,
+    /// too), operators, casts or policies call code that nobody vouches for, or a view has
+    /// `pg_settings` below it: then no statement that touches rows is clean.
     pub implicit_code: bool,
     /// The role may read sequences (`currval`, `lastval`): then no statement that writes is clean.
     pub sequences: bool,
@@ -50,6 +64,8 @@ pub struct Reading {
     /// What it does.
     pub kind: Kind,
     /// It provably leaves nothing on the session, other than the settings that `kind` names.
+    ///
+    /// A setting that Postgres does not know, once set, even locally, reads as '' for ever after.
     pub is_clean: bool,
 }
 
@@ -176,7 +192,103 @@ impl Kind {
 }
 
 /// Reads the first statement of `text`: bytes in the client's encoding, no zero byte at its end.
-pub fn next(text: &[u8], _lexis: Lexis, _surroundings: &Surroundings) -> Next {
-    let reading = Reading { kind: Kind::Other, is_clean: false };
-    Next { statement: 0..text.len(), reading, rest: text.len() }
+pub fn next(text: &[u8], lexis: Lexis, surroundings: &Surroundings) -> Next {
+    let mut tokens = Tokens::new(text);
+    let mut start = 0;
+    while tokens.token() == Token::Semicolon {
+        start = tokens.end();
+        tokens.advance();
+    }
+    if tokens.token() == Token::End {
+        let reading = Reading { kind: Kind::Empty, is_clean: true };
+        return Next { statement: 0..start.saturating_sub(1), reading, rest: text.len() }
+            .unless_unsure(text, lexis);
+    }
+    let reading = read(&mut tokens, surroundings);
+    let is_readable = tokens.token() != Token::Unreadable;
+    let statement = start..if is_readable { tokens.start() } else { text.len() };
+    let mut rest = text.len();
+    while tokens.token() == Token::Semicolon {
+        rest = tokens.end();
+        tokens.advance();
+    }
+    if tokens.token() == Token::End {
+        rest = text.len();
+    }
+    Next { statement, reading, rest }.unless_unsure(text, lexis)
+}
+
+/// Reads from a statement's first token to its end.
+fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Reading {
+    let is_word = tokens.token() == Token::Word;
+    let is_query = tokens.token() == Token::Open || (is_word && rows::is_verb(tokens.bytes()));
+    let reading = if is_query {
+        Some(rows::read(tokens, surroundings))
+    } else if is_word {
+        control::read(tokens, surroundings)
+    } else {
+        None
+    };
+    let mut reading = reading.unwrap_or(UNREAD);
+    let rest = skip(tokens);
+    if !rest.is_whole || (rest.drops && reading.kind == Kind::Session(Feature::TempTable)) {
+        reading = UNREAD;
+    }
+    reading
+}
+
+const UNREAD: Reading = Reading { kind: Kind::Other, is_clean: false };
+
+/// What stood in the part of a statement that nobody read.
+struct Skipped {
+    /// It ended where statements end.
+    is_whole: bool,
+    /// `ON COMMIT DROP`.
+    drops: bool,
+}
+
+/// Goes to the end of the statement. A semicolon in parentheses or in a function's body ends none.
+fn skip(tokens: &mut Tokens<'_>) -> Skipped {
+    let mut skipped = Skipped { is_whole: true, drops: false };
+    let (mut depth, mut matched, mut in_body, mut after_begin) = (0_usize, 0, false, false);
+    loop {
+        let token = tokens.token();
+        if token == Token::Open {
+            depth += 1;
+        } else if token == Token::Close {
+            skipped.is_whole &= depth > 0;
+            depth = depth.saturating_sub(1);
+        } else if tokens.is_at_end() {
+            let is_inside = depth > 0 || in_body;
+            skipped.is_whole &= token != Token::Unreadable && !is_inside;
+            if token != Token::Semicolon || !is_inside {
+                return skipped;
+            }
+        }
+        let is_word =
+            |word: &[u8]| token == Token::Word && tokens.bytes().eq_ignore_ascii_case(word);
+        in_body |= after_begin && is_word(b"atomic");
+        after_begin = is_word(b"begin");
+        let drop: [&[u8]; 3] = [b"on", b"commit", b"drop"];
+        matched = match drop.get(matched) {
+            Some(word) if depth == 0 && is_word(word) => matched + 1,
+            Some(_) | None => usize::from(depth == 0 && is_word(b"on")),
+        };
+        skipped.drops |= matched == drop.len();
+        tokens.advance();
+    }
+}
+
+impl Next {
+    /// The whole text if a byte of what has been read may not be what it looks like.
+    fn unless_unsure(self, text: &[u8], lexis: Lexis) -> Self {
+        let seen = text.get(..self.rest).unwrap_or_default();
+        let is_unsure = seen.contains(&0)
+            || (!lexis.standard_strings && seen.contains(&b'\\'))
+            || (!lexis.safe_encoding && !seen.is_ascii());
+        if is_unsure {
+            return Self { statement: 0..text.len(), reading: UNREAD, rest: text.len() };
+        }
+        self
+    }
 }
