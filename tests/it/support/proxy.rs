@@ -15,7 +15,7 @@ use super::postgres::Database;
 
 pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
-/// The mode that tests run in unless they say otherwise: all of them run once in each.
+/// The mode in which tenants are served: all tests run once in each.
 pub(crate) fn pool_mode() -> String {
     std::env::var("TEST_POOL_MODE").unwrap_or_else(|_| "session".to_owned())
 }
@@ -61,10 +61,8 @@ impl Builder {
     }
 
     pub(crate) fn config(self, database: &Database) -> Config {
-        let Self { mut extra, server, edit } = self;
-        if !extra.contains("pool_mode") {
-            extra.push_str(&format!("pool_mode = \"{}\"\n", pool_mode()));
-        }
+        let Self { extra, server, edit } = self;
+        let mode = pool_mode();
         let (name, port) = (&database.name, database.port());
         let text = format!(
             r#"
@@ -82,6 +80,7 @@ impl Builder {
             [pools.tenant]
             user = "it_app"
             password = "app-secret"
+            pool_mode = "{mode}"
             [pools.superadmin]
             user = "it_admin"
             password = "admin-secret"
