@@ -11,7 +11,7 @@ use cloison::auth::Verifier;
 use cloison::config;
 use cloison::dev::key::SigningKey;
 use cloison::protocol::{Frame, Header};
-use cloison::tenant::bind::Signer;
+use cloison::tenant::bind::{LocalBind, Signer};
 use cloison::types::{Access, TenantId};
 use criterion::{Criterion, Throughput};
 use serde_json::json;
@@ -116,7 +116,15 @@ fn bind(criterion: &mut Criterion) {
     let signer = Signer::new(&[7; 32], true);
     let tenant: TenantId = TENANT.parse().unwrap();
     let mut buffer = BytesMut::with_capacity(1024);
-    criterion.bench_function("bind", |bencher| {
+    let statement = LocalBind::new("_cloison_0123456789abcdef".to_owned());
+    criterion.bench_function("bind, a transaction", |bencher| {
+        bencher.iter(|| {
+            buffer.clear();
+            signer.bind_local(black_box(tenant), 4242, &statement, &mut buffer);
+            buffer.len()
+        });
+    });
+    criterion.bench_function("bind, a session", |bencher| {
         bencher.iter(|| {
             buffer.clear();
             signer.bind(black_box(tenant), 4242, &mut buffer).unwrap();
