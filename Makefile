@@ -10,7 +10,8 @@ SHELL := /bin/bash
 POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURDIR)/target/postgres)
 export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
-.PHONY: help run test deps deps-system deps-postgres deps-drivers ci fmt clippy doc deny clean
+.PHONY: help run test bench bench-micro deps deps-system deps-postgres deps-drivers ci fmt clippy doc \
+	deny clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +21,13 @@ run: ## Start Postgres, sample tenants and the proxy, and print how to connect (
 
 test: deps ## Run every test: unit, Postgres 14 to 18, real drivers
 	tests/run.sh
+
+bench: ## Measure beside Postgres, a bare relay and PgBouncer, 6 minutes (QUICK=1: one)
+	cargo build --release --locked --quiet --bin cloison --example load --example relay
+	python3 benches/run.py
+
+bench-micro: ## Measure frames, tokens and binds alone
+	cargo bench --locked --bench micro
 
 deps: deps-system deps-postgres deps-drivers ## Install what the tests need
 

@@ -210,9 +210,7 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
 
 /// Clients that differ in their name alone may have the same server connections, so the name is
 /// set on top of what a connection is started with.
-fn split_settings(
-    settings: &SessionSettings,
-) -> (Arc<SessionSettings>, Arc<SessionSettings>) {
+fn split_settings(settings: &SessionSettings) -> (Arc<SessionSettings>, Arc<SessionSettings>) {
     const NAME: &str = "application_name";
     let mut settings = settings.clone();
     let mut overrides = SessionSettings::default();

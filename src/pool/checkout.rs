@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Pool, Welcome};
 use super::release::{self, Disposition, Reason, Residue};
+use super::{Pool, Welcome};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
 use crate::tenant::bind::{self, Signer};

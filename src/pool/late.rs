@@ -113,7 +113,9 @@ impl Bound {
             execute(&[], out)?;
             changes += 1;
         }
-        for (name, value) in wanted.iter().filter(|(name, value)| present.value(name) != Some(*value)) {
+        for (name, value) in
+            wanted.iter().filter(|(name, value)| present.value(name) != Some(*value))
+        {
             frontend::parse("", SET, [TEXT_OID, TEXT_OID], out).map_err(protocol::Error::Io)?;
             execute(&[name, value], out)?;
             changes += 1;

@@ -379,9 +379,8 @@ impl Pool {
     /// The most recently used idle connection that was started with `settings`.
     fn take_idle(&self, settings: &Arc<SessionSettings>) -> Option<ServerConnection> {
         let mut idle = lock(&self.idle);
-        let is_alike = |entry: &Idle| {
-            Arc::ptr_eq(&entry.settings, settings) || entry.settings == *settings
-        };
+        let is_alike =
+            |entry: &Idle| Arc::ptr_eq(&entry.settings, settings) || entry.settings == *settings;
         let position = idle.iter().rposition(is_alike)?;
         idle.remove(position).map(|entry| entry.server)
     }

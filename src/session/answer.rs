@@ -49,12 +49,10 @@ impl Answer {
 
     pub(super) fn read(tag: u8, body: &[u8]) -> Self {
         match tag {
-            backend::COMMAND_COMPLETE => {
-                Self::Complete {
-                    undoes_settings: filter::undoes_settings(body),
-                    changes_tables: filter::changes_tables(body),
-                }
-            }
+            backend::COMMAND_COMPLETE => Self::Complete {
+                undoes_settings: filter::undoes_settings(body),
+                changes_tables: filter::changes_tables(body),
+            },
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => Self::CopyIn,
             backend::ERROR_RESPONSE => Self::Error {
                 kind: match message::error_field(body, b'C') {

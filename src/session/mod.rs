@@ -16,10 +16,10 @@ use crate::backend::Statuses;
 use crate::config::TransactionPooling;
 use crate::observe::{Event, Observer};
 use crate::pool::{Bound, Residue};
-use crate::tenant::Directory;
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
+use crate::tenant::Directory;
 use crate::types::SessionId;
 
 pub use cancel::Cancels;

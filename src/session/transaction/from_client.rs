@@ -50,7 +50,10 @@ impl Relay<'_> {
         let mut moved = self.carry_client_frames()?;
         // What waits must not pile up; but a client that has gone must be noticed.
         let has_room = !self.client_waits || self.client.incoming.len() < HIGH_WATER;
-        if moved == Moved::NeedsServer || !self.server_has_room() || !has_room || self.has_departed()
+        if moved == Moved::NeedsServer
+            || !self.server_has_room()
+            || !has_room
+            || self.has_departed()
         {
             return Ok(moved);
         }

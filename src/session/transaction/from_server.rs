@@ -251,8 +251,8 @@ impl Lent {
         let body = self.body(look);
         let is_fatal = matches!(message::error_field(body, b'V'), Some("FATAL" | "PANIC"));
         let code = message::error_field(body, b'C').unwrap_or_default();
-        let is_stale = code == "0A000"
-            && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
+        let is_stale =
+            code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
         let refuses_bind = matches!(code, "42501" | "26000") && self.own_bind_is_due();
         self.fatal_seen |= is_fatal;
         self.stale_plan |= is_stale;
@@ -276,7 +276,10 @@ impl Lent {
             (self.dues.front(), self.dues.second()),
             (Some(Due::Parse(Parse::LocalBind)), _)
                 | (Some(Due::Execute(Execute { whose: Whose::Ours, .. })), _)
-                | (Some(Due::Bind(Whose::Ours)), Some(Due::Execute(Execute { whose: Whose::Ours, .. })))
+                | (
+                    Some(Due::Bind(Whose::Ours)),
+                    Some(Due::Execute(Execute { whose: Whose::Ours, .. }))
+                )
         )
     }
 

@@ -57,8 +57,7 @@ pub(super) async fn run(
 ) -> (FrameStream, End) {
     let ending = Ending::new(terms.expires_at, shutdown);
     let pooling = &common.pooling;
-    let relay =
-        Relay::new(client, common.statements, ending, pooling.pins, pooling.max_prepared);
+    let relay = Relay::new(client, common.statements, ending, pooling.pins, pooling.max_prepared);
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;

@@ -79,7 +79,10 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
             lent.bound.server_mut().stream.outgoing.extend_from_slice(FLUSH);
             lent.copy = Copy::Asked;
         }
-        if is_copy || lent.dues.len() >= MOST_DUES || lent.bound.server().stream.outgoing.len() >= HIGH_WATER {
+        if is_copy
+            || lent.dues.len() >= MOST_DUES
+            || lent.bound.server().stream.outgoing.len() >= HIGH_WATER
+        {
             break;
         }
     }
@@ -88,12 +91,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
 }
 
 /// Sends one statement, and what has to go ahead of it.
-fn piece(
-    lent: &mut Lent,
-    parts: &mut Parts<'_>,
-    text: &[u8],
-    reading: Reading,
-) -> Result<(), End> {
+fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) -> Result<(), End> {
     if let Some(refusal) = named::refusal(&reading.kind, parts) {
         named::refuse(lent, refusal);
         return Ok(());
