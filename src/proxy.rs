@@ -204,7 +204,8 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
     };
     let told = welcome.statuses_with(&overrides);
     let context = admitted.context;
-    let borrower = Borrower { pool, context, settings, overrides, told };
+    let startup = Arc::clone(&overrides);
+    let borrower = Borrower { pool, context, settings, startup, overrides, told };
     Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
 }
 
@@ -214,8 +215,9 @@ fn split_settings(settings: &SessionSettings) -> (Arc<SessionSettings>, Arc<Sess
     const NAME: &str = "application_name";
     let mut settings = settings.clone();
     let mut overrides = SessionSettings::default();
-    if let Some(name) = settings.remove(NAME) {
-        overrides.set(NAME.to_owned(), name);
+    // About one that it would change, Postgres tells at the login.
+    if settings.value(NAME).is_some_and(|name| name.len() < 64 && name.is_ascii()) {
+        overrides.set(NAME.to_owned(), settings.remove(NAME).unwrap_or_default());
     }
     (Arc::new(settings), Arc::new(overrides))
 }

@@ -104,10 +104,10 @@ impl ServerConnection {
 
     /// Notes a setting that the server reported.
     fn note_status(&mut self, body: &[u8]) {
-        if let Some((name, value)) = message::parse_parameter_status(body) {
-            if self.statuses.get(name).is_none_or(|known| known != value) {
-                Arc::make_mut(&mut self.statuses).insert(name.to_owned(), value.to_owned());
-            }
+        if let Some((name, value)) = message::parse_parameter_status(body)
+            && self.statuses.get(name).is_none_or(|known| known != value)
+        {
+            Arc::make_mut(&mut self.statuses).insert(name.to_owned(), value.to_owned());
         }
     }
 

@@ -90,7 +90,7 @@ pub enum Kind {
     RollbackTo,
     /// `SAVEPOINT`, `RELEASE`.
     Savepoint,
-    /// `SET LOCAL`, `SET TRANSACTION`, `SET CONSTRAINTS`.
+    /// `SET LOCAL` of anything but our own settings, `SET TRANSACTION`, `SET CONSTRAINTS`.
     SetLocal,
     /// `SET` and `RESET` of these settings of the session, in lower case.
     Set(Vec<String>),

@@ -22,7 +22,10 @@ impl Reader<'_, '_> {
             Target::Settings(names) => names,
         };
         let is_clean = names.iter().all(|name| is_ordinary(name));
-        let kind = if is_local || names.is_empty() { Kind::SetLocal } else { Kind::Set(names) };
+        // The context is lost by either, and whoever binds it has to know.
+        let is_ours = names.iter().any(|name| name.starts_with("cloison."));
+        let is_local = is_local && !is_ours || names.is_empty();
+        let kind = if is_local { Kind::SetLocal } else { Kind::Set(names) };
         self.tokens.is_at_end().then_some(Reading { kind, is_clean })
     }
 

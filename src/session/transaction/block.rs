@@ -47,7 +47,16 @@ impl Block {
             Kind::Set(names) if names.iter().any(|name| name.starts_with("cloison.")) => {
                 self.bound = false;
             }
-            _ => {}
+            Kind::Empty
+            | Kind::Savepoint
+            | Kind::SetLocal
+            | Kind::Set(_)
+            | Kind::Show
+            | Kind::Cursor
+            | Kind::Rows
+            | Kind::CopyFromStdin
+            | Kind::Session(_)
+            | Kind::Other => {}
         }
     }
 

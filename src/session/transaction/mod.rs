@@ -40,7 +40,9 @@ pub struct Borrower {
     pub context: TenantContext,
     /// What they were started with.
     pub settings: Arc<SessionSettings>,
-    /// What is set on top of that.
+    /// What the client's startup asks for on top of that, and `RESET` goes back to.
+    pub startup: Arc<SessionSettings>,
+    /// What is set on top of that now.
     pub overrides: Arc<SessionSettings>,
     /// What the client has been told of the server's settings.
     pub told: Arc<Statuses>,
@@ -107,7 +109,7 @@ impl Session<'_> {
             self.relay.names.clear();
             lent.bound.server_mut().forget_session();
             lent.touched.clear();
-            self.borrower.overrides = Arc::default();
+            self.borrower.overrides = Arc::clone(&self.borrower.startup);
         }
         if !lent.touched.is_empty() && self.borrower.keep_settings(&mut lent).await.is_err() {
             lent.dirty = true;
@@ -180,8 +182,13 @@ impl Borrower {
         if !names.iter().all(|name| can_be_kept(name)) {
             return Err(());
         }
-        let overrides = lent.bound.read_overrides(&names).await.map_err(|_| ())?;
-        self.overrides = overrides;
+        self.overrides = lent.bound.read_overrides(&names).await.map_err(|_| ())?;
+        // The server knows nothing of these, and goes back to its own.
+        for (name, value) in self.startup.iter() {
+            if self.overrides.value(name).is_none_or(str::is_empty) {
+                Arc::make_mut(&mut self.overrides).set(name.to_owned(), value.to_owned());
+            }
+        }
         Ok(())
     }
 }

@@ -245,7 +245,18 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
             lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
         }
         Kind::Session(_) => lent.pinned = true,
-        _ => {}
+        Kind::Empty
+        | Kind::Begin
+        | Kind::Commit { .. }
+        | Kind::Rollback { .. }
+        | Kind::RollbackTo
+        | Kind::Savepoint
+        | Kind::SetLocal
+        | Kind::Show
+        | Kind::Cursor
+        | Kind::Rows
+        | Kind::CopyFromStdin
+        | Kind::Other => {}
     }
     if !lent.block.lacks_bind(kind) {
         return Ok(());
