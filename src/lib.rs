@@ -18,7 +18,7 @@
 //! ```text
 //! types · statement
 //! protocol · config · observe
-//! tls · shutdown
+//! tls · shutdown · workers
 //! frontend · auth · backend · kit
 //! tenant
 //! pool
@@ -56,3 +56,4 @@ pub mod statement;
 pub mod tenant;
 pub mod tls;
 pub mod types;
+pub mod workers;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct ServerConnection {
     login_notices: Bytes,
     /// When the login was over.
     connected_at: Instant,
+    /// The thread whose runtime looks after the socket.
+    home: ThreadId,
 }
 
 /// Settings that a server reports, by name.
@@ -84,6 +87,7 @@ impl ServerConnection {
             unnamed: 0,
             login_notices,
             connected_at: Instant::now(),
+            home: std::thread::current().id(),
         }
     }
 
@@ -95,6 +99,12 @@ impl ServerConnection {
     /// The process id of the backend, for logs.
     pub fn pid(&self) -> ServerPid {
         ServerPid(self.key.pid)
+    }
+
+    /// Whether the thread that calls is the one whose runtime looks after the socket. Another one
+    /// can use it too, at the price of a wake for each message.
+    pub fn is_at_home(&self) -> bool {
+        self.home == std::thread::current().id()
     }
 
     /// How long ago the login was over.
