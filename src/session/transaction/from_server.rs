@@ -197,7 +197,6 @@ impl Lent {
             backend::PARAMETER_STATUS => {
                 if look == header.body_len {
                     self.bound.server_mut().note_next_status(header.frame_len());
-                    self.refresh_lexis();
                 }
                 Ok(Fate::Forward)
             }

@@ -17,7 +17,7 @@ use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
 use crate::protocol::message::frontend;
 use crate::session::relay::{End, malformed};
-use crate::statement::{self, Kind, Reading};
+use crate::statement::{Kind, Reading};
 
 /// Text and types of a statement that Postgres refuses, in place of one that we refuse: so the
 /// transaction fails as it should.
@@ -31,7 +31,7 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (name, definition) = split(body)?;
     let (text, _) = split(definition)?;
-    let reading = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+    let reading = lent.read(text);
     let reading = if reading.rest >= text.len() {
         reading.reading
     } else {
@@ -242,6 +242,9 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         Kind::Set(names) => lent.touched.extend(names.iter().cloned()),
         Kind::ResetAll | Kind::DiscardAll => {
             let overrides = Arc::clone(&lent.bound.server().overrides);
+            // Texts that follow are read as if these had not changed.
+            lent.dirty |= overrides.value("standard_conforming_strings").is_some()
+                || overrides.value("client_encoding").is_some();
             lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
         }
         Kind::Session(_) => lent.pinned = true,
