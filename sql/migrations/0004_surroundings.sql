@@ -229,12 +229,6 @@ as $$
             lateral pg_catalog.pg_identify_object(c.classid, c.objid, 0) o
         where not exists (
                 select
-                from pg_catalog.pg_class t
-                where c.classid = 'pg_catalog.pg_class'::regclass
-                  and t.oid = c.objid
-                  and t.relpersistence = 't')
-          and not exists (
-                select
                 from pg_catalog.pg_depend d
                 where d.classid = c.classid
                   and d.objid = c.objid
