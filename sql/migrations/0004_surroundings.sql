@@ -99,7 +99,6 @@ as $$
             join pg_catalog.pg_namespace n on n.oid = p.pronamespace
             join pg_catalog.pg_language l on l.oid = p.prolang
         where (p.oid >= 16384 or n.nspname not in ('pg_catalog', 'information_schema'))
-          and n.oid not in (select oid from temporary)
           -- The kit's own that leave nothing behind; policies, defaults and triggers call them.
           and p.oid::regprocedure::text not in (
               'cloison.kit_version()',
