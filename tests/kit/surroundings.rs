@@ -223,7 +223,7 @@ async fn code(database: &Database<'_>) -> Client {
          create function app.many(app.pair[]) returns int language sql as 'select 1'; \
          create procedure app.act(app.pair) language sql as 'select 1'; \
          create function app.plain(text) returns int language sql as 'select 1'; \
-         create function app.outer() returns int language sql as 'select app.calc(1)'",
+         create function app.outer() returns int return app.calc(1)",
     )
     .await;
     owner
