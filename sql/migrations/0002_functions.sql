@@ -9,7 +9,10 @@
 --            of both, of this process, and of a moment. Kind 't' is for one transaction and its
 --            moment is the transaction's start; kind 's' is for the session and its moment is
 --            the server's start. Whoever reads a 't' out of his own session can do nothing with
---            it once the transaction is over.
+--            it once the transaction is over. Kind 'p' is made by the proxy, for one transaction,
+--            because set_tenant() costs as much as two small queries: behind the tenant stands the
+--            second of the Unix epoch, in ten digits, before which the transaction has to have
+--            begun, and no moment is signed besides.
 --
 -- Every function pins `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is
 -- then searched first, for tables and types, so that a temporary table could stand before a name
@@ -185,9 +188,8 @@ $$;
 -- Raises when there is none, so that a statement outside the proxy fails loudly instead of
 -- finding nothing; with settings.strict off it is null, which equals nothing.
 --
--- A policy pays for this at every scan, so the pads are fetched by a query without parameters
--- and the rest are plain expressions: a quarter of what one query that does it all would cost. And
--- the ticket is taken apart as bytes, because in a text every character is counted.
+-- A policy pays for this at every scan, and PL/pgSQL makes each expression ready anew in each
+-- transaction. So there are few of them, and the pads are fetched by a query without parameters.
 create or replace function cloison.current_tenant_id()
     returns uuid
     stable
@@ -198,27 +200,49 @@ create or replace function cloison.current_tenant_id()
 as $$
 declare
     -- A setting made locally reads as '' once its transaction is over.
-    ticket bytea := pg_catalog.convert_to(
-        nullif(pg_catalog.current_setting('cloison.context', true), ''), 'UTF8');
+    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
+    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
     inner_pad bytea;
     outer_pad bytea;
     expected text;
-    mac text := pg_catalog.encode(pg_catalog.substr(ticket, 38), 'escape');
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
     expected := pg_catalog.encode(
         pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || 'cloison:context:1:'::bytea
-            || pg_catalog.substr(ticket, 1, 37)
+            inner_pad || pg_catalog.convert_to(
+                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
             || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-            || pg_catalog.timestamptz_send(
-                case when pg_catalog.substr(ticket, 1, 1) = 't' then pg_catalog.now()
-                     else pg_catalog.pg_postmaster_start_time() end))),
+            || case pg_catalog.left(ticket, 1)
+                   when 'p' then ''::bytea
+                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+               end)),
         'hex');
-    if pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
-        and mac = expected
+    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
+            = pg_catalog.hashtextextended(expected, 0)
+        and pg_catalog.substr(ticket, body + 1) = expected
+        and (body = 37
+            or pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8)
     then
-        return pg_catalog.encode(pg_catalog.substr(ticket, 2, 36), 'escape')::uuid;
+        return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    -- Where process ids differ from what the proxy sees, it signs for none.
+    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
+        expected := pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
+                || pg_catalog.int4send(0))),
+            'hex');
+        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
+                = pg_catalog.hashtextextended(expected, 0)
+            and pg_catalog.substr(ticket, 48) = expected
+            and pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8
+        then
+            return pg_catalog.substr(ticket, 2, 36)::uuid;
+        end if;
     end if;
     if (select s.strict from cloison.settings s) is not false then
         raise exception 'no tenant is bound to this session'
@@ -246,27 +270,49 @@ create or replace function cloison.get_current_tenant()
     language plpgsql
 as $$
 declare
-    ticket bytea := pg_catalog.convert_to(
-        nullif(pg_catalog.current_setting('cloison.context', true), ''), 'UTF8');
+    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
+    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
     inner_pad bytea;
     outer_pad bytea;
     expected text;
-    mac text := pg_catalog.encode(pg_catalog.substr(ticket, 38), 'escape');
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
     expected := pg_catalog.encode(
         pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || 'cloison:context:1:'::bytea
-            || pg_catalog.substr(ticket, 1, 37)
+            inner_pad || pg_catalog.convert_to(
+                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
             || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-            || pg_catalog.timestamptz_send(
-                case when pg_catalog.substr(ticket, 1, 1) = 't' then pg_catalog.now()
-                     else pg_catalog.pg_postmaster_start_time() end))),
+            || case pg_catalog.left(ticket, 1)
+                   when 'p' then ''::bytea
+                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+               end)),
         'hex');
-    if pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
-        and mac = expected
+    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
+            = pg_catalog.hashtextextended(expected, 0)
+        and pg_catalog.substr(ticket, body + 1) = expected
+        and (body = 37
+            or pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8)
     then
-        return pg_catalog.encode(pg_catalog.substr(ticket, 2, 36), 'escape')::uuid;
+        return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    -- Where process ids differ from what the proxy sees, it signs for none.
+    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
+        expected := pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
+                || pg_catalog.int4send(0))),
+            'hex');
+        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
+                = pg_catalog.hashtextextended(expected, 0)
+            and pg_catalog.substr(ticket, 48) = expected
+            and pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8
+        then
+            return pg_catalog.substr(ticket, 2, 36)::uuid;
+        end if;
     end if;
     return null;
 end;
