@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("statement", &[]),
+    ("recent", &[]),
     ("protocol", &["types"]),
     ("config", &["types"]),
     ("observe", &["types", "config"]),
@@ -25,11 +26,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shutdown", &["types", "config", "observe"]),
     ("workers", &[]),
     ("frontend", &["types", "protocol", "config", "observe", "tls", "shutdown", "workers"]),
-    ("auth", &["types", "protocol", "config", "observe", "tls", "shutdown"]),
+    ("auth", &["types", "recent", "protocol", "config", "observe", "tls", "shutdown"]),
     ("backend", &["types", "statement", "protocol", "config", "observe", "tls", "shutdown"]),
     ("kit", &["types", "config", "observe", "tls"]),
     // The directory asks the database through the control connection, and nothing else.
-    ("tenant", &["types", "statement", "protocol", "config", "observe", "auth", "backend"]),
+    (
+        "tenant",
+        &["types", "statement", "recent", "protocol", "config", "observe", "auth", "backend"],
+    ),
     (
         "pool",
         &[

@@ -253,6 +253,10 @@ impl Lent {
         let is_stale =
             code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
         let refuses_bind = matches!(code, "42501" | "26000") && self.own_bind_is_due();
+        // So raises the policies' check where there is no context, or one that a key made which
+        // is not in force any more.
+        self.bind_refused |=
+            code == "42501" && message::error_field(body, b'R') == Some("exec_stmt_raise");
         self.fatal_seen |= is_fatal;
         self.stale_plan |= is_stale;
         self.dirty |= is_stale;
