@@ -37,6 +37,11 @@ impl Trigger {
 }
 
 impl Shutdown {
+    /// Whether no new work should be taken.
+    pub fn is_draining(&self) -> bool {
+        matches!(*self.0.borrow(), Phase::Draining(_))
+    }
+
     /// Resolves when no new work should be taken.
     pub async fn draining(&mut self) {
         let is_draining = |phase: &Phase| matches!(phase, Phase::Draining(_));

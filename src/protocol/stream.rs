@@ -15,6 +15,42 @@ const READ_CHUNK: usize = 16 * 1024;
 /// Bytes that the first read into an empty buffer may bring: most messages are short.
 const FIRST_CHUNK: usize = 4 * 1024;
 
+/// Buffers that nobody uses, of this thread: those who speak now use what others have given up.
+mod spare {
+    use std::cell::RefCell;
+
+    use bytes::BytesMut;
+
+    use super::FIRST_CHUNK;
+
+    /// Buffers kept. More than a busy thread uses at one time.
+    const MOST: usize = 64;
+
+    thread_local! {
+        static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// An empty buffer of at least the first chunk.
+    pub(super) fn take() -> BytesMut {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        spare.unwrap_or_else(|| BytesMut::with_capacity(FIRST_CHUNK))
+    }
+
+    /// Keeps an empty buffer, unless it has grown or there are enough.
+    pub(super) fn give(mut buffer: BytesMut) {
+        buffer.clear();
+        // What was read from its front can be had again only if nobody holds a part of it.
+        if !buffer.try_reclaim(FIRST_CHUNK) || buffer.capacity() > 2 * FIRST_CHUNK {
+            return;
+        }
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < MOST {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
 /// A socket with its two buffers.
 #[derive(Debug)]
 pub struct FrameStream {
@@ -122,7 +158,7 @@ impl FrameStream {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.incoming.capacity() == 0 {
             ready!(self.socket.poll_read_ready(cx))?;
-            self.incoming.reserve(FIRST_CHUNK);
+            self.incoming = spare::take();
         } else if self.incoming.capacity() - self.incoming.len() < FIRST_CHUNK / 4 {
             self.incoming.reserve(READ_CHUNK);
         }
@@ -131,11 +167,17 @@ impl FrameStream {
 
     /// Gives up the memory of empty buffers, for a peer that may be silent for long.
     pub fn shrink(&mut self) {
-        if self.incoming.is_empty() {
-            self.incoming = BytesMut::new();
+        for buffer in [&mut self.incoming, &mut self.outgoing] {
+            if buffer.is_empty() && buffer.capacity() > 0 {
+                spare::give(std::mem::take(buffer));
+            }
         }
-        if self.outgoing.is_empty() {
-            self.outgoing = BytesMut::new();
+    }
+
+    /// Sees to it that something can be written without asking the system for memory.
+    pub fn prepare_outgoing(&mut self) {
+        if self.outgoing.capacity() == 0 {
+            self.outgoing = spare::take();
         }
     }
 

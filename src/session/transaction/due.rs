@@ -76,13 +76,22 @@ impl Parse {
 }
 
 /// The answers that are due, in the order in which they come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dues {
     queue: VecDeque<Due>,
     /// The server skips everything up to a Sync that has not been sent.
     skipping: bool,
     /// Messages were sent since the last Sync.
     unsynced: bool,
+}
+
+/// Answers for which there is room from the start: those of one statement and its bind.
+const FIRST: usize = 16;
+
+impl Default for Dues {
+    fn default() -> Self {
+        Self { queue: VecDeque::with_capacity(FIRST), skipping: false, unsynced: false }
+    }
 }
 
 impl Dues {

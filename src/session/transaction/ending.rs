@@ -16,6 +16,7 @@ pub(super) struct Ending {
     expiry: Pin<Box<Sleep>>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    signal: Shutdown,
     told: bool,
 }
 
@@ -31,14 +32,21 @@ pub(super) enum Verdict {
 impl Ending {
     pub(super) fn new(expires_at: SystemTime, shutdown: Shutdown) -> Self {
         let mut deadline = shutdown.clone();
+        let signal = shutdown.clone();
         let mut draining = shutdown;
         Self {
+            signal,
             expires_at,
             expiry: Box::pin(tokio::time::sleep(remaining(expires_at))),
             shutdown: Box::pin(async move { draining.draining().await }),
             deadline: Box::pin(async move { deadline.deadline().await }),
             told: false,
         }
+    }
+
+    /// Whether the program is ending, so that its deadline must not be missed.
+    pub(super) fn is_near(&self) -> bool {
+        self.signal.is_draining()
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {

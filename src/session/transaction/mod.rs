@@ -97,6 +97,7 @@ impl Session<'_> {
             bound = borrower.borrow(common) => bound?,
             end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
         };
+        relay.client.prepare_outgoing();
         borrower.tell(&bound, &mut relay.client);
         self.registration.hold(bound.server().key()).await;
         self.relay.lent = Some(Lent::new(bound));

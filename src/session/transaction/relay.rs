@@ -209,14 +209,19 @@ impl<'a> Relay<'a> {
 
     /// Moves what can be moved; ready when something else has to be done first.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let mut has_moved = false;
         loop {
             match self.step(cx) {
-                Ok(Moved::Something) => {}
+                Ok(Moved::Something) => has_moved = true,
                 Ok(Moved::Nothing) => {
-                    match self.poll_ending(cx) {
-                        Ok(true) => continue,
-                        Ok(false) => {}
-                        Err(end) => return Poll::Ready(Step::End(end)),
+                    // Whoever wakes us for nothing else means this. Where something else moved,
+                    // the end of a token has time until the transaction is over.
+                    if !has_moved || self.lent.is_none() || self.ending.is_near() {
+                        match self.poll_ending(cx) {
+                            Ok(true) => continue,
+                            Ok(false) => {}
+                            Err(end) => return Poll::Ready(Step::End(end)),
+                        }
                     }
                     if self.lent.is_none() {
                         self.client.shrink();
