@@ -20,6 +20,11 @@ pub(crate) fn pool_mode() -> String {
     std::env::var("TEST_POOL_MODE").unwrap_or_else(|_| "session".to_owned())
 }
 
+/// Whether a tenant has its server connection for a transaction only.
+pub(crate) fn by_transaction() -> bool {
+    pool_mode() == "transaction"
+}
+
 /// A running proxy with its database.
 pub(crate) struct Proxy {
     pub(crate) database: Database,
@@ -52,6 +57,12 @@ impl Builder {
     /// Forces reuse: there is one server connection for everybody.
     pub(crate) fn pool_size(self, size: usize) -> Self {
         self.set(&format!("default_pool_size = {size}"))
+    }
+
+    /// Lets transaction pooling keep a connection with a client whose statements need one of its
+    /// own; without it they are refused, and there is nothing to be left behind.
+    pub(crate) fn pinning(self) -> Self {
+        self.set("session_statements = \"pin\"")
     }
 
     /// Changes what no line can express.
