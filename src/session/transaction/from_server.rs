@@ -253,7 +253,8 @@ impl Lent {
         let code = message::error_field(body, b'C').unwrap_or_default();
         let is_stale =
             code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
-        let refuses_bind = matches!(code, "42501" | "26000") && self.own_bind_is_due();
+        let is_missing = code == "26000";
+        let refuses_bind = (is_missing || code == "42501") && self.own_bind_is_due();
         self.fatal_seen |= is_fatal;
         self.stale_plan |= is_stale;
         self.dirty |= is_stale;
@@ -262,7 +263,9 @@ impl Lent {
         }
         if refuses_bind {
             self.bind_refused = true;
-            self.bound.server_mut().holds_bind = false;
+            // Refused as it ran, the statement is there; if it could not be prepared, that was what
+            // is due, and is noted with all that is skipped.
+            self.bound.server_mut().holds_bind &= !is_missing;
             return Fate::Refuse(Box::new(bind_refused()));
         }
         match self.dues.pop_refused() {
