@@ -225,13 +225,15 @@ fn prepare(
     statement: &Arc<Statement>,
     name: Option<Box<[u8]>>,
 ) {
-    if lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name))) {
+    if !lent.dues.skipping() {
         let server = lent.bound.server_mut();
         if let Some(evicted) = server.prepared.insert(Arc::clone(statement), parts.max_prepared) {
+            // It goes out ahead of the other, and so it is answered.
             evicted.close(&mut server.stream.outgoing);
             lent.dues.push(Due::Close(Whose::Ours));
         }
     }
+    lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name)));
     statement.parse(out(lent));
 }
 
