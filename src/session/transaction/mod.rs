@@ -179,6 +179,7 @@ impl Borrower {
         let mut names = std::mem::take(&mut lent.touched);
         names.sort_unstable();
         names.dedup();
+        names.retain(|name| !PASSING.contains(&name.as_str()));
         if !names.iter().all(|name| can_be_kept(name)) {
             return Err(());
         }
@@ -192,6 +193,10 @@ impl Borrower {
         Ok(())
     }
 }
+
+/// Settings that end with the transaction, or have no value to be set again.
+const PASSING: [&str; 4] =
+    ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
 
 /// Whether a setting's name needs no quotes, and is not ours.
 fn can_be_kept(name: &str) -> bool {
