@@ -124,6 +124,7 @@ impl Relay<'_> {
             return self.admit_during_copy(header);
         }
         let waits = lent.copy == Copy::Asked
+            || lent.discarding
             || lent.script.is_some()
             || lent.yields
             || lent.dues.len() >= MOST_DUES;

@@ -94,6 +94,9 @@ impl Relay<'_> {
         }
         self.carry_server_bytes();
         let Some(lent) = &mut self.lent else { return Ok(true) };
+        if std::mem::take(&mut lent.names_dropped) {
+            self.names.clear();
+        }
         while let Some(frame) = lent.dues.pop_owed() {
             self.client.outgoing.extend_from_slice(frame);
         }
@@ -106,13 +109,22 @@ impl Relay<'_> {
         if lent.fatal_seen {
             return;
         }
-        lent.copy = Copy::None;
         lent.block.doubt();
         while let Some(skipped) = lent.dues.pop_skipped() {
-            let Due::Parse(parse) = skipped else {
+            let parse = match skipped {
+                Due::Parse(parse) => parse,
+                Due::Execute(Execute { kind, .. }) => {
+                    lent.settle(&kind);
+                    continue;
+                }
                 // A Close of ours should have made room; what it should have closed is there.
-                lent.dirty |= matches!(skipped, Due::Close(Whose::Ours));
-                continue;
+                Due::Close(Whose::Ours) => {
+                    lent.dirty = true;
+                    continue;
+                }
+                Due::Bind(_) | Due::Close(_) | Due::Describe(_) | Due::Owed(_) | Due::Sync(_) => {
+                    continue;
+                }
             };
             let server = lent.bound.server_mut();
             match parse {
@@ -211,6 +223,15 @@ impl Lent {
         }
     }
 
+    /// Such a statement has been answered, or will not be.
+    fn settle(&mut self, kind: &Kind) {
+        match kind {
+            Kind::CopyFromStdin => self.copy = Copy::None,
+            Kind::DiscardAll => self.discarding = false,
+            _ => {}
+        }
+    }
+
     fn body(&self, look: usize) -> &[u8] {
         let incoming = &self.bound.server().stream.incoming;
         incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
@@ -218,9 +239,7 @@ impl Lent {
 
     /// A command has completed, or given all rows that were asked for.
     fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
-        if self.copy != Copy::None && execute.kind == Kind::CopyFromStdin {
-            self.copy = Copy::None;
-        }
+        self.settle(&execute.kind);
         if header.tag == backend::COMMAND_COMPLETE {
             let body = self.body(look);
             let tag = body.strip_suffix(b"\0").unwrap_or(body);
@@ -237,7 +256,13 @@ impl Lent {
                 server.holds_bind = false;
                 server.unnamed = 0;
             }
-            self.discarded |= discards_all;
+            if discards_all {
+                // Nothing was sent behind it, so nothing is forgotten that it has not undone.
+                self.bound.server_mut().forget_session();
+                self.touched.clear();
+                self.discarded = true;
+                self.names_dropped = true;
+            }
             self.stale_plan |= changes_tables;
         }
         match execute.instead {

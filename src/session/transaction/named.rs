@@ -137,16 +137,20 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
     let kind = lent.portals.get(portal);
     lent.block.execute(&kind);
     let is_copy = kind == Kind::CopyFromStdin;
+    let discards = kind == Kind::DiscardAll;
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead: None }));
     let out = out(lent);
     out.put_u8(frontend::EXECUTE);
     out.put_u32(u32::try_from(body.len() + 4).map_err(|_| End::Told(malformed()))?);
     out.put_slice(body);
-    if is_copy {
-        // Whether it begins decides what may follow, so the server has to say so first.
+    if is_copy || discards {
+        // What becomes of it decides what may follow, so the server has to say so first.
         out.put_slice(FLUSH);
+    }
+    if is_copy {
         lent.copy = Copy::Asked;
     }
+    lent.discarding |= discards;
     Ok(())
 }
 
