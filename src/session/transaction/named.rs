@@ -196,6 +196,8 @@ fn prepared<'a>(
     name: &'a [u8],
 ) -> Option<(Reading, bool, Name<'a>)> {
     let surroundings = Arc::clone(&lent.knowledge.surroundings);
+    // It may have been read as texts are read elsewhere, and be prepared here.
+    let is_read_alike = lent.lexis.standard_strings && lent.lexis.safe_encoding;
     if name.is_empty() {
         let Some(unnamed) = &parts.names.unnamed else {
             // Another client's may be there: it must not be run.
@@ -211,7 +213,7 @@ fn prepared<'a>(
             lent.dues.push(Due::Parse(Parse::Ours));
         }
         let is_known = Arc::ptr_eq(&unnamed.surroundings, &surroundings);
-        let is_clean = unnamed.reading.is_clean && is_known;
+        let is_clean = unnamed.reading.is_clean && is_known && is_read_alike;
         return Some((unnamed.reading.clone(), is_clean, Name::Clients(name)));
     }
     let statement = Arc::clone(parts.names.get(name)?);
@@ -219,7 +221,8 @@ fn prepared<'a>(
         prepare(lent, parts, &statement, None);
     }
     let reading = statement.reading().clone();
-    Some((reading, statement.is_clean(&surroundings), Name::Ours(statement)))
+    let is_clean = statement.is_clean(&surroundings) && is_read_alike;
+    Some((reading, is_clean, Name::Ours(statement)))
 }
 
 /// Prepares a named statement on the server connection, and makes room for it.
@@ -241,6 +244,9 @@ fn prepare(
     statement.parse(out(lent));
 }
 
+/// Settings that decide how texts are read.
+const LEXICAL: [&str; 2] = ["client_encoding", "standard_conforming_strings"];
+
 /// Notes what such a statement leaves, and binds the tenant ahead of it if it has to be.
 pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
     lent.dirty |= !is_clean;
@@ -248,6 +254,8 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         Kind::Set(names) => lent.touched.extend(names.iter().cloned()),
         Kind::ResetAll | Kind::DiscardAll => {
             let overrides = Arc::clone(&lent.bound.server().overrides);
+            // How texts are read may be another afterwards.
+            lent.dirty |= LEXICAL.iter().any(|name| overrides.value(name).is_some());
             lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
         }
         Kind::Session(_) => lent.pinned = true,
