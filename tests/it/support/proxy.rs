@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cloison::cli::serve::{self, Running};
-use cloison::config::{self, Config};
+use cloison::config::{self, Config, PoolMode};
 use cloison::observe::{Event, Observer};
+use cloison::types::Access;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -57,6 +58,13 @@ impl Builder {
     /// Forces reuse: there is one server connection for everybody.
     pub(crate) fn pool_size(self, size: usize) -> Self {
         self.set(&format!("default_pool_size = {size}"))
+    }
+
+    /// Serves tenants by transaction pooling, whatever mode is under test.
+    pub(crate) fn by_transaction(self) -> Self {
+        self.edit(|config| {
+            config.pools.get_mut(&Access::Tenant).unwrap().mode = PoolMode::Transaction;
+        })
     }
 
     /// Lets transaction pooling keep a connection with a client whose statements need one of its
