@@ -16,9 +16,9 @@
 //! A module imports from the lines above its own (`tests/layering.rs` holds the exact table):
 //!
 //! ```text
-//! types · statement
+//! types · statement · recent
 //! protocol · config · observe
-//! tls · shutdown
+//! tls · shutdown · workers
 //! frontend · auth · backend · kit
 //! tenant
 //! pool
@@ -50,9 +50,11 @@ pub mod observe;
 pub mod pool;
 pub mod protocol;
 pub mod proxy;
+pub mod recent;
 pub mod session;
 pub mod shutdown;
 pub mod statement;
 pub mod tenant;
 pub mod tls;
 pub mod types;
+pub mod workers;

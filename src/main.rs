@@ -29,7 +29,7 @@ enum Verb {
     Verify(cli::verify::Args),
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,11 +9,18 @@
 --            of both, of this process, and of a moment. Kind 't' is for one transaction and its
 --            moment is the transaction's start; kind 's' is for the session and its moment is
 --            the server's start. Whoever reads a 't' out of his own session can do nothing with
---            it once the transaction is over.
+--            it once the transaction is over. Kind 'p' is made by the proxy, for one transaction,
+--            because set_tenant() costs as much as two small queries: behind the tenant stands the
+--            second of the Unix epoch, in ten digits, before which the transaction has to have
+--            begun, and no moment is signed besides.
 --
 -- Every function pins `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is
 -- then searched first, for tables and types, so that a temporary table could stand before a name
 -- that somebody forgot to qualify. Naming it last closes that. Other names are written in full.
+--
+-- Two MACs are compared as texts only where their 64-bit hashes are equal, so that the time it takes
+-- tells nothing of how much was right: who gets as far as the texts has the whole of it, or luck that
+-- is as rare.
 --
 -- Nothing here hands a secret to a query as a parameter: debug_print_plan, which any session may
 -- switch on, prints those.
@@ -74,6 +81,9 @@ $$;
 -- Makes this session (or, with is_local, this transaction) act for a tenant, given the proof that
 -- only the proxy can make. A wrong proof is refused before the tenant is looked up, so that it
 -- does not tell who exists.
+--
+-- Transaction pooling pays for this at every transaction, so it does what bind_tenant() does, word
+-- for word, without calling it.
 create or replace function cloison.set_tenant(tenant uuid, proof text, is_local boolean)
     returns void
     volatile
@@ -87,30 +97,55 @@ as $$
 declare
     inner_pad bytea;
     outer_pad bytea;
-    process_id integer;
-    expected bytea;
-    ticket text;
+    expected text;
+    tenant_status text;
+    ticket text := case when is_local then 't' else 's' end || tenant::text;
 begin
-    select k.inner_pad, k.outer_pad,
-            case when (select s.bind_process_id from cloison.settings s)
-                 then pg_catalog.pg_backend_pid() else 0 end
-        into inner_pad, outer_pad, process_id
-        from cloison.signing_key k;
-    expected := pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-        inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
-        || pg_catalog.int4send(process_id)));
-    -- Hashes are compared, so that the time it takes says nothing about how much was right.
-    if tenant is null or is_local is null or proof is null or expected is null
-        or pg_catalog.octet_length(proof) <> 64
-        or pg_catalog.sha256(pg_catalog.convert_to(proof, 'UTF8'))
-            <> pg_catalog.sha256(
-                pg_catalog.convert_to(pg_catalog.encode(expected, 'hex'), 'UTF8'))
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    expected := pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
+            || pg_catalog.int4send(pg_catalog.pg_backend_pid()))),
+        'hex');
+    if (is_local is not null
+        and pg_catalog.hashtextextended(proof, 0) = pg_catalog.hashtextextended(expected, 0)
+        and proof = expected) is not true
     then
-        raise exception 'the proof does not fit this tenant and this session'
-            using errcode = 'insufficient_privilege',
-                  hint = 'Connect through the proxy: it alone can make the proof.';
+        -- Only now, because it is asked for seldom, and a query costs as much as all of the above.
+        if (select s.bind_process_id from cloison.settings s) is false then
+            expected := pg_catalog.encode(
+                pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                    inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
+                    || pg_catalog.int4send(0))),
+                'hex');
+        end if;
+        if (is_local is not null
+            and pg_catalog.hashtextextended(proof, 0) = pg_catalog.hashtextextended(expected, 0)
+            and proof = expected) is not true
+        then
+            raise exception 'the proof does not fit this tenant and this session'
+                using errcode = 'insufficient_privilege',
+                      hint = 'Connect through the proxy: it alone can make the proof.';
+        end if;
     end if;
-    ticket := cloison.bind_tenant(tenant, is_local, inner_pad, outer_pad);
+    select t.status into tenant_status from cloison.tenants t where t.id = tenant;
+    if tenant_status is distinct from 'active' then
+        raise exception 'tenant % is %', tenant, coalesce(tenant_status, 'unknown')
+            using errcode = 'insufficient_privilege',
+                  hint = 'Only an active tenant of cloison.tenants can be bound to a session.';
+    end if;
+    ticket := pg_catalog.set_config(
+        'cloison.context',
+        ticket || pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:context:1:'::bytea
+                || pg_catalog.convert_to(ticket, 'UTF8')
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(
+                    case when is_local then pg_catalog.now()
+                         else pg_catalog.pg_postmaster_start_time() end))),
+            'hex'),
+        is_local);
 end;
 $$;
 
@@ -153,8 +188,8 @@ $$;
 -- Raises when there is none, so that a statement outside the proxy fails loudly instead of
 -- finding nothing; with settings.strict off it is null, which equals nothing.
 --
--- A policy pays for this at every scan, so the pads are fetched by a query without parameters
--- and the rest are plain expressions: a quarter of what one query that does it all would cost.
+-- A policy pays for this at every scan, and PL/pgSQL makes each expression ready anew in each
+-- transaction. So there are few of them, and the pads are fetched by a query without parameters.
 create or replace function cloison.current_tenant_id()
     returns uuid
     stable
@@ -165,29 +200,55 @@ create or replace function cloison.current_tenant_id()
 as $$
 declare
     -- A setting made locally reads as '' once its transaction is over.
-    ticket text := pg_catalog.current_setting('cloison.context', true);
+    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
+    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
     inner_pad bytea;
     outer_pad bytea;
+    expected text;
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    if pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:context:1:'::bytea
-                || pg_catalog.convert_to(pg_catalog.left(ticket, 37), 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(
-                    case when pg_catalog.left(ticket, 1) = 't' then pg_catalog.now()
-                         else pg_catalog.pg_postmaster_start_time() end))),
-            'hex'), 'UTF8'))
-        = pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(ticket, 38), 'UTF8'))
+    expected := pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || pg_catalog.convert_to(
+                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
+            || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+            || case pg_catalog.left(ticket, 1)
+                   when 'p' then ''::bytea
+                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+               end)),
+        'hex');
+    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
+            = pg_catalog.hashtextextended(expected, 0)
+        and pg_catalog.substr(ticket, body + 1) = expected
+        and (body = 37
+            or pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8)
     then
         return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    -- Where process ids differ from what the proxy sees, it signs for none.
+    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
+        expected := pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
+                || pg_catalog.int4send(0))),
+            'hex');
+        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
+                = pg_catalog.hashtextextended(expected, 0)
+            and pg_catalog.substr(ticket, 48) = expected
+            and pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8
+        then
+            return pg_catalog.substr(ticket, 2, 36)::uuid;
+        end if;
     end if;
     if (select s.strict from cloison.settings s) is not false then
         raise exception 'no tenant is bound to this session'
             using errcode = 'insufficient_privilege',
                   detail = case
-                      when ticket <> ''
+                      when ticket is not null
                       then 'The setting cloison.context was not made for this session.'
                       else 'The setting cloison.context is empty.'
                   end,
@@ -209,23 +270,49 @@ create or replace function cloison.get_current_tenant()
     language plpgsql
 as $$
 declare
-    ticket text := pg_catalog.current_setting('cloison.context', true);
+    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
+    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
     inner_pad bytea;
     outer_pad bytea;
+    expected text;
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    if pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:context:1:'::bytea
-                || pg_catalog.convert_to(pg_catalog.left(ticket, 37), 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(
-                    case when pg_catalog.left(ticket, 1) = 't' then pg_catalog.now()
-                         else pg_catalog.pg_postmaster_start_time() end))),
-            'hex'), 'UTF8'))
-        = pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(ticket, 38), 'UTF8'))
+    expected := pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || pg_catalog.convert_to(
+                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
+            || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+            || case pg_catalog.left(ticket, 1)
+                   when 'p' then ''::bytea
+                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+               end)),
+        'hex');
+    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
+            = pg_catalog.hashtextextended(expected, 0)
+        and pg_catalog.substr(ticket, body + 1) = expected
+        and (body = 37
+            or pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8)
     then
         return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    -- Where process ids differ from what the proxy sees, it signs for none.
+    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
+        expected := pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
+                || pg_catalog.int4send(0))),
+            'hex');
+        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
+                = pg_catalog.hashtextextended(expected, 0)
+            and pg_catalog.substr(ticket, 48) = expected
+            and pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8
+        then
+            return pg_catalog.substr(ticket, 2, 36)::uuid;
+        end if;
     end if;
     return null;
 end;

@@ -99,7 +99,6 @@ as $$
             join pg_catalog.pg_namespace n on n.oid = p.pronamespace
             join pg_catalog.pg_language l on l.oid = p.prolang
         where (p.oid >= 16384 or n.nspname not in ('pg_catalog', 'information_schema'))
-          and n.oid not in (select oid from temporary)
           -- The kit's own that leave nothing behind; policies, defaults and triggers call them.
           and p.oid::regprocedure::text not in (
               'cloison.kit_version()',
@@ -228,12 +227,6 @@ as $$
         from caller c,
             lateral pg_catalog.pg_identify_object(c.classid, c.objid, 0) o
         where not exists (
-                select
-                from pg_catalog.pg_class t
-                where c.classid = 'pg_catalog.pg_class'::regclass
-                  and t.oid = c.objid
-                  and t.relpersistence = 't')
-          and not exists (
                 select
                 from pg_catalog.pg_depend d
                 where d.classid = c.classid

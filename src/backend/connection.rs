@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::protocol::{self, Frame, FrameStream};
 use crate::types::{CancelKey, ServerPid, SessionSettings};
 
 use super::prepared::Prepared;
+use crate::statement::Lexis;
 
 /// A connection that has logged in.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct ServerConnection {
     key: Arc<CancelKey>,
     /// Settings that the server reports, as it last reported them.
     statuses: Arc<Statuses>,
+    /// How the server reads texts, by these settings.
+    lexis: Lexis,
     /// What was set on top of what the connection was started with. Transaction pooling only.
     pub overrides: Arc<SessionSettings>,
     /// Named statements of clients that it holds. Transaction pooling only.
@@ -38,6 +42,8 @@ pub struct ServerConnection {
     login_notices: Bytes,
     /// When the login was over.
     connected_at: Instant,
+    /// The thread whose runtime looks after the socket.
+    home: ThreadId,
 }
 
 /// Settings that a server reports, by name.
@@ -48,6 +54,9 @@ const FRAME_LIMIT: usize = 1 << 20;
 
 /// Our own statements have no more rows than this.
 pub const MOST_ROWS: usize = 64;
+
+/// Bytes of a buffer that a connection keeps while nobody uses it.
+const IDLE_BUFFER: usize = 16 * 1024;
 
 /// So long may a server take to accept a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,10 +82,12 @@ impl ServerConnection {
         statuses: Vec<(String, String)>,
         login_notices: Bytes,
     ) -> Self {
+        let statuses: Statuses = statuses.into_iter().collect();
         Self {
             stream,
             key: Arc::new(key),
-            statuses: Arc::new(statuses.into_iter().collect()),
+            lexis: lexis(&statuses),
+            statuses: Arc::new(statuses),
             overrides: Arc::default(),
             prepared: Prepared::default(),
             plans: 0,
@@ -84,6 +95,7 @@ impl ServerConnection {
             unnamed: 0,
             login_notices,
             connected_at: Instant::now(),
+            home: std::thread::current().id(),
         }
     }
 
@@ -97,6 +109,12 @@ impl ServerConnection {
         ServerPid(self.key.pid)
     }
 
+    /// Whether the thread that calls is the one whose runtime looks after the socket. Another one
+    /// can use it too, at the price of a wake for each message.
+    pub fn is_at_home(&self) -> bool {
+        self.home == std::thread::current().id()
+    }
+
     /// How long ago the login was over.
     pub fn age(&self) -> Duration {
         self.connected_at.elapsed()
@@ -108,6 +126,7 @@ impl ServerConnection {
             && self.statuses.get(name).is_none_or(|known| known != value)
         {
             Arc::make_mut(&mut self.statuses).insert(name.to_owned(), value.to_owned());
+            self.lexis = lexis(&self.statuses);
         }
     }
 
@@ -122,6 +141,19 @@ impl ServerConnection {
     /// Settings that the server reports, as it last reported them.
     pub const fn statuses(&self) -> &Arc<Statuses> {
         &self.statuses
+    }
+
+    /// How the server reads texts.
+    pub const fn lexis(&self) -> Lexis {
+        self.lexis
+    }
+
+    /// Gives up buffers that have grown for one large message.
+    pub fn shrink(&mut self) {
+        let largest = self.stream.incoming.capacity().max(self.stream.outgoing.capacity());
+        if largest > IDLE_BUFFER {
+            self.stream.shrink();
+        }
     }
 
     /// Notices that came during login, whole frames.
@@ -225,5 +257,18 @@ impl ServerConnection {
             // The connection is given up: whether the goodbye arrives makes no difference.
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.stream.close()).await;
         }
+    }
+}
+
+/// How texts are read with these settings.
+fn lexis(statuses: &Statuses) -> Lexis {
+    /// In characters of these, a byte may look like a quote or a backslash. Manual: "Character Set
+    /// Support".
+    const UNSAFE: [&str; 7] = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
+    let value = |name: &str| statuses.get(name).map_or("", String::as_str);
+    let encoding = value("client_encoding");
+    Lexis {
+        standard_strings: value("standard_conforming_strings") == "on",
+        safe_encoding: !encoding.is_empty() && !UNSAFE.contains(&encoding),
     }
 }

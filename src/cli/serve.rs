@@ -24,6 +24,7 @@ use crate::shutdown::{self, Shutdown, Trigger};
 use crate::tenant::{self, Directory};
 use crate::tls;
 use crate::types::{Access, Address};
+use crate::workers::Workers;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -73,6 +74,9 @@ pub enum Error {
     /// The log cannot be written as configured.
     #[error("logging")]
     Log(#[from] crate::observe::log::Error),
+    /// The system has no room for the threads that serve.
+    #[error("cannot start the threads that serve clients")]
+    Workers(#[source] std::io::Error),
     /// Signals cannot be heard.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
@@ -129,6 +133,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     let listeners = bind(&shared.config)?;
     let (trigger, shutdown) = shutdown::channel();
     let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
+    let workers = Arc::new(Workers::start(shared.config.worker_threads).map_err(Error::Workers)?);
     let mut tasks = JoinSet::new();
     let mut addresses = Vec::new();
     for listener in listeners {
@@ -141,6 +146,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
             listener,
             address,
             Arc::clone(&limit),
+            Arc::clone(&workers),
             Arc::clone(&shared),
             shutdown.clone(),
         ));
@@ -245,6 +251,7 @@ async fn accept(
     listener: Listener,
     address: Address,
     limit: Arc<Semaphore>,
+    workers: Arc<Workers>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 ) {
@@ -257,7 +264,15 @@ async fn accept(
         let reason = error.to_string();
         observer.observe(Event::AcceptFailed { address: address.clone(), reason });
     };
-    listener::run(listener, limit, serve, failed, async move { draining.draining().await }).await;
+    listener::run(
+        listener,
+        limit,
+        workers,
+        serve,
+        failed,
+        async move { draining.draining().await },
+    )
+    .await;
 }
 
 /// Asks what is known of each pool's role and database, and assumes the worst if nobody answers.

@@ -63,6 +63,7 @@ fn tls(page: &mut Page, config: &Config) {
 
 fn limits(page: &mut Page, config: &Config) {
     let limits = &config.limits;
+    page.number("worker_threads", config.worker_threads);
     let pooling = &config.transaction_pooling;
     page.number("max_prepared_statements", pooling.max_prepared);
     page.text("session_statements", if pooling.pins { "pin" } else { "refuse" });

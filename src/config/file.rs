@@ -33,6 +33,9 @@ pub(super) const SERVER_TLS_MODES: &[(&str, ServerTlsMode)] = &[
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
+/// Most threads: more than any machine has cores.
+const MOST_WORKERS: i64 = 1_024;
+
 /// Most named statements of a server connection: each holds memory there.
 const MOST_PREPARED: i64 = 10_000;
 
@@ -119,6 +122,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         pools,
         issuers,
         limits,
+        worker_threads: top.number("worker_threads", 1..=MOST_WORKERS).unwrap_or_default(),
         transaction_pooling: transaction_pooling(&top),
         startup_parameters,
         harmless_functions,

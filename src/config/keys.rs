@@ -47,6 +47,7 @@ pub(super) const KEYS: &[Key] = &[
     key("pool_mode", Kind::Text, r#""session""#),
     key("max_prepared_statements", Kind::Integer, "200"),
     key("session_statements", Kind::Text, r#""refuse""#),
+    key("worker_threads", Kind::Integer, "1"),
     key("max_client_conn", Kind::Integer, "1000"),
     key("default_pool_size", Kind::Integer, "20"),
     key("client_login_timeout", Kind::Duration, "60"),

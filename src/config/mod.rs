@@ -40,6 +40,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// Time and number limits that a client cannot lift.
     pub limits: Limits,
+    /// Threads that serve clients. At least one.
+    pub worker_threads: usize,
     /// The rules of transaction pooling.
     pub transaction_pooling: TransactionPooling,
     /// Which startup parameters pass beyond the built-in list.
@@ -237,7 +239,7 @@ pub enum KeySource {
 }
 
 /// What a tenant claim may hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TenantLookup {
     /// `cloison.tenants.id`.
     Id,

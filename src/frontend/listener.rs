@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::protocol::Socket;
 use crate::types::Address;
+use crate::workers::Workers;
 
 /// Connections that the system completes before we accept them.
 const BACKLOG: i32 = 1024;
@@ -118,7 +119,8 @@ pub enum Admission {
 pub async fn run<Served>(
     listener: Listener,
     limit: Arc<Semaphore>,
-    serve: impl Fn(Socket, Admission) -> Served,
+    workers: Arc<Workers>,
+    serve: impl Fn(Socket, Admission) -> Served + Clone + Send + 'static,
     failed: impl Fn(&io::Error),
     shutdown: impl Future<Output = ()>,
 ) where
@@ -138,7 +140,9 @@ pub async fn run<Served>(
                         Ok(permit) => Admission::Admitted(permit),
                         Err(_) => Admission::Full,
                     };
-                    clients.spawn(serve(socket, admission));
+                    if let Err(error) = hand_over(&mut clients, &workers, &serve, socket, admission) {
+                        failed(&error);
+                    }
                 }
                 Err(error) => {
                     failed(&error);
@@ -150,4 +154,38 @@ pub async fn run<Served>(
     }
     drop(listener);
     while clients.join_next().await.is_some() {}
+}
+
+/// Gives a connection to the worker that has the fewest.
+fn hand_over<Served>(
+    clients: &mut JoinSet<()>,
+    workers: &Workers,
+    serve: &(impl Fn(Socket, Admission) -> Served + Clone + Send + 'static),
+    socket: Socket,
+    admission: Admission,
+) -> io::Result<()>
+where
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let place = workers.place();
+    if !place.is_elsewhere {
+        let served = serve(socket, admission);
+        clients.spawn(async move {
+            served.await;
+            drop(place);
+        });
+        return Ok(());
+    }
+    let (socket, serve, handle) = (socket.detach()?, serve.clone(), place.handle.clone());
+    clients.spawn_on(
+        async move {
+            // A socket that the system has no room for is closed, as at accept.
+            if let Ok(socket) = socket.attach() {
+                serve(socket, admission).await;
+            }
+            drop(place);
+        },
+        &handle,
+    );
+    Ok(())
 }

@@ -197,6 +197,7 @@ impl Loan {
     fn give_back(self) {
         let Self { pool, mut server, settings, slot } = self;
         pool.share_statuses(&mut server);
+        server.shrink();
         pool.put_idle(server, settings);
         // Only now may a waiter go on: it would find no idle connection before.
         drop(slot);

@@ -1,6 +1,7 @@
 //! What transaction pooling does with a loan: binds in the client's pipeline, and settings.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes};
 use postgres_protocol::IsNull;
@@ -75,7 +76,8 @@ impl Bound {
             statement.parse(&mut server.stream.outgoing)?;
         }
         let pid = server.key().pid;
-        self.signer.bind_local(tenant, pid, statement, &mut server.stream.outgoing);
+        let now = SystemTime::now();
+        self.signer.bind_local(tenant, pid, statement, now, &mut server.stream.outgoing);
         Ok(if held { LocalBindQueued::Bind } else { LocalBindQueued::ParseAndBind })
     }
 

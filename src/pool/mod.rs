@@ -381,7 +381,9 @@ impl Pool {
         let mut idle = lock(&self.idle);
         let is_alike =
             |entry: &Idle| Arc::ptr_eq(&entry.settings, settings) || entry.settings == *settings;
-        let position = idle.iter().rposition(is_alike)?;
+        let is_near = |entry: &Idle| is_alike(entry) && entry.server.is_at_home();
+        let position =
+            idle.iter().rposition(is_near).or_else(|| idle.iter().rposition(is_alike))?;
         idle.remove(position).map(|entry| entry.server)
     }
 

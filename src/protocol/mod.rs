@@ -12,7 +12,7 @@ mod stream;
 pub use client_error::{ClientError, Severity};
 pub use frame::{Frame, Header};
 pub use message::TransactionStatus;
-pub use socket::Socket;
+pub use socket::{Detached, Socket};
 pub use stream::FrameStream;
 
 /// Why the bytes of a peer could not be read as messages, or could not be moved at all.

@@ -22,7 +22,43 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A socket that no runtime looks after.
+#[derive(Debug)]
+pub enum Detached {
+    /// Plain TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Lets the runtime of the thread that calls look after it.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the system does.
+    pub fn attach(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+        }
+    }
+}
+
 impl Socket {
+    /// Takes it from its runtime, to be given to another. TLS stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the system does.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Whether what is sent here may be read by others on the way.
     pub fn is_private(&self) -> bool {
         match self {

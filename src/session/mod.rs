@@ -209,3 +209,8 @@ fn expired() -> ClientError {
 fn server_lost() -> ClientError {
     ClientError::fatal("08006", "C304", "the connection to Postgres was lost")
 }
+
+fn cannot_ask() -> ClientError {
+    ClientError::fatal("08006", "C205", "the proxy cannot ask the database")
+        .hint("The proxy's log has the cause.")
+}

@@ -187,14 +187,16 @@ fn is_ordinary(name: &str) -> bool {
 
 const AUTHORIZATION: &str = "session_authorization";
 
-/// Roles, the transaction's own, the seed of `random()`, which nothing resets, and names that are
-/// not the setting's own in every major.
-const UNORDINARY: [&str; 9] = [
+/// Roles, the transaction's own, the seed of `random()`, which nothing resets, what decides how the
+/// texts behind it are read, and names that are not the setting's own in every major.
+const UNORDINARY: [&str; 11] = [
+    "client_encoding",
     "force_parallel_mode",
     "role",
     "seed",
     AUTHORIZATION,
     "sort_mem",
+    "standard_conforming_strings",
     "transaction_deferrable",
     "transaction_isolation",
     "transaction_read_only",

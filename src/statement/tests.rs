@@ -333,9 +333,10 @@ fn settings_are_named() {
     ] {
         check(text, Kind::SetLocal, true);
     }
-    for text in ["set local role x", "set local seed = 1", "set local cloison.context = ''"] {
+    for text in ["set local role x", "set local seed = 1"] {
         check(text, Kind::SetLocal, false);
     }
+    check("set local cloison.context = ''", set(&["cloison.context"]), false);
     check("SET Work_Mem = '1MB'", set(&["work_mem"]), true);
     check("set session \"Work_Mem\" to 4", set(&["work_mem"]), true);
     check("set search_path = a, \"b\", 'c'", set(&["search_path"]), true);
@@ -343,8 +344,10 @@ fn settings_are_named() {
     check("set a to default", set(&["a"]), true);
     check("set time zone interval '1' hour to minute", set(&["timezone"]), true);
     check("set session time zone local", set(&["timezone"]), true);
-    check("set names 'utf8'", set(&["client_encoding"]), true);
-    check("set names", set(&["client_encoding"]), true);
+    // Texts that follow in the same pipeline would be read as if it had not changed.
+    check("set names 'utf8'", set(&["client_encoding"]), false);
+    check("set names", set(&["client_encoding"]), false);
+    check("set local standard_conforming_strings = off", Kind::SetLocal, false);
     check("set schema 'x'", set(&["search_path"]), true);
     check("set xml option document", set(&["xmloption"]), true);
     check(

@@ -3,6 +3,8 @@
 //! The database believes a tenant id only together with a MAC of it that nobody but the proxy
 //! and the database itself can make (`sql/migrations/0002_functions.sql`).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use aws_lc_rs::hmac;
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
@@ -17,8 +19,15 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 const NAME: &str = "_cloison_bind";
 
 const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
-/// The form for one transaction.
-const LOCAL_STATEMENT: &str = "select cloison.set_tenant($1, $2, true)";
+/// What binds one transaction. The answer is short because nobody reads it.
+const LOCAL_STATEMENT: &str = "select pg_catalog.set_config('cloison.context', $1, true) is null";
+/// What the MAC of a transaction's ticket is about.
+const TICKET_DOMAIN: &[u8] = b"cloison:context:1:";
+/// A transaction that is bound later than this after its ticket was made has none. It bridges
+/// clocks that disagree, and ends what somebody could do who has kept a ticket.
+const TICKET_SECONDS: u64 = 30;
+/// Bytes of a ticket ahead of its MAC: kind, tenant, second.
+const TICKET_BODY_LEN: usize = 1 + 36 + 10;
 /// Bytes of a proof in hex.
 const PROOF_LEN: usize = 64;
 /// The `CommandComplete` tag of a bind that went well.
@@ -51,7 +60,7 @@ impl LocalBind {
     ///
     /// Cannot fail for texts of this length.
     pub fn parse(&self, buffer: &mut BytesMut) -> std::io::Result<()> {
-        frontend::parse(&self.name, LOCAL_STATEMENT, [UUID_OID, TEXT_OID], buffer)
+        frontend::parse(&self.name, LOCAL_STATEMENT, [TEXT_OID], buffer)
     }
 }
 
@@ -77,33 +86,39 @@ impl Signer {
         tenant: TenantId,
         server_pid: i32,
         statement: &LocalBind,
+        now: SystemTime,
         buffer: &mut BytesMut,
     ) {
-        // Length, portal, the name's zero byte, formats, parameters, result formats.
-        let fixed = 4 + 1 + 1 + 6 + 2 + 4 + 16 + 4 + PROOF_LEN + 2;
-        let length = fixed + statement.name.len();
+        let value = TICKET_BODY_LEN + PROOF_LEN;
+        // Length, portal, the name's zero byte, formats, one parameter, result formats.
+        let length = 4 + 1 + 1 + 2 + 2 + 4 + value + 2 + statement.name.len();
         buffer.reserve(length + 16);
         buffer.put_u8(BIND);
         buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         buffer.put_u8(0);
         buffer.put_slice(statement.name.as_bytes());
-        buffer.put_u8(0);
-        // Format codes: the first parameter's is binary, the second's is text.
-        buffer.put_slice(&[0, 2, 0, 1, 0, 0, 0, 2]);
-        buffer.put_slice(&[0, 0, 0, 16]);
-        buffer.put_slice(tenant.as_bytes());
-        buffer.put_slice(&[0, 0, 0, 64]);
-        buffer.put_slice(&self.proof(tenant, server_pid));
+        // Every parameter is text; there is one.
+        buffer.put_slice(&[0, 0, 0, 0, 1]);
+        buffer.put_u32(u32::try_from(value).unwrap_or(u32::MAX));
+        let body = ticket_body(tenant, now);
+        buffer.put_slice(&body);
+        buffer.put_slice(&self.mac(&[TICKET_DOMAIN, &body], server_pid));
         buffer.put_slice(&[0, 0]);
         buffer.put_slice(EXECUTE_UNNAMED);
     }
 
     /// HMAC-SHA-256 (RFC 2104) of the tenant and the server process that may act for it, in hex.
     pub fn proof(&self, tenant: TenantId, server_pid: i32) -> [u8; PROOF_LEN] {
+        self.mac(&[DOMAIN, tenant.as_bytes()], server_pid)
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) of `parts` and the server process, in hex.
+    fn mac(&self, parts: &[&[u8]], server_pid: i32) -> [u8; PROOF_LEN] {
         let pid = if self.bind_process_id { server_pid } else { 0 };
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(DOMAIN);
-        context.update(tenant.as_bytes());
+        for part in parts {
+            context.update(part);
+        }
         context.update(&pid.to_be_bytes());
         hex(context.sign().as_ref())
     }
@@ -150,6 +165,20 @@ impl Signer {
     }
 }
 
+/// Kind, tenant, and the second until which a transaction may begin.
+fn ticket_body(tenant: TenantId, now: SystemTime) -> [u8; TICKET_BODY_LEN] {
+    let mut body = [b'p'; TICKET_BODY_LEN];
+    let (_, rest) = body.split_at_mut(1);
+    let (id, digits) = rest.split_at_mut(uuid::fmt::Hyphenated::LENGTH);
+    tenant.as_uuid().hyphenated().encode_lower(id);
+    let mut until = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + TICKET_SECONDS;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(until % 10).unwrap_or_default();
+        until /= 10;
+    }
+    body
+}
+
 /// Writes 32 bytes in hex.
 fn hex(bytes: &[u8]) -> [u8; PROOF_LEN] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -181,6 +210,23 @@ mod tests {
             &Signer::new(&key, false).proof(tenant, 4242),
             b"11b2bce5345a0a1aa87d17afd6bbf0bb571bf83567c8b8438b1815a46ea3f66f"
         );
+    }
+
+    #[test]
+    fn a_ticket_is_what_other_implementations_compute() {
+        // python3: body = b'p' + TENANT + b'%010d' % (1800000000 + 30)
+        //          hmac.new(bytes(range(32)), b'cloison:context:1:' + body
+        //          + (4242).to_bytes(4, 'big'), 'sha256').hexdigest()
+        let key: Vec<u8> = (0..32).collect();
+        let now = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        let mut buffer = BytesMut::new();
+        let bind = LocalBind::new("n".to_owned());
+        Signer::new(&key, true).bind_local(TENANT.parse().unwrap(), 4242, &bind, now, &mut buffer);
+        let ticket = format!(
+            "p{TENANT}18000000306315cae058aeb640ec6e6570b6d58275d91d413d812cac0e7398519119558b21"
+        );
+        let start = b"B\0\0\0\x80\0n\0\0\0\0\x01\0\0\0\x6f";
+        assert_eq!(buffer, [start, ticket.as_bytes(), b"\0\0E\0\0\0\x09\0\0\0\0\0"].concat());
     }
 
     #[test]

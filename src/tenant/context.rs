@@ -66,7 +66,7 @@ impl TenantContext {
     }
 }
 
-fn admit(tenant: Option<Tenant>) -> Result<TenantId, Refusal> {
+pub(super) fn admit(tenant: Option<Tenant>) -> Result<TenantId, Refusal> {
     match tenant {
         None => Err(Refusal::Unknown),
         Some(Tenant { id, status: Status::Active }) => Ok(id),

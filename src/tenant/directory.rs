@@ -2,13 +2,19 @@
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
 
 use crate::auth::{TenantClaim, VerifiedClaims};
 use crate::backend::{Control, ControlError};
 use crate::config::TenantLookup;
+use crate::recent::Recent;
 use crate::types::{Access, Address, SessionId, TenantId};
 
 use super::bind::Signer;
+use super::context::{self, Refusal};
 
 /// A row of `cloison.tenants`, as far as the proxy decides by it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,10 +62,19 @@ pub enum Error {
     UnknownStatus(String),
 }
 
+/// So long an active tenant is known, by its name at login and by its id while its clients stay.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// Names of tenants that are remembered at once.
+const REMEMBERED: usize = 10_000;
+
 /// Asks the database through the control connection.
 pub struct Directory {
     control: Control,
     signer: RwLock<Arc<Signer>>,
+    /// Active tenants, and when they were looked up.
+    known: Recent<TenantClaim, (Tenant, Instant)>,
+    /// Active tenants with clients, and when they were asked for.
+    confirmed: Recent<TenantId, Instant>,
 }
 
 impl Directory {
@@ -70,7 +85,8 @@ impl Directory {
     /// Fails when Postgres cannot be reached, or the kit is not installed.
     pub async fn open(control: Control) -> Result<Self, Error> {
         let signer = read_signer(&control).await?;
-        Ok(Self { control, signer: RwLock::new(signer) })
+        let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
+        Ok(Self { control, signer: RwLock::new(signer), known, confirmed })
     }
 
     /// The connection that questions go through.
@@ -96,37 +112,94 @@ impl Directory {
         Ok(signer)
     }
 
+    /// Finds the tenant that a claim names, as it was a few seconds ago at most. Who relies on its
+    /// status has to leave that to a bind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find_now`].
+    pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+        match self.known.get(claim) {
+            Some((tenant, since)) if since.elapsed() < REMEMBERED_FOR => Ok(Some(tenant)),
+            Some(_) | None => self.find_now(claim).await,
+        }
+    }
+
     /// Finds the tenant that a claim names: the first kind of lookup that finds one decides.
     ///
     /// # Errors
     ///
     /// Fails as the control connection does. A tenant that is not there is `None`.
-    pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
-        let client = self.control.client().await?;
-        let statement = include_str!("../../sql/control/find_tenant.sql");
+    pub async fn find_now(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+        let asked = Instant::now();
+        let found = self.ask(claim).await?;
+        match found {
+            Some(tenant) if tenant.status == Status::Active => {
+                self.known.insert(claim.clone(), (tenant, asked));
+            }
+            Some(_) | None => self.known.remove(claim),
+        }
+        Ok(found)
+    }
+
+    async fn ask(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
         let value = claim.value();
         for lookup in claim.lookup() {
             let id = value.parse::<TenantId>().ok().map(|id| id.as_uuid());
-            let none: Option<&str> = None;
-            let row = match (lookup, id) {
+            let (id, slug, key) = match (lookup, id) {
                 (TenantLookup::Id, None) => continue,
-                (TenantLookup::Id, Some(_)) => {
-                    client.query_opt(statement, &[&id, &none, &none]).await?
-                }
-                (TenantLookup::Slug, _) => {
-                    client.query_opt(statement, &[&NO_ID, &Some(value), &none]).await?
-                }
-                (TenantLookup::ExternalKey, _) => {
-                    client.query_opt(statement, &[&NO_ID, &none, &Some(value)]).await?
-                }
+                (TenantLookup::Id, Some(_)) => (id, None, None),
+                (TenantLookup::Slug, _) => (None, Some(value), None),
+                (TenantLookup::ExternalKey, _) => (None, None, Some(value)),
             };
-            if let Some(row) = row {
-                let status: String = row.try_get("status")?;
-                let id = TenantId::new(row.try_get("id")?);
-                return Ok(Some(Tenant { id, status: parse_status(status)? }));
+            let found = self.find_by(id, slug, key).await?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
+    }
+
+    /// Finds a tenant by one of its names; the others are none.
+    async fn find_by(
+        &self,
+        id: Option<Uuid>,
+        slug: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Option<Tenant>, Error> {
+        let client = self.control.client().await?;
+        let statement = include_str!("../../sql/control/find_tenant.sql");
+        // With the types given there is one round trip.
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&id, Type::UUID), (&slug, Type::TEXT), (&key, Type::TEXT)];
+        let row = client.query_typed_opt(statement, &parameters).await?;
+        row.map(|row| {
+            let status: String = row.try_get("status")?;
+            let id = TenantId::new(row.try_get("id")?);
+            Ok(Tenant { id, status: parse_status(status)? })
+        })
+        .transpose()
+    }
+
+    /// Whether a tenant may be served still, as of a few seconds ago at most: what a client that
+    /// stays relies on from transaction to transaction.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does. In doubt nobody is served.
+    pub async fn confirm(&self, tenant: TenantId) -> Result<Result<(), Refusal>, Error> {
+        if self.confirmed.get(&tenant).is_some_and(|at| at.elapsed() < REMEMBERED_FOR) {
+            return Ok(Ok(()));
+        }
+        let asked = Instant::now();
+        // Seldom, and large.
+        let found = Box::pin(self.find_by(Some(tenant.as_uuid()), None, None)).await?;
+        let admitted = context::admit(found);
+        match admitted {
+            Ok(_) => self.confirmed.insert(tenant, asked),
+            Err(_) => self.confirmed.remove(&tenant),
+        }
+        Ok(admitted.map(|_| ()))
     }
 
     /// Commits the record of a session that may see more than one tenant.
@@ -183,8 +256,6 @@ impl SessionRecord {
         }
     }
 }
-
-const NO_ID: Option<uuid::Uuid> = None;
 
 async fn read_signer(control: &Control) -> Result<Arc<Signer>, Error> {
     let client = control.client().await?;

@@ -315,10 +315,25 @@ async fn without_strictness_there_are_no_rows(server: &Server) {
 }
 
 async fn the_process_id_need_not_be_bound(server: &Server) {
-    let World { database, owner, a, .. } = world(server).await;
+    let World { database, owner, a, b } = world(server).await;
     batch(&owner, "update cloison.settings set bind_process_id = false").await;
     let session = database.tenant(a).await;
     assert_eq!(notes(&session).await, ["of a"]);
+    let pid = pid(&session).await;
+    let unbound = database.proof(a, pid).await;
+    let wrongs = [unbound.to_uppercase(), format!("{unbound} "), "0".repeat(64), String::new()];
+    for wrong in wrongs {
+        denied(&session, &format!("select cloison.set_tenant('{a}', '{wrong}', true)")).await;
+    }
+    denied(&session, &format!("select cloison.set_tenant('{b}', '{unbound}', true)")).await;
+    denied(&session, &format!("select cloison.set_tenant('{a}', null, true)")).await;
+    // A proof for one process stays one: for others it is none.
+    batch(&owner, "update cloison.settings set bind_process_id = true").await;
+    let bound = [database.proof(a, pid).await, database.proof(a, pid + 1).await];
+    batch(&owner, "update cloison.settings set bind_process_id = false").await;
+    let [here, elsewhere] = bound;
+    batch(&session, &format!("select cloison.set_tenant('{a}', '{here}')")).await;
+    denied(&session, &format!("select cloison.set_tenant('{a}', '{elsewhere}')")).await;
     // The ticket is bound nevertheless: it was made here.
     let ticket = texts(&session, "select current_setting('cloison.context')").await.remove(0);
     let other = database.session("tenant").await;

@@ -223,7 +223,7 @@ async fn code(database: &Database<'_>) -> Client {
          create function app.many(app.pair[]) returns int language sql as 'select 1'; \
          create procedure app.act(app.pair) language sql as 'select 1'; \
          create function app.plain(text) returns int language sql as 'select 1'; \
-         create function app.outer() returns int language sql as 'select app.calc(1)'",
+         create function app.outer() returns int return app.calc(1)",
     )
     .await;
     owner
@@ -428,7 +428,7 @@ async fn objects_of_one_session_do_not_count(server: &Server) {
     let owner = database.owner().await;
     batch(
         &owner,
-        "create function public.calc(int) returns int language sql as 'select $1'; \
+        "create function public.calc(int) returns int immutable language sql as 'select $1'; \
          create function public.one(anyenum) returns int language plpgsql \
              as 'begin return 1; end'; \
          create function public.touch() returns trigger language plpgsql as 'begin end'",
@@ -442,7 +442,8 @@ async fn objects_of_one_session_do_not_count(server: &Server) {
         "create temporary table mine (n int default public.calc(1) check (public.calc(n) > 0), \
              s serial, t text default set_config('a.b', 'c', false)); \
          create trigger t before insert on mine for each row execute function public.touch(); \
-         create index i on mine (n) where n > 0; \
+         create index i on mine (public.calc(n)) where public.calc(n) > 0; \
+         create temporary table parts (n int) partition by range (public.calc(n)); \
          create rule r as on delete to mine do instead nothing; \
          create temporary view v as select public.calc(1); \
          create domain pg_temp.d as int check (public.calc(value) > 0); \

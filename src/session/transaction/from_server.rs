@@ -209,7 +209,6 @@ impl Lent {
             backend::PARAMETER_STATUS => {
                 if look == header.body_len {
                     self.bound.server_mut().note_next_status(header.frame_len());
-                    self.refresh_lexis();
                 }
                 Ok(Fate::Forward)
             }
@@ -280,6 +279,10 @@ impl Lent {
             code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
         let is_missing = code == "26000";
         let refuses_bind = (is_missing || code == "42501") && self.own_bind_is_due();
+        // So raises the policies' check where there is no context, or one that a key made which
+        // is not in force any more.
+        self.bind_refused |=
+            code == "42501" && message::error_field(body, b'R') == Some("exec_stmt_raise");
         self.fatal_seen |= is_fatal;
         self.stale_plan |= is_stale;
         self.dirty |= is_stale;

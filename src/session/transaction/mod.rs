@@ -15,6 +15,7 @@ mod names;
 mod relay;
 mod simple;
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::backend::Statuses;
 use crate::pool::{Bound, Pool};
 use crate::protocol::{FrameStream, message};
 use crate::shutdown::Shutdown;
-use crate::tenant::TenantContext;
+use crate::tenant::{Scope, TenantContext};
 use crate::types::SessionSettings;
 
 /// What a client brings along to every server connection that it gets.
@@ -141,6 +142,16 @@ impl Session<'_> {
 impl Borrower {
     /// Checks a server connection out and applies the client's settings.
     async fn borrow(&self, common: &Common<'_>) -> Result<Bound, End> {
+        if let Scope::Tenant(tenant) = self.context.scope() {
+            match common.directory.confirm(tenant).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => return Err(End::Told(refusal.into())),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn Error, "a tenant could not be confirmed");
+                    return Err(End::Told(super::cannot_ask()));
+                }
+            }
+        }
         let mut attempts = 2;
         loop {
             attempts -= 1;

@@ -17,7 +17,7 @@ use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
 use crate::protocol::message::frontend;
 use crate::session::relay::{End, malformed};
-use crate::statement::{self, Kind, Reading};
+use crate::statement::{Kind, Reading};
 
 /// Text and types of a statement that Postgres refuses, in place of one that we refuse: so the
 /// transaction fails as it should.
@@ -31,7 +31,7 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (name, definition) = split(body)?;
     let (text, _) = split(definition)?;
-    let reading = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+    let reading = lent.read(text);
     let reading = if reading.rest >= text.len() {
         reading.reading
     } else {
@@ -197,7 +197,8 @@ fn prepared<'a>(
 ) -> Option<(Reading, bool, Name<'a>)> {
     let surroundings = Arc::clone(&lent.knowledge.surroundings);
     // It may have been read as texts are read elsewhere, and be prepared here.
-    let is_read_alike = lent.lexis.standard_strings && lent.lexis.safe_encoding;
+    let lexis = lent.bound.server().lexis();
+    let is_read_alike = lexis.standard_strings && lexis.safe_encoding;
     if name.is_empty() {
         let Some(unnamed) = &parts.names.unnamed else {
             // Another client's may be there: it must not be run.
@@ -244,9 +245,6 @@ fn prepare(
     statement.parse(out(lent));
 }
 
-/// Settings that decide how texts are read.
-const LEXICAL: [&str; 2] = ["client_encoding", "standard_conforming_strings"];
-
 /// Notes what such a statement leaves, and binds the tenant ahead of it if it has to be.
 pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
     lent.dirty |= !is_clean;
@@ -254,8 +252,9 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         Kind::Set(names) => lent.touched.extend(names.iter().cloned()),
         Kind::ResetAll | Kind::DiscardAll => {
             let overrides = Arc::clone(&lent.bound.server().overrides);
-            // How texts are read may be another afterwards.
-            lent.dirty |= LEXICAL.iter().any(|name| overrides.value(name).is_some());
+            // Texts that follow are read as if these had not changed.
+            lent.dirty |= overrides.value("standard_conforming_strings").is_some()
+                || overrides.value("client_encoding").is_some();
             lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
         }
         Kind::Session(_) => lent.pinned = true,

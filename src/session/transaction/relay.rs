@@ -15,7 +15,7 @@ use super::names::{Names, Statements};
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
 use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
-use crate::statement::{Kind, Lexis};
+use crate::statement::{self, Kind, Next};
 
 /// What the relay needs done before it can go on.
 #[derive(Debug)]
@@ -51,7 +51,6 @@ pub(super) struct Relay<'a> {
 pub(super) struct Lent {
     pub(super) bound: Bound,
     pub(super) knowledge: Arc<Knowledge>,
-    pub(super) lexis: Lexis,
     pub(super) dues: Dues,
     pub(super) block: Block,
     /// What the last `ReadyForQuery` said.
@@ -132,11 +131,9 @@ impl Portals {
 impl Lent {
     pub(super) fn new(bound: Bound) -> Self {
         let knowledge = bound.knowledge();
-        let lexis = lexis(&bound);
         Self {
             bound,
             knowledge,
-            lexis,
             dues: Dues::default(),
             block: Block::default(),
             status: TransactionStatus::Idle,
@@ -168,9 +165,9 @@ impl Lent {
             && self.from_server.bytes == 0
     }
 
-    /// What the server tells decides how texts are read.
-    pub(super) fn refresh_lexis(&mut self) {
-        self.lexis = lexis(&self.bound);
+    /// Reads the first statement of a text, as the server will.
+    pub(super) fn read(&self, text: &[u8]) -> Next {
+        statement::next(text, self.bound.server().lexis(), &self.knowledge.surroundings)
     }
 
     /// What is left on the connection.
@@ -190,18 +187,6 @@ impl Lent {
             too_old: false,
             dirty: self.dirty || holds_texts || !self.touched.is_empty(),
         }
-    }
-}
-
-/// How texts are read on this connection.
-fn lexis(bound: &Bound) -> Lexis {
-    let statuses = bound.server().statuses();
-    let value = |name: &str| statuses.get(name).map_or("", String::as_str);
-    let unsafe_encoding = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
-    Lexis {
-        standard_strings: value("standard_conforming_strings") == "on",
-        safe_encoding: !unsafe_encoding.contains(&value("client_encoding"))
-            && !value("client_encoding").is_empty(),
     }
 }
 

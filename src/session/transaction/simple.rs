@@ -13,7 +13,7 @@ use super::named;
 use super::relay::{Copy, Lent, Relay};
 use crate::protocol::message::frontend;
 use crate::session::relay::{End, HIGH_WATER, malformed};
-use crate::statement::{self, Kind, Reading};
+use crate::statement::{Kind, Reading};
 
 /// `Bind` of the unnamed statement to the unnamed portal, `Describe` and `Execute` of that portal:
 /// no parameters, results as text.
@@ -32,7 +32,7 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     }
     // "A simple Query message also destroys the unnamed statement".
     parts.names.unnamed = None;
-    let first = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+    let first = lent.read(text);
     let is_one = first.rest >= text.len();
     if is_one && first.reading.kind != Kind::CopyFromStdin {
         piece(lent, parts, text, first.reading)?;
@@ -65,7 +65,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
     };
     while script.next < script.text.len() {
         let text = script.text.get(script.next..).unwrap_or_default();
-        let next = statement::next(text, lent.lexis, &lent.knowledge.surroundings);
+        let next = lent.read(text);
         let is_first = script.next == 0;
         let is_copy = next.reading.kind == Kind::CopyFromStdin;
         let is_empty = next.reading.kind == Kind::Empty;
