@@ -7,7 +7,7 @@ use cloison::dev::cluster::Cluster;
 use cloison::types::Secret;
 
 use crate::support::certificate::{Authority, Files};
-use crate::support::postgres::{self, A, Database};
+use crate::support::postgres::{self, A, Database, until_any};
 use crate::support::proxy::{self, Proxy};
 use crate::support::wire::{Wire, error, tags};
 
@@ -172,7 +172,7 @@ async fn tls_towards_postgres_is_as_strict_as_it_says() {
     let cancelled = async {
         let superuser = cluster.connect_superuser("it_template").await.unwrap();
         let running = "select count(*) from pg_stat_activity where query like '%3600%' and usename = 'it_owner' and state = 'active'";
-        while superuser.query_one(running, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+        until_any(&superuser, running).await;
         cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
     };
     let (slept, ()) = tokio::join!(sleep, cancelled);
@@ -188,6 +188,9 @@ async fn a_server_that_crashes_says_so_itself() {
     let proxy = start(&cluster, |_| {}).await.unwrap();
     let mut victim = Wire::tenant(&proxy, A).await;
     let mut bystander = Wire::tenant(&proxy, A).await;
+    // An idle client may have no server connection, which cannot be lost then.
+    victim.ask("begin").await;
+    bystander.ask("begin").await;
     let pid = victim.value("select pg_backend_pid()").await;
     assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     let answer = victim.answer().await;

@@ -20,4 +20,5 @@ mod shutdown;
 mod startup;
 mod support;
 mod tls;
+mod transaction;
 mod verify;

@@ -83,11 +83,16 @@ async fn identity_survives_a_prepared_reset() {
         assert_eq!(tags(&wire.answer().await), "2CZ");
         assert_eq!(wire.value(COUNT).await, "3");
     }
-    // In one pipeline the statement behind it finds no tenant, hence no rows.
     wire.bind("", "r", &[]).execute("", 0).run(COUNT).sync().send().await;
     let answer = wire.answer().await;
-    assert!(rows(&answer).is_empty(), "{}", tags(&answer));
-    assert_eq!(error(&answer).field('C'), "42501");
+    if proxy::by_transaction() {
+        // The bind goes ahead of the statement, wherever that stands in the pipeline.
+        assert_eq!(rows(&answer), ["3"], "{}", tags(&answer));
+    } else {
+        // In one pipeline the statement behind it finds no tenant, hence no rows.
+        assert!(rows(&answer).is_empty(), "{}", tags(&answer));
+        assert_eq!(error(&answer).field('C'), "42501");
+    }
     assert_eq!(wire.value(COUNT).await, "3");
     proxy.stop().await;
 }
@@ -260,7 +265,7 @@ async fn a_message_that_is_none_ends_the_session() {
 
 #[tokio::test]
 async fn a_tenant_may_copy_by_any_road_while_the_context_is_in_doubt() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).pinning().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     let made = wire.ask("create temp table reset_list (id int)").await;
     assert_eq!(tags(&made), "CZ");

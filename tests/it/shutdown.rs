@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::support::postgres::A;
+use crate::support::postgres::{A, until_none};
 use crate::support::proxy::{self, tenant_token};
 use crate::support::wire::{Message, V3_0, Wire, tags};
 
@@ -65,9 +65,7 @@ async fn a_session_that_does_not_end_is_cut_at_the_deadline() {
     ended.await.unwrap();
     let left = "select count(*) from pg_stat_activity \
                 where usename = 'it_app' and datname = current_database()";
-    let gone =
-        async { while superuser.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {} };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    until_none(&superuser, left).await;
 }
 
 #[tokio::test]
@@ -79,16 +77,31 @@ async fn who_has_no_session_yet_does_not_hold_up_the_end() {
     mute.startup(V3_0, &parameters).send().await;
     assert_eq!(mute.receive().await.unwrap().tag, 'R');
     let mut holder = Wire::tenant(&proxy, A).await;
+    // With transaction pooling nobody waits before the first statement.
+    let by_transaction = proxy::by_transaction();
+    if by_transaction {
+        holder.ask("begin").await;
+    }
     let mut waiting = Wire::connect(proxy.address).await;
     waiting.startup(V3_0, &parameters).send().await;
     assert_eq!(waiting.receive().await.unwrap().tag, 'R');
     waiting.password(&tenant_token(A)).send().await;
+    if by_transaction {
+        waiting.answer().await;
+        waiting.query("select 1").send().await;
+    }
     proxy::settled(&proxy).await;
     let ended = tokio::spawn(proxy.stop());
     assert_eq!(silent.receive_byte().await, None);
     assert_eq!(mute.receive().await, None);
+    if by_transaction {
+        check_farewell(&waiting.answer().await);
+        assert_eq!(tags(&holder.ask("commit").await), "CZ");
+    }
     check_farewell(&holder.answer().await);
-    check_farewell(&waiting.answer().await);
+    if !by_transaction {
+        check_farewell(&waiting.answer().await);
+    }
     drop((holder, waiting));
     ended.await.unwrap();
 }

@@ -1,6 +1,8 @@
 //! Everything that a tenant can say to become somebody else; after each it is still itself, or
 //! nobody.
 
+use postgres_protocol::escape::escape_literal;
+
 use super::catalogue::{Class, Counts, Table, Tenant};
 use super::report::{Check, Verdict};
 use super::session::{Reaction, Session, Step};
@@ -44,14 +46,18 @@ fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What is still to be found after a forgery.
-const IDENTITY: &str = "
-    select case
-        when cloison.is_superadmin() then 2
-        when cloison.get_current_tenant() = pg_catalog.current_setting('verify.own_id')::uuid then 0
-        when cloison.get_current_tenant() is null then 0
-        else 1
-    end::bigint";
+/// Asks who the session is after a forgery.
+fn identity(own: &Tenant) -> String {
+    let id = escape_literal(&own.id);
+    format!(
+        "select case \
+             when cloison.is_superadmin() then 2 \
+             when cloison.get_current_tenant() = {id}::uuid then 0 \
+             when cloison.get_current_tenant() is null then 0 \
+             else 1 \
+         end::bigint"
+    )
+}
 
 /// Tries every forgery as `own`. Answers a verdict on the session, and one on each table.
 pub(super) async fn forge(
@@ -95,12 +101,10 @@ async fn attempt(
     let reachable = || tables.iter().map(|(table, _)| table).filter(|t| t.class != Class::Shared);
     // In one message with what is read then: the proxy cannot put anything right in between. Whether
     // the statement was refused is no matter; what counts is what can be seen.
-    remember(session, OWN_ID, Some(&own.id)).await?;
-    let who = session.count_after(statement, IDENTITY).await?;
+    let who = session.count_after(statement, &identity(own)).await?;
     judge_identity(&who, name, verdicts);
     for table in reachable() {
-        remember(session, OWN_VALUE, table.value(own)).await?;
-        let seen = session.count_after(statement, &count_foreign_to_remembered(table)).await?;
+        let seen = session.count_after(statement, &count_foreign(table, own)).await?;
         judge_rows(&seen, name, table, verdicts);
     }
     // In a message of its own.
@@ -110,32 +114,25 @@ async fn attempt(
         // A statement that Postgres does not understand tries nothing.
         put(verdicts, SESSION, Verdict::skipped(format!("{name} could not be tried: {told}")));
     }
-    remember(session, OWN_ID, Some(&own.id)).await?;
-    let who = session.attempt(Step::Count(IDENTITY.to_owned(), Vec::new())).await?;
+    let who = session.attempt(Step::Count(identity(own), Vec::new())).await?;
     judge_identity(&who, name, verdicts);
     for table in reachable() {
-        remember(session, OWN_VALUE, table.value(own)).await?;
-        let count = Step::Count(count_foreign_to_remembered(table), Vec::new());
+        let count = Step::Count(count_foreign(table, own), Vec::new());
         let seen = session.attempt(count).await?;
         judge_rows(&seen, name, table, verdicts);
     }
     Ok(())
 }
 
-/// Keeps a value where a message without parameters finds it.
-async fn remember(session: &Session, place: &str, value: Option<&str>) -> Result<(), Error> {
-    let sql = "select pg_catalog.set_config($1, coalesce($2, ''), false)";
-    session.query("keep a value in a setting", sql, &[&place, &value]).await?;
-    Ok(())
-}
-
-/// The rows of all but the remembered tenant; of a table without tenants, all.
-fn count_foreign_to_remembered(table: &Table) -> String {
+/// The rows of all but the own tenant; of a table without tenants, all. Without parameters, so that
+/// it goes into one message with a forgery; nor is the value kept in a setting, which a forgery
+/// may reset, and which with transaction pooling is gone after the message.
+fn count_foreign(table: &Table, own: &Tenant) -> String {
     let Table { name, column, column_type, class, .. } = table;
+    let value = table.value(own).map_or_else(|| "null".to_owned(), escape_literal);
     match class {
         Class::Tenant | Class::Part => format!(
-            "select count(*) from {name} where {column} is distinct from \
-             nullif(pg_catalog.current_setting('{OWN_VALUE}'), '')::{column_type}"
+            "select count(*) from {name} where {column} is distinct from {value}::{column_type}"
         ),
         Class::Shared | Class::Global => format!("select count(*) from {name}"),
     }
@@ -175,10 +172,6 @@ fn put(verdicts: &mut [(String, Check, Verdict)], subject: &str, verdict: Verdic
         *old = verdict;
     }
 }
-
-/// Settings of the session in which it keeps who it is.
-const OWN_ID: &str = "verify.own_id";
-const OWN_VALUE: &str = "verify.own_value";
 
 /// What no table shows.
 const SESSION: &str = "session";

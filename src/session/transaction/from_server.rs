@@ -94,6 +94,9 @@ impl Relay<'_> {
         }
         self.carry_server_bytes();
         let Some(lent) = &mut self.lent else { return Ok(true) };
+        if std::mem::take(&mut lent.names_dropped) {
+            self.names.clear();
+        }
         while let Some(frame) = lent.dues.pop_owed() {
             self.client.outgoing.extend_from_slice(frame);
         }
@@ -106,13 +109,22 @@ impl Relay<'_> {
         if lent.fatal_seen {
             return;
         }
-        lent.copy = Copy::None;
         lent.block.doubt();
         while let Some(skipped) = lent.dues.pop_skipped() {
-            let Due::Parse(parse) = skipped else {
+            let parse = match skipped {
+                Due::Parse(parse) => parse,
+                Due::Execute(Execute { kind, .. }) => {
+                    lent.settle(&kind);
+                    continue;
+                }
                 // A Close of ours should have made room; what it should have closed is there.
-                lent.dirty |= matches!(skipped, Due::Close(Whose::Ours));
-                continue;
+                Due::Close(Whose::Ours) => {
+                    lent.dirty = true;
+                    continue;
+                }
+                Due::Bind(_) | Due::Close(_) | Due::Describe(_) | Due::Owed(_) | Due::Sync(_) => {
+                    continue;
+                }
             };
             let server = lent.bound.server_mut();
             match parse {
@@ -210,6 +222,15 @@ impl Lent {
         }
     }
 
+    /// Such a statement has been answered, or will not be.
+    fn settle(&mut self, kind: &Kind) {
+        match kind {
+            Kind::CopyFromStdin => self.copy = Copy::None,
+            Kind::DiscardAll => self.discarding = false,
+            _ => {}
+        }
+    }
+
     fn body(&self, look: usize) -> &[u8] {
         let incoming = &self.bound.server().stream.incoming;
         incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
@@ -217,9 +238,7 @@ impl Lent {
 
     /// A command has completed, or given all rows that were asked for.
     fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
-        if self.copy != Copy::None && execute.kind == Kind::CopyFromStdin {
-            self.copy = Copy::None;
-        }
+        self.settle(&execute.kind);
         if header.tag == backend::COMMAND_COMPLETE {
             let body = self.body(look);
             let tag = body.strip_suffix(b"\0").unwrap_or(body);
@@ -236,7 +255,13 @@ impl Lent {
                 server.holds_bind = false;
                 server.unnamed = 0;
             }
-            self.discarded |= discards_all;
+            if discards_all {
+                // Nothing was sent behind it, so nothing is forgotten that it has not undone.
+                self.bound.server_mut().forget_session();
+                self.touched.clear();
+                self.discarded = true;
+                self.names_dropped = true;
+            }
             self.stale_plan |= changes_tables;
         }
         match execute.instead {
@@ -252,7 +277,8 @@ impl Lent {
         let code = message::error_field(body, b'C').unwrap_or_default();
         let is_stale =
             code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
-        let refuses_bind = matches!(code, "42501" | "26000") && self.own_bind_is_due();
+        let is_missing = code == "26000";
+        let refuses_bind = (is_missing || code == "42501") && self.own_bind_is_due();
         // So raises the policies' check where there is no context, or one that a key made which
         // is not in force any more.
         self.bind_refused |=
@@ -265,7 +291,9 @@ impl Lent {
         }
         if refuses_bind {
             self.bind_refused = true;
-            self.bound.server_mut().holds_bind = false;
+            // Refused as it ran, the statement is there; if it could not be prepared, that was what
+            // is due, and is noted with all that is skipped.
+            self.bound.server_mut().holds_bind &= !is_missing;
             return Fate::Refuse(Box::new(bind_refused()));
         }
         match self.dues.pop_refused() {

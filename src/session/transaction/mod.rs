@@ -108,9 +108,6 @@ impl Session<'_> {
     async fn give_back(&mut self) -> Result<(), End> {
         let Some(mut lent) = self.relay.lent.take() else { return Ok(()) };
         if lent.discarded {
-            self.relay.names.clear();
-            lent.bound.server_mut().forget_session();
-            lent.touched.clear();
             self.borrower.overrides = Arc::clone(&self.borrower.startup);
         }
         if !lent.touched.is_empty() && self.borrower.keep_settings(&mut lent).await.is_err() {
@@ -191,6 +188,7 @@ impl Borrower {
         let mut names = std::mem::take(&mut lent.touched);
         names.sort_unstable();
         names.dedup();
+        names.retain(|name| !PASSING.contains(&name.as_str()));
         if !names.iter().all(|name| can_be_kept(name)) {
             return Err(());
         }
@@ -204,6 +202,10 @@ impl Borrower {
         Ok(())
     }
 }
+
+/// Settings that end with the transaction, or have no value to be set again.
+const PASSING: [&str; 4] =
+    ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
 
 /// Whether a setting's name needs no quotes, and is not ours.
 fn can_be_kept(name: &str) -> bool {

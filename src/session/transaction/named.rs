@@ -137,16 +137,20 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
     let kind = lent.portals.get(portal);
     lent.block.execute(&kind);
     let is_copy = kind == Kind::CopyFromStdin;
+    let discards = kind == Kind::DiscardAll;
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead: None }));
     let out = out(lent);
     out.put_u8(frontend::EXECUTE);
     out.put_u32(u32::try_from(body.len() + 4).map_err(|_| End::Told(malformed()))?);
     out.put_slice(body);
-    if is_copy {
-        // Whether it begins decides what may follow, so the server has to say so first.
+    if is_copy || discards {
+        // What becomes of it decides what may follow, so the server has to say so first.
         out.put_slice(FLUSH);
+    }
+    if is_copy {
         lent.copy = Copy::Asked;
     }
+    lent.discarding |= discards;
     Ok(())
 }
 
@@ -192,6 +196,9 @@ fn prepared<'a>(
     name: &'a [u8],
 ) -> Option<(Reading, bool, Name<'a>)> {
     let surroundings = Arc::clone(&lent.knowledge.surroundings);
+    // It may have been read as texts are read elsewhere, and be prepared here.
+    let lexis = lent.bound.server().lexis();
+    let is_read_alike = lexis.standard_strings && lexis.safe_encoding;
     if name.is_empty() {
         let Some(unnamed) = &parts.names.unnamed else {
             // Another client's may be there: it must not be run.
@@ -207,7 +214,7 @@ fn prepared<'a>(
             lent.dues.push(Due::Parse(Parse::Ours));
         }
         let is_known = Arc::ptr_eq(&unnamed.surroundings, &surroundings);
-        let is_clean = unnamed.reading.is_clean && is_known;
+        let is_clean = unnamed.reading.is_clean && is_known && is_read_alike;
         return Some((unnamed.reading.clone(), is_clean, Name::Clients(name)));
     }
     let statement = Arc::clone(parts.names.get(name)?);
@@ -215,7 +222,8 @@ fn prepared<'a>(
         prepare(lent, parts, &statement, None);
     }
     let reading = statement.reading().clone();
-    Some((reading, statement.is_clean(&surroundings), Name::Ours(statement)))
+    let is_clean = statement.is_clean(&surroundings) && is_read_alike;
+    Some((reading, is_clean, Name::Ours(statement)))
 }
 
 /// Prepares a named statement on the server connection, and makes room for it.
@@ -225,13 +233,15 @@ fn prepare(
     statement: &Arc<Statement>,
     name: Option<Box<[u8]>>,
 ) {
-    if lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name))) {
+    if !lent.dues.skipping() {
         let server = lent.bound.server_mut();
         if let Some(evicted) = server.prepared.insert(Arc::clone(statement), parts.max_prepared) {
+            // It goes out ahead of the other, and so it is answered.
             evicted.close(&mut server.stream.outgoing);
             lent.dues.push(Due::Close(Whose::Ours));
         }
     }
+    lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name)));
     statement.parse(out(lent));
 }
 

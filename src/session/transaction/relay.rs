@@ -73,6 +73,10 @@ pub(super) struct Lent {
     pub(super) bind_refused: bool,
     /// The session's state was discarded by the client's own wish.
     pub(super) discarded: bool,
+    /// The client's statements are gone with it.
+    pub(super) names_dropped: bool,
+    /// That was asked for; nothing else goes out until the server has answered.
+    pub(super) discarding: bool,
     /// An answer came that cannot belong to anything.
     pub(super) impossible: bool,
     /// The server has sent an error that ends the connection.
@@ -143,6 +147,8 @@ impl Lent {
             pinned: false,
             bind_refused: false,
             discarded: false,
+            names_dropped: false,
+            discarding: false,
             impossible: false,
             fatal_seen: false,
             stale_plan: false,

@@ -47,7 +47,8 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
 /// Sends more of a `Query` with several statements; false if there is nothing to send now.
 pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
     let Some(lent) = &mut relay.lent else { return Ok(false) };
-    if lent.copy != Copy::None || lent.script.is_none() || lent.dues.len() >= MOST_DUES {
+    let waits = lent.copy != Copy::None || lent.discarding;
+    if waits || lent.script.is_none() || lent.dues.len() >= MOST_DUES {
         return Ok(false);
     }
     let Some(mut script) = lent.script.take() else { return Ok(false) };
@@ -74,12 +75,15 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
             let one = text.get(next.statement).unwrap_or_default();
             piece(lent, &mut parts, one, next.reading)?;
         }
-        if is_copy {
-            // Whether it begins decides what may follow, so the server has to say so first.
+        if is_copy || lent.discarding {
+            // What becomes of it decides what may follow, so the server has to say so first.
             lent.bound.server_mut().stream.outgoing.extend_from_slice(FLUSH);
+        }
+        if is_copy {
             lent.copy = Copy::Asked;
         }
         if is_copy
+            || lent.discarding
             || lent.dues.len() >= MOST_DUES
             || lent.bound.server().stream.outgoing.len() >= HIGH_WATER
         {
@@ -99,6 +103,7 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
     let instead = named::deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
     named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
     lent.block.execute(&reading.kind);
+    lent.discarding |= reading.kind == Kind::DiscardAll && !lent.dues.skipping();
     lent.dues.push(Due::Parse(Parse::Ours));
     lent.dues.push(Due::Bind(Whose::Ours));
     lent.dues.push(Due::Describe(Whose::Ours));

@@ -3,4 +3,5 @@
 pub(crate) mod certificate;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod tap;
 pub(crate) mod wire;

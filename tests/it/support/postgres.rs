@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use cloison::dev::cluster::Cluster;
 use tokio_postgres::Client;
@@ -13,6 +14,9 @@ use tokio_postgres::Client;
 pub(crate) const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 /// Tenant B.
 pub(crate) const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+
+/// Longer than anything in these tests takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const TEMPLATE: &str = "it_template";
 
@@ -64,6 +68,22 @@ impl Database {
     }
 }
 
+/// Waits until a count is not zero.
+pub(crate) async fn until_any(client: &Client, count: &str) {
+    let some = async { while count_of(client, count).await == 0 {} };
+    tokio::time::timeout(PATIENCE, some).await.expect("it never came")
+}
+
+/// Waits until a count is zero.
+pub(crate) async fn until_none(client: &Client, count: &str) {
+    let none = async { while count_of(client, count).await > 0 {} };
+    tokio::time::timeout(PATIENCE, none).await.expect("it never went")
+}
+
+async fn count_of(client: &Client, count: &str) -> i64 {
+    client.query_one(count, &[]).await.unwrap().get(0)
+}
+
 fn server() -> &'static Server {
     SERVER.get_or_init(|| block_on(start()))
 }
@@ -111,6 +131,7 @@ pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
         include_str!("../../../sql/migrations/0001_schema.sql"),
         include_str!("../../../sql/migrations/0002_functions.sql"),
         include_str!("../../../sql/migrations/0003_row_level_security.sql"),
+        include_str!("../../../sql/migrations/0004_surroundings.sql"),
         include_str!("schema.sql"),
     ] {
         template.batch_execute(sql).await.unwrap();

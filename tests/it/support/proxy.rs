@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cloison::cli::serve::{self, Running};
-use cloison::config::{self, Config};
+use cloison::config::{self, Config, PoolMode};
 use cloison::observe::{Event, Observer};
+use cloison::types::Access;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -18,6 +19,11 @@ pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 /// The mode in which tenants are served: all tests run once in each.
 pub(crate) fn pool_mode() -> String {
     std::env::var("TEST_POOL_MODE").unwrap_or_else(|_| "session".to_owned())
+}
+
+/// Whether a tenant has its server connection for a transaction only.
+pub(crate) fn by_transaction() -> bool {
+    pool_mode() == "transaction"
 }
 
 /// A running proxy with its database.
@@ -52,6 +58,19 @@ impl Builder {
     /// Forces reuse: there is one server connection for everybody.
     pub(crate) fn pool_size(self, size: usize) -> Self {
         self.set(&format!("default_pool_size = {size}"))
+    }
+
+    /// Serves tenants by transaction pooling, whatever mode is under test.
+    pub(crate) fn by_transaction(self) -> Self {
+        self.edit(|config| {
+            config.pools.get_mut(&Access::Tenant).unwrap().mode = PoolMode::Transaction;
+        })
+    }
+
+    /// Lets transaction pooling keep a connection with a client whose statements need one of its
+    /// own; without it they are refused, and there is nothing to be left behind.
+    pub(crate) fn pinning(self) -> Self {
+        self.set("session_statements = \"pin\"")
     }
 
     /// Changes what no line can express.

@@ -15,7 +15,7 @@ use super::proxy::{Proxy, tenant_token};
 pub(crate) const V3_0: u32 = 0x0003_0000;
 
 /// Longer than anything in these tests takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A raw connection.
 pub(crate) struct Wire<S = TcpStream> {

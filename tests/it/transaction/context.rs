@@ -1,0 +1,300 @@
+//! The tenant holds for every statement, whatever the client does to its transactions.
+
+use super::{A, COUNT, PID, Pair, done, error, refused, rows, tags};
+use crate::support::wire::Message;
+
+const OTHERS: &str = "select count(*) from note where tenant_id <> cloison.get_current_tenant()";
+
+fn counts(answer: &[Message]) -> Vec<String> {
+    assert!(!tags(answer).contains('E'), "{}", error(answer).field('M'));
+    rows(answer)
+}
+
+/// A text, what its rows are for A, and for B.
+const SCRIPTS: &[(&str, &[&str], &[&str])] = &[
+    ("select count(*) from note; select count(*) from note", &["3", "3"], &["5", "5"]),
+    (
+        "begin; select count(*) from note; commit; select count(*) from note",
+        &["3", "3"],
+        &["5", "5"],
+    ),
+    (
+        "begin; select count(*) from note; commit and chain; select count(*) from note; commit",
+        &["3", "3"],
+        &["5", "5"],
+    ),
+    (
+        "begin; select count(*) from note; rollback and chain; select count(*) from note; rollback",
+        &["3", "3"],
+        &["5", "5"],
+    ),
+    (
+        "begin; savepoint s; select count(*) from note; rollback to s; select count(*) from note; commit",
+        &["3", "3"],
+        &["5", "5"],
+    ),
+    (
+        "begin; select count(*) from note; savepoint s; select 1; rollback to s; select count(*) from note; commit",
+        &["3", "1", "3"],
+        &["5", "1", "5"],
+    ),
+    (
+        "begin; savepoint s; select count(*) from note; release s; select count(*) from note; end",
+        &["3", "3"],
+        &["5", "5"],
+    ),
+    ("begin isolation level serializable; select count(*) from note; commit", &["3"], &["5"]),
+    (
+        "begin; set transaction isolation level repeatable read; select count(*) from note; commit",
+        &["3"],
+        &["5"],
+    ),
+    ("start transaction read only; select count(*) from note; commit", &["3"], &["5"]),
+    ("begin; set transaction read only; select count(*) from note; commit", &["3"], &["5"]),
+    ("reset all; select count(*) from note", &["3"], &["5"]),
+    ("begin; reset all; select count(*) from note; commit", &["3"], &["5"]),
+    ("set cloison.context = ''; select count(*) from note", &["3"], &["5"]),
+    (
+        "begin; declare c cursor for select count(*) from note; fetch c; close c; commit",
+        &["3"],
+        &["5"],
+    ),
+    (";;select count(*) from note;;", &["3"], &["5"]),
+    ("/* begin; */ select count(*) from note -- ; commit", &["3"], &["5"]),
+    ("commit; select count(*) from note", &["3"], &["5"]),
+    ("end; commit; rollback; select count(*) from note", &["3"], &["5"]),
+    ("with x as (select * from note) select count(*) from x", &["3"], &["5"]),
+    ("table note limit 0; values ((select count(*) from note))", &["3"], &["5"]),
+];
+
+#[tokio::test]
+async fn every_statement_of_a_text_has_its_tenant() {
+    let mut pair = Pair::new().await;
+    let pid = pair.a.value(PID).await;
+    for (text, of_a, of_b) in SCRIPTS {
+        for (wire, expected) in [(&mut pair.a, of_a), (&mut pair.b, of_b)] {
+            let answer = wire.ask(text).await;
+            assert!(!tags(&answer).contains('E'), "{text}: {}", error(&answer).field('M'));
+            assert_eq!(rows(&answer), **expected, "{text}");
+            assert_eq!(answer.last().unwrap().body, b"I", "{text}");
+            // Each by itself.
+            for piece in text.split(';').filter(|_| !text.contains("/*")) {
+                let answer = wire.ask(piece).await;
+                assert!(!tags(&answer).contains('E'), "{piece}: {}", error(&answer).field('M'));
+                if piece.contains("count(*)") && !piece.contains("declare") {
+                    assert_eq!(rows(&answer), expected[..1], "{text}: {piece}");
+                }
+            }
+            assert_eq!(wire.value(OTHERS).await, "0", "{text}");
+        }
+    }
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn every_message_of_a_pipeline_has_its_tenant() {
+    let mut pair = Pair::new().await;
+    let pid = pair.a.value(PID).await;
+    for (text, of_a, of_b) in SCRIPTS.iter().filter(|(text, ..)| !text.contains("/*")) {
+        for (wire, expected) in [(&mut pair.a, of_a), (&mut pair.b, of_b)] {
+            for syncs in [false, true] {
+                let mut answers = 1;
+                for piece in text.split(';').filter(|piece| !piece.trim().is_empty()) {
+                    wire.run(piece);
+                    if syncs {
+                        wire.sync();
+                        answers += 1;
+                    }
+                }
+                wire.sync().send().await;
+                let mut all = Vec::new();
+                for _ in 0..answers {
+                    all.extend(wire.answer().await);
+                }
+                // Outside of a block some mean something else without a Sync between them.
+                if !tags(&all).contains('E') {
+                    assert_eq!(rows(&all), **expected, "{text}: {syncs}");
+                } else {
+                    assert!(!syncs, "{text}: {}", error(&all).field('M'));
+                    assert!(!rows(&all).iter().any(|row| row != expected[0] && row != "1"));
+                }
+                wire.ask("rollback").await;
+                assert_eq!(wire.value(COUNT).await, expected[0], "{text}: {syncs}");
+            }
+        }
+    }
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_undoes_the_implicit_transaction() {
+    let mut pair = Pair::new().await;
+    let write = "update note set body = 'x'";
+    let written = "select count(*) from note where body = 'x'";
+    let answer = pair.a.ask(&format!("{write}; select 1/0; {write}")).await;
+    assert_eq!(tags(&answer), "CEZ");
+    assert_eq!(pair.a.value(written).await, "0");
+    // What was committed in the middle stays; what comes after the error never runs.
+    let answer = pair.a.ask(&format!("begin; {write}; commit; select 1/0; select 'never'")).await;
+    assert_eq!(tags(&answer), "CCCEZ");
+    assert_eq!(pair.a.value(written).await, "3");
+    let answer = pair.a.ask("update note set body = 'y'; commit; select 1/0").await;
+    // COMMIT outside of a block is a warning, and ends what the text has done.
+    assert_eq!(error(&answer).field('C'), "22012");
+    assert_eq!(pair.b.value(written).await, "0");
+    assert_eq!(pair.b.value(COUNT).await, "5");
+    // A failed block stays failed until it is ended, for its client alone.
+    let answer = pair.a.ask("begin; select 1/0").await;
+    assert_eq!(answer.last().unwrap().body, b"E");
+    assert_eq!(refused(&mut pair.a, COUNT).await, "25P02");
+    assert_eq!(tags(&done(&mut pair.a, "rollback").await), "CZ");
+    assert_eq!(counts(&pair.b.ask(COUNT).await), ["5"]);
+    assert_eq!(counts(&pair.a.ask(COUNT).await), ["3"]);
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_reset_in_a_pipeline_costs_nobody_a_row() {
+    let mut pair = Pair::new().await;
+    let pid = pair.a.value(PID).await;
+    for reset in ["reset all", "set cloison.context = ''", "discard temp", "deallocate all"] {
+        pair.a.run(reset).run(COUNT).sync().send().await;
+        assert_eq!(counts(&pair.a.answer().await), ["3"], "{reset}");
+        pair.a.run(COUNT).run(reset).run(COUNT).sync().send().await;
+        assert_eq!(counts(&pair.a.answer().await), ["3", "3"], "{reset}");
+        assert_eq!(pair.b.value(COUNT).await, "5", "{reset}");
+    }
+    // It may not stand in a transaction; alone in front of a Sync it does not.
+    pair.a.run("discard all").sync().run(COUNT).sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "12CZ");
+    assert_eq!(counts(&pair.a.answer().await), ["3"]);
+    pair.a.run("discard all").run(COUNT).sync().send().await;
+    let answer = pair.a.answer().await;
+    assert!(rows(&answer).iter().all(|row| row == "3"), "{}", tags(&answer));
+    pair.a.run(COUNT).run("discard all").sync().send().await;
+    assert_eq!(error(&pair.a.answer().await).field('C'), "25001");
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+/// Texts that try to run the next statement as somebody else, or as nobody.
+const FORGERIES: &[&str] = &[
+    "select set_config('cloison.context', '', true)",
+    "select set_config('cloison.context', '', false)",
+    "do $$ begin perform set_config('cloi' || 'son.context', '', true); end $$",
+    "do $$ begin execute 're' || 'set all'; end $$",
+    "select set_config('cloison.context', replace(current_setting('cloison.context'), 'aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002'), true)",
+    "select set_config('cloison.context', replace(current_setting('cloison.context'), 'aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002'), false)",
+    "select set_config('cloison.context', 's' || substr(current_setting('cloison.context'), 2), false)",
+    "do $$ begin set local role cloison_tenant; end $$",
+    "set local cloison.context = 'x'",
+];
+
+#[tokio::test]
+async fn nothing_makes_another_of_a_tenant() {
+    let mut pair = Pair::new().await;
+    for forgery in FORGERIES {
+        for text in [
+            format!("{forgery}; {COUNT}"),
+            format!("begin; {forgery}; {COUNT}; commit"),
+            format!("begin; {COUNT}; {forgery}; {COUNT}; {forgery}; commit; {COUNT}"),
+        ] {
+            let answer = pair.a.ask(&text).await;
+            assert!(!rows(&answer).iter().any(|row| row == "5" || row == "8"), "{text}");
+            pair.a.ask("rollback").await;
+            // What was left behind does not make A of B either.
+            assert_eq!(pair.b.value(COUNT).await, "5", "{text}");
+            assert_eq!(pair.b.value(OTHERS).await, "0", "{text}");
+            assert_eq!(pair.a.value(COUNT).await, "3", "{text}");
+        }
+        pair.a.run(forgery).run(COUNT).sync().run(COUNT).sync().send().await;
+        for _ in 0..2 {
+            let answer = pair.a.answer().await;
+            assert!(!rows(&answer).iter().any(|row| row == "5" || row == "8"), "{forgery}");
+        }
+    }
+    pair.stop().await;
+}
+
+/// A ticket is worth nothing after its transaction, nor to anybody else.
+#[tokio::test]
+async fn a_ticket_does_not_outlive_its_transaction() {
+    let mut pair = Pair::new().await;
+    let pid = pair.b.value(PID).await;
+    let ticket = pair.b.value("select current_setting('cloison.context')").await;
+    assert!(ticket.starts_with('t'), "{ticket}");
+    for local in ["true", "false"] {
+        let forge = format!("select set_config('cloison.context', '{ticket}', {local})");
+        for text in [format!("{forge}; {COUNT}"), format!("begin; {forge}; {COUNT}; commit")] {
+            let answer = pair.a.ask(&text).await;
+            assert_eq!(error(&answer).field('C'), "42501", "{}", tags(&answer));
+            pair.a.ask("rollback").await;
+        }
+    }
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_told_at_its_next_transaction() {
+    let mut pair = Pair::new().await;
+    let superuser = pair.proxy.database.superuser().await;
+    let suspend = "update cloison.tenants set status = $1 where slug = 'a'";
+    for _ in 0..2 {
+        assert_eq!(pair.a.value(COUNT).await, "3");
+        superuser.execute(suspend, &[&"suspended"]).await.unwrap();
+        for by_query in [true, false] {
+            let answer = if by_query {
+                pair.a.ask(COUNT).await
+            } else {
+                super::extended(&mut pair.a, COUNT).await
+            };
+            let told = error(&answer);
+            assert_eq!((told.field('C'), told.field('D')), ("28000", "cloison: C203"));
+            assert_eq!(told.field('V'), "ERROR");
+            assert!(rows(&answer).is_empty() && tags(&answer).ends_with('Z'));
+        }
+        let answer = pair.a.ask(&format!("begin; {COUNT}; select 1")).await;
+        assert_eq!(error(&answer).field('C'), "28000");
+        assert_eq!(refused(&mut pair.a, COUNT).await, "25P02");
+        done(&mut pair.a, "rollback").await;
+        assert_eq!(pair.b.value(COUNT).await, "5");
+        superuser.execute(suspend, &[&"active"]).await.unwrap();
+        assert_eq!(pair.a.value(COUNT).await, "3");
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_signing_key_is_learnt_between_two_transactions() {
+    let mut pair = Pair::new().await;
+    pair.a.value(COUNT).await;
+    let superuser = pair.proxy.database.superuser().await;
+    for _ in 0..2 {
+        superuser.batch_execute(NEW_KEY).await.unwrap();
+        // Whoever comes first may have to ask once more.
+        let answer = pair.a.ask(COUNT).await;
+        if tags(&answer).contains('E') {
+            assert_eq!(error(&answer).field('C'), "28000");
+        }
+        assert_eq!(pair.a.value(COUNT).await, "3");
+        assert_eq!(pair.b.value(COUNT).await, "5");
+    }
+    assert_eq!(crate::support::wire::Wire::tenant(&pair.proxy, A).await.value(COUNT).await, "3");
+    pair.stop().await;
+}
+
+/// Another key, with its pads (RFC 2104).
+const NEW_KEY: &str = "
+    with k as (select sha256(gen_random_uuid()::text::bytea) as key),
+    p as (select key, key || decode(repeat('00', 32), 'hex') as long from k),
+    x as (
+        select key, string_agg(lpad(to_hex(get_byte(long, i) # 54), 2, '0'), '' order by i) as inn,
+            string_agg(lpad(to_hex(get_byte(long, i) # 92), 2, '0'), '' order by i) as out
+        from p, generate_series(0, 63) i group by key
+    )
+    update cloison.signing_key s
+    set key = x.key, inner_pad = decode(x.inn, 'hex'), outer_pad = decode(x.out, 'hex'), made_at = now()
+    from x";

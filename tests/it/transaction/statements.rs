@@ -1,0 +1,171 @@
+//! Prepared statements: a name means something to its client alone, on any connection.
+
+use super::{COUNT, PID, Pair, done, error, execute, pooled, refused, rows, rows_of, tags};
+
+#[tokio::test]
+async fn a_name_is_its_clients_own() {
+    let mut pair = Pair::new().await;
+    let pid = pair.a.value(PID).await;
+    pair.a.parse("s", "select 'of a', count(*) from note").sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "1Z");
+    // Not the other's.
+    assert_eq!(error(&execute(&mut pair.b, "s").await).field('C'), "26000");
+    pair.b.message('D', b"Ss\0").sync().send().await;
+    assert_eq!(error(&pair.b.answer().await).field('C'), "26000");
+    pair.b.parse("s", "select 'of b', count(*) from note").sync().send().await;
+    assert_eq!(tags(&pair.b.answer().await), "1Z");
+    for _ in 0..3 {
+        for (wire, of, count) in [(&mut pair.a, "of a", "3"), (&mut pair.b, "of b", "5")] {
+            let answer = execute(wire, "s").await;
+            assert_eq!(answer[1].columns(), [of, count]);
+        }
+    }
+    // The same text is one statement for both, and still nobody's rows but their own.
+    for wire in [&mut pair.a, &mut pair.b] {
+        wire.parse("same", COUNT).sync().send().await;
+        assert_eq!(tags(&wire.answer().await), "1Z");
+    }
+    for _ in 0..3 {
+        assert_eq!(rows_of(&mut pair.a, "same").await, ["3"]);
+        assert_eq!(rows_of(&mut pair.b, "same").await, ["5"]);
+    }
+    // Names taken are told in Postgres' words; closed, they are free.
+    pair.a.parse("s", "select 1").sync().send().await;
+    assert_eq!(error(&pair.a.answer().await).field('C'), "42P05");
+    pair.a.message('C', b"Ss\0").parse("s", "select 'again'").sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "31Z");
+    assert_eq!(rows_of(&mut pair.a, "s").await, ["again"]);
+    assert_eq!(rows_of(&mut pair.b, "s").await, ["of b"]);
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_gives_up_the_other_keeps() {
+    let mut pair = Pair::new().await;
+    for wire in [&mut pair.a, &mut pair.b] {
+        for name in ["s", "t"] {
+            wire.parse(name, &format!("select '{name}'")).sync().send().await;
+            wire.answer().await;
+        }
+    }
+    for sql in ["deallocate s", "deallocate all", "discard all"] {
+        pair.a.parse("u", "select 'u'").sync().send().await;
+        pair.a.answer().await;
+        assert_eq!(tags(&done(&mut pair.a, sql).await), "CZ", "{sql}");
+        assert_eq!(error(&execute(&mut pair.a, "s").await).field('C'), "26000", "{sql}");
+        if sql != "deallocate s" {
+            assert_eq!(error(&execute(&mut pair.a, "u").await).field('C'), "26000", "{sql}");
+        } else {
+            assert_eq!(rows_of(&mut pair.a, "u").await, ["u"]);
+        }
+        assert_eq!(rows_of(&mut pair.b, "s").await, ["s"], "{sql}");
+        assert_eq!(rows_of(&mut pair.b, "t").await, ["t"], "{sql}");
+        pair.a.parse("s", "select 's'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z", "{sql}");
+        assert_eq!(rows_of(&mut pair.a, "s").await, ["s"]);
+    }
+    // By SQL nobody reaches them.
+    for sql in ["execute s", "execute t", "deallocate nothing"] {
+        assert_eq!(refused(&mut pair.b, sql).await, "26000", "{sql}");
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn the_unnamed_statement_is_its_clients_own() {
+    let mut pair = Pair::new().await;
+    pair.a.parse("", "select 'of a'").sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "1Z");
+    assert_eq!(error(&execute(&mut pair.b, "").await).field('C'), "26000");
+    pair.b.message('D', b"S\0").sync().send().await;
+    assert_eq!(error(&pair.b.answer().await).field('C'), "26000");
+    pair.b.parse("", "select 'of b'").sync().send().await;
+    pair.b.answer().await;
+    for _ in 0..3 {
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"]);
+        assert_eq!(rows_of(&mut pair.b, "").await, ["of b"]);
+    }
+    // A Query takes it away, as Postgres has it.
+    done(&mut pair.a, "select 1").await;
+    assert_eq!(error(&execute(&mut pair.a, "").await).field('C'), "26000");
+    assert_eq!(rows_of(&mut pair.b, "").await, ["of b"]);
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn portals_end_with_their_transaction() {
+    let mut pair = Pair::new().await;
+    done(&mut pair.a, "begin").await;
+    pair.a.parse("", "select generate_series(1, 9)").bind("p", "", &[]).execute("p", 2).sync();
+    pair.a.send().await;
+    assert_eq!(rows(&pair.a.answer().await), ["1", "2"]);
+    pair.a.execute("p", 3).sync().send().await;
+    assert_eq!(rows(&pair.a.answer().await), ["3", "4", "5"]);
+    done(&mut pair.a, "commit").await;
+    for wire in [&mut pair.b, &mut pair.a] {
+        wire.execute("p", 0).sync().send().await;
+        assert_eq!(error(&wire.answer().await).field('C'), "34000");
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn more_statements_than_a_connection_holds_all_work() {
+    let mut pair = Pair::of(pooled().set("max_prepared_statements = 5")).await;
+    let pid = pair.a.value(PID).await;
+    for i in 0..30 {
+        for (wire, of) in [(&mut pair.a, "a"), (&mut pair.b, "b")] {
+            // Half of the texts are the other's, too.
+            let text = if i % 2 == 0 {
+                format!("select 'both {i}'")
+            } else {
+                format!("select '{of} {i}'")
+            };
+            wire.parse(&format!("s{i}"), &text).sync().send().await;
+            let answer = wire.answer().await;
+            assert_eq!(tags(&answer), "1Z", "{:?}", String::from_utf8_lossy(&answer[0].body));
+        }
+    }
+    for round in 0..3 {
+        for i in (0..30).chain((0..30).rev().step_by(3)) {
+            for (wire, of) in [(&mut pair.a, "a"), (&mut pair.b, "b")] {
+                let of = if i % 2 == 0 { "both" } else { of };
+                assert_eq!(rows_of(wire, &format!("s{i}")).await, [format!("{of} {i}")], "{round}");
+            }
+        }
+        // In one pipeline.
+        for i in 0..30 {
+            pair.a.bind("", &format!("s{i}"), &[]).execute("", 0);
+        }
+        pair.a.sync().send().await;
+        assert_eq!(rows(&pair.a.answer().await).len(), 30);
+    }
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_parse_that_fails_takes_no_name() {
+    let mut pair = Pair::new().await;
+    for _ in 0..3 {
+        pair.a.parse("s", "select nothing").sync().send().await;
+        assert_eq!(error(&pair.a.answer().await).field('C'), "42703");
+        assert_eq!(error(&execute(&mut pair.a, "s").await).field('C'), "26000");
+    }
+    // Skipped by the error ahead of it.
+    pair.a.run("select 1/0").parse("s", "select 'skipped'").sync().send().await;
+    assert_eq!(error(&pair.a.answer().await).field('C'), "22012");
+    assert_eq!(error(&execute(&mut pair.a, "s").await).field('C'), "26000");
+    pair.a.parse("s", "select 'mine'").sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "1Z");
+    assert_eq!(rows_of(&mut pair.a, "s").await, ["mine"]);
+    assert_eq!(error(&execute(&mut pair.b, "s").await).field('C'), "26000");
+    // Rolled back or not, a statement stays.
+    pair.a.query("begin").parse("t", "select 't'").sync().query("rollback").send().await;
+    for _ in 0..3 {
+        pair.a.answer().await;
+    }
+    assert_eq!(rows_of(&mut pair.a, "t").await, ["t"]);
+    pair.stop().await;
+}
