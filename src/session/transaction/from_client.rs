@@ -19,6 +19,8 @@ const MOST_TEXT: usize = 16 << 20;
 /// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
 const NAMES_WITHIN: usize = 8 * 1024;
 
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+
 /// Answers that may be due before more is asked. The server flushes what it has long before.
 pub(super) const MOST_DUES: usize = 4096;
 
@@ -190,11 +192,17 @@ impl Relay<'_> {
     fn admit_during_copy(&mut self, header: Header) -> Result<Admitted, End> {
         match header.tag {
             frontend::COPY_DATA => Ok(self.carry_frame(header, None)),
+            frontend::COPY_DONE if header.body_len > 0 => Err(End::Told(malformed())),
             frontend::COPY_DONE | frontend::COPY_FAIL => {
+                let admitted = self.carry_frame(header, None);
                 if let Some(lent) = &mut self.lent {
                     lent.copy = Copy::Asked;
+                    if header.tag == frontend::COPY_DONE {
+                        // What comes next waits for the answer, which would wait for a Sync.
+                        lent.bound.server_mut().stream.outgoing.extend_from_slice(FLUSH);
+                    }
                 }
-                Ok(self.carry_frame(header, None))
+                Ok(admitted)
             }
             // "Flush and Sync messages are ignored while in copy-in mode".
             frontend::FLUSH | frontend::SYNC => Ok(self.drop_frame(header)),
