@@ -82,6 +82,9 @@ impl Relay<'_> {
             lent.impossible = true;
             return Err(End::Bug("an answer that was not due"));
         };
+        if std::mem::take(&mut lent.drops_names) {
+            self.names.clear();
+        }
         let dropped = !matches!(fate, Fate::Forward);
         lent.from_server = Rest { bytes: header.frame_len(), dropped };
         match fate {
@@ -237,6 +240,7 @@ impl Lent {
                 server.unnamed = 0;
             }
             self.discarded |= discards_all;
+            self.drops_names |= discards_all;
             self.stale_plan |= changes_tables;
         }
         match execute.instead {

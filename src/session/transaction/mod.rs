@@ -106,7 +106,6 @@ impl Session<'_> {
     async fn give_back(&mut self) -> Result<(), End> {
         let Some(mut lent) = self.relay.lent.take() else { return Ok(()) };
         if lent.discarded {
-            self.relay.names.clear();
             lent.bound.server_mut().forget_session();
             lent.touched.clear();
             self.borrower.overrides = Arc::clone(&self.borrower.startup);

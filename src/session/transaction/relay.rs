@@ -73,6 +73,8 @@ pub(super) struct Lent {
     pub(super) bind_refused: bool,
     /// The session's state was discarded by the client's own wish.
     pub(super) discarded: bool,
+    /// So the client's statements are gone, and their names free.
+    pub(super) drops_names: bool,
     /// An answer came that cannot belong to anything.
     pub(super) impossible: bool,
     /// The server has sent an error that ends the connection.
@@ -143,6 +145,7 @@ impl Lent {
             pinned: false,
             bind_refused: false,
             discarded: false,
+            drops_names: false,
             impossible: false,
             fatal_seen: false,
             stale_plan: false,
