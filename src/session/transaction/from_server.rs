@@ -6,13 +6,25 @@ use bytes::Buf;
 
 use super::due::{Due, Execute, Parse, Whose};
 use super::relay::{Copy, Lent, Moved, Relay};
-use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::{self, backend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
 use crate::statement::Kind;
 use crate::tenant::Scope;
+
+/// The settings that Postgres reports and a client may change, in the majors that we know.
+const REPORTED: [&str; 8] = [
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "default_transaction_read_only",
+    "intervalstyle",
+    "search_path",
+    "standard_conforming_strings",
+    "timezone",
+];
 
 /// What becomes of a frame of the server's.
 #[derive(Debug)]
@@ -208,6 +220,7 @@ impl Lent {
             backend::READY_FOR_QUERY => self.ready(look),
             backend::PARAMETER_STATUS => {
                 if look == header.body_len {
+                    self.note_reported(look);
                     self.bound.server_mut().note_next_status(header.frame_len());
                 }
                 Ok(Fate::Forward)
@@ -234,6 +247,17 @@ impl Lent {
     fn body(&self, look: usize) -> &[u8] {
         let incoming = &self.bound.server().stream.incoming;
         incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
+    }
+
+    /// The server reports a setting: whatever has changed it, a function too, the client counts on
+    /// it from now on.
+    fn note_reported(&mut self, look: usize) {
+        let name = split_cstr(self.body(look))
+            .map_or_else(Vec::new, |(name, _)| name.to_ascii_lowercase());
+        let known = REPORTED.into_iter().find(|known| known.as_bytes() == name);
+        if let Some(known) = known.filter(|known| !self.touched.iter().any(|name| name == known)) {
+            self.touched.push(known.to_owned());
+        }
     }
 
     /// A command has completed, or given all rows that were asked for.
