@@ -1,29 +1,31 @@
 //! CHECKOUT and RELEASE: server connections that may stand in for each other.
 
 mod checkout;
+mod error;
 mod knowledge;
 mod late;
 mod release;
+mod welcome;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::backend::{self, ServerConnection, Statuses, Target};
+use crate::backend::{ServerConnection, Statuses, Target};
 use crate::config::{self, PoolMode};
 use crate::observe::{Event, Observer};
-use crate::protocol::ClientError;
 use crate::tenant::bind::LocalBind;
 use crate::types::{Access, SessionSettings};
 
 pub use checkout::{BindError, Bound, Checkout};
+pub use error::{Error, OpenError};
 pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};
+pub use welcome::Welcome;
 
 /// What makes server connections alike: the login and the database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -75,64 +77,11 @@ struct Idle {
     since: Instant,
 }
 
-/// What a client is told at login, as a server connection with its settings told it.
-#[derive(Clone, Debug)]
-pub struct Welcome {
-    /// The settings that the server reports.
-    pub statuses: Arc<Statuses>,
-    /// Notices, whole frames.
-    pub notices: Bytes,
-}
-
-impl Welcome {
-    fn of(server: &ServerConnection) -> Self {
-        let statuses = Arc::clone(server.statuses());
-        Self { statuses, notices: server.login_notices().clone() }
-    }
-
-    /// The settings that the server will report once `overrides` are applied, as far as it is
-    /// known: what differs is told with the first transaction.
-    pub fn statuses_with(&self, overrides: &SessionSettings) -> Arc<Statuses> {
-        let mut statuses = Arc::clone(&self.statuses);
-        for (name, value) in overrides.iter() {
-            if self.statuses.get(name).is_some_and(|known| known != value) {
-                Arc::make_mut(&mut statuses).insert(name.to_owned(), value.to_owned());
-            }
-        }
-        statuses
-    }
-}
-
 /// Logins of one pool at the same time. Postgres forks a process for each.
 const CONCURRENT_LOGINS: usize = 8;
 
 /// Welcomes and statuses that are remembered. More different ones are asked for again.
 const REMEMBERED: usize = 256;
-
-/// Why no server connection was handed out.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no such pool.
-    #[error("no pool for {} in database {:?}", .0.access, .0.database)]
-    NoPool(PoolKey),
-    /// Every connection was taken for too long.
-    #[error("no server connection became free within {0:?}")]
-    WaitTimeout(Duration),
-    /// Postgres could not be reached or refused the login.
-    #[error("no server connection could be opened")]
-    Connect(#[from] backend::Error),
-}
-
-/// Why there are no pools.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A certificate cannot be used.
-    #[error("TLS")]
-    Tls(#[from] crate::tls::Error),
-    /// The system has no random bytes.
-    #[error("the system has no random bytes")]
-    NoRandomness,
-}
 
 /// 64 random bits in hex, for a name that nobody can guess.
 ///
@@ -432,25 +381,4 @@ impl Pool {
 /// Locks what a panic of its holder leaves as it should be: each is changed by one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl From<&Error> for ClientError {
-    fn from(error: &Error) -> Self {
-        match error {
-            Error::NoPool(key) => {
-                let message = format!("this proxy serves no {} sessions here", key.access);
-                Self::fatal("3D000", "C301", message)
-            }
-            Error::WaitTimeout(waited) => {
-                let message =
-                    format!("no server connection became free within {} s", waited.as_secs_f64());
-                Self::fatal("53300", "C302", message)
-                    .hint("Raise default_pool_size or query_wait_timeout, or hold connections for less time.")
-            }
-            Error::Connect(_) => {
-                Self::fatal("08006", "C303", "the proxy cannot open a connection to Postgres")
-                    .hint("The proxy's log has the cause.")
-            }
-        }
-    }
 }

@@ -79,6 +79,12 @@ pub(super) fn undoes_settings(tag: &[u8]) -> bool {
     tag == b"RESET\0" || tag == b"DISCARD ALL\0"
 }
 
+/// Whether a command that completed has undone everything that a session can leave: its
+/// `CommandComplete` tag, without the zero byte.
+pub(super) fn discards_all(tag: &[u8]) -> bool {
+    tag == b"DISCARD ALL"
+}
+
 /// Whether a command that completed may have changed tables under the plans of others: its
 /// `CommandComplete` tag.
 pub(super) fn changes_tables(tag: &[u8]) -> bool {

@@ -240,7 +240,20 @@ impl Lent {
         match kind {
             Kind::CopyFromStdin => self.copy = Copy::None,
             Kind::DiscardAll => self.discarding = false,
-            _ => {}
+            Kind::Empty
+            | Kind::Begin
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::RollbackTo
+            | Kind::Savepoint
+            | Kind::SetLocal
+            | Kind::Set(_)
+            | Kind::ResetAll
+            | Kind::Show
+            | Kind::Cursor
+            | Kind::Rows
+            | Kind::Session(_)
+            | Kind::Other => {}
         }
     }
 
@@ -269,7 +282,7 @@ impl Lent {
             let fits = execute.kind.accepts_tag(tag);
             let changes_tables =
                 matches!(self.bound.scope(), Scope::Owner) && filter::changes_tables(tag);
-            let discards_all = tag == b"DISCARD ALL";
+            let discards_all = filter::discards_all(tag);
             let drops_statements = discards_all || tag == b"DEALLOCATE ALL";
             // A reading that was wrong is no proof of anything.
             self.dirty |= !fits;

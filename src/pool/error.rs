@@ -1,0 +1,53 @@
+//! Why there is no server connection.
+
+use std::time::Duration;
+
+use super::PoolKey;
+use crate::backend;
+use crate::protocol::ClientError;
+
+/// Why no server connection was handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such pool.
+    #[error("no pool for {} in database {:?}", .0.access, .0.database)]
+    NoPool(PoolKey),
+    /// Every connection was taken for too long.
+    #[error("no server connection became free within {0:?}")]
+    WaitTimeout(Duration),
+    /// Postgres could not be reached or refused the login.
+    #[error("no server connection could be opened")]
+    Connect(#[from] backend::Error),
+}
+
+/// Why there are no pools.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A certificate cannot be used.
+    #[error("TLS")]
+    Tls(#[from] crate::tls::Error),
+    /// The system has no random bytes.
+    #[error("the system has no random bytes")]
+    NoRandomness,
+}
+
+impl From<&Error> for ClientError {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::NoPool(key) => {
+                let message = format!("this proxy serves no {} sessions here", key.access);
+                Self::fatal("3D000", "C301", message)
+            }
+            Error::WaitTimeout(waited) => {
+                let message =
+                    format!("no server connection became free within {} s", waited.as_secs_f64());
+                Self::fatal("53300", "C302", message)
+                    .hint("Raise default_pool_size or query_wait_timeout, or hold connections for less time.")
+            }
+            Error::Connect(_) => {
+                Self::fatal("08006", "C303", "the proxy cannot open a connection to Postgres")
+                    .hint("The proxy's log has the cause.")
+            }
+        }
+    }
+}
