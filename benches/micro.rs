@@ -123,11 +123,12 @@ fn bind(criterion: &mut Criterion) {
     let signer = Signer::new(&[7; 32], true);
     let tenant: TenantId = TENANT.parse().unwrap();
     let mut buffer = BytesMut::with_capacity(1024);
+    let now = SystemTime::now();
     let statement = LocalBind::new("_cloison_0123456789abcdef".to_owned());
     criterion.bench_function("bind, a transaction", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind_local(black_box(tenant), 4242, &statement, &mut buffer);
+            signer.bind_local(black_box(tenant), 4242, &statement, now, &mut buffer);
             buffer.len()
         });
     });
