@@ -237,10 +237,10 @@ impl Lent {
 
     /// Such a statement has been answered, or will not be.
     fn settle(&mut self, kind: &Kind) {
-        match kind {
-            Kind::CopyFromStdin => self.copy = Copy::None,
-            Kind::DiscardAll => self.discarding = false,
-            _ => {}
+        if *kind == Kind::CopyFromStdin {
+            self.copy = Copy::None;
+        } else if *kind == Kind::DiscardAll {
+            self.discarding = false;
         }
     }
 
