@@ -103,14 +103,9 @@ async fn play(proxy: &Proxy, login: bool, bytes: &[u8]) {
     assert!(!text.contains("internal error"), "{text}");
 }
 
-fn fuzz(login: bool, cases: u32, bytes: impl Strategy<Value = Vec<u8>>) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.unwrap();
-    let lines = "query_wait_timeout = \"20s\"\nclient_login_timeout = \"5s\"";
-    let proxy = runtime.block_on(proxy::new().pool_size(1).set(lines).run());
+/// The same cases every time, so that a change is what turns it red; FUZZ=1 draws others.
+fn run(cases: u32, bytes: impl Strategy<Value = Vec<u8>>, check: impl Fn(Vec<u8>)) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    // The same cases every time, so that a change is what turns it red; FUZZ=1 draws others.
     let mut runner = match std::env::var_os("FUZZ") {
         Some(_) => TestRunner::new(config),
         None => {
@@ -119,14 +114,25 @@ fn fuzz(login: bool, cases: u32, bytes: impl Strategy<Value = Vec<u8>>) {
         }
     };
     let result = runner.run(&bytes, |bytes| {
+        check(bytes);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+fn fuzz(login: bool, cases: u32, bytes: impl Strategy<Value = Vec<u8>>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.unwrap();
+    let lines = "query_wait_timeout = \"20s\"\nclient_login_timeout = \"5s\"";
+    let proxy = runtime.block_on(proxy::new().pool_size(1).set(lines).run());
+    run(cases, bytes, |bytes| {
         runtime.block_on(async {
             play(&proxy, login, &bytes).await;
             let mut good = Wire::tenant(&proxy, A).await;
             assert_eq!(good.value("select count(*) from note").await, "3");
         });
-        Ok(())
     });
-    result.unwrap();
     runtime.block_on(proxy.stop());
 }
 
@@ -148,4 +154,93 @@ fn a_mutated_session_harms_nobody() {
 #[test]
 fn messages_in_any_order_harm_nobody() {
     fuzz(true, 12, messages());
+}
+
+/// What a tenant that means harm would put into its statements.
+const HARM: &[&str] = &[
+    "select count(*) from note",
+    "begin",
+    "commit",
+    "rollback",
+    "commit and chain",
+    "savepoint s",
+    "rollback to s",
+    "reset all",
+    "discard all",
+    "deallocate all",
+    "select 1/0",
+    "set work_mem = '1MB'",
+    "set local work_mem = '1MB'",
+    "select set_config('work_mem', '1MB', false)",
+    "set search_path = pg_temp",
+    "set statement_timeout = 1",
+    "set standard_conforming_strings = off",
+    r"select 'a\'' , set_config($$work_mem$$, $$1024$$, false) --'",
+    "set session characteristics as transaction read only",
+    "do $$ begin create temp table note (tenant_id uuid, id bigint, body text); end $$",
+    "do $$ begin perform pg_advisory_lock(7); end $$",
+    "prepare s as select 1",
+    "declare c cursor with hold for select 1",
+    "declare c cursor for select * from note",
+    "fetch c",
+    "select set_config('cloison.context', '', false)",
+    "update note set body = body",
+    "copy (select * from note) to stdout",
+    "copy note from stdin",
+    "set role cloison_tenant",
+    "begin; select count(*) from note; commit; select count(*) from note",
+    "discard all; set work_mem = '1MB'",
+    "",
+];
+
+/// Messages in any order with any of these texts, under two names and none.
+fn harmful() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop::sample::select(HARM);
+    let name = prop::sample::select(&["", "s", "t"][..]);
+    let one = (0..12u8, text, name);
+    prop::collection::vec(one, 1..16).prop_map(|messages| {
+        let mut wire = Wire::over(tokio::io::empty());
+        for (kind, text, name) in messages {
+            match kind {
+                0..=2 => wire.query(text),
+                3 => wire.run(text),
+                4 => wire.parse(name, text),
+                5 => wire.bind(name, name, &[]),
+                6 => wire.execute(name, 1),
+                7 => wire.message('D', &[b"S", name.as_bytes(), b"\0"].concat()),
+                8 => wire.message('C', &[b"S", name.as_bytes(), b"\0"].concat()),
+                9 => wire.flush(),
+                10 => wire.copy_data(b"1\n").copy_done(),
+                _ => wire.sync(),
+            };
+        }
+        wire.out.to_vec()
+    })
+}
+
+#[test]
+fn whatever_one_tenant_sends_the_next_finds_itself_alone() {
+    const LOOK: &str = "select concat_ws(' ', count(*), min(body), current_setting('work_mem'), \
+                        current_setting('search_path'), current_setting('statement_timeout'), \
+                        current_setting('transaction_read_only'), current_user, \
+                        to_regclass('pg_temp.note')) from note";
+    const ALONE: &str = "3 a1 4MB \"$user\", public 0 off it_app";
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.unwrap();
+    let line = "query_wait_timeout = \"20s\"";
+    let proxy = runtime.block_on(proxy::new().by_transaction().pool_size(1).set(line).run());
+    // One that stays, beside one for each case.
+    let stays = tokio::sync::Mutex::new(runtime.block_on(Wire::tenant(&proxy, A)));
+    run(80, harmful(), |bytes| {
+        runtime.block_on(async {
+            play(&proxy, true, &bytes).await;
+            let mut stays = stays.lock().await;
+            assert_eq!(stays.value(LOOK).await, ALONE);
+            assert_eq!(Wire::tenant(&proxy, A).await.value(LOOK).await, ALONE);
+            assert_eq!(stays.value("select pg_try_advisory_xact_lock(7)").await, "t");
+        });
+    });
+    drop(stays);
+    runtime.block_on(proxy.stop());
 }

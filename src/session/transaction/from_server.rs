@@ -237,23 +237,10 @@ impl Lent {
 
     /// Such a statement has been answered, or will not be.
     fn settle(&mut self, kind: &Kind) {
-        match kind {
-            Kind::CopyFromStdin => self.copy = Copy::None,
-            Kind::DiscardAll => self.discarding = false,
-            Kind::Empty
-            | Kind::Begin
-            | Kind::Commit { .. }
-            | Kind::Rollback { .. }
-            | Kind::RollbackTo
-            | Kind::Savepoint
-            | Kind::SetLocal
-            | Kind::Set(_)
-            | Kind::ResetAll
-            | Kind::Show
-            | Kind::Cursor
-            | Kind::Rows
-            | Kind::Session(_)
-            | Kind::Other => {}
+        if *kind == Kind::CopyFromStdin {
+            self.copy = Copy::None;
+        } else if *kind == Kind::DiscardAll {
+            self.discarding = false;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The tenant holds for every statement, whatever the client does to its transactions.
 
-use super::{A, COUNT, PID, Pair, done, error, refused, rows, tags};
+use super::{A, COUNT, PID, Pair, Wire, done, error, refused, rows, tags};
 use crate::support::wire::Message;
 
 const OTHERS: &str = "select count(*) from note where tenant_id <> cloison.get_current_tenant()";
@@ -218,52 +218,64 @@ async fn nothing_makes_another_of_a_tenant() {
     pair.stop().await;
 }
 
-/// A ticket is worth nothing after its transaction, nor to anybody else.
+/// A ticket that somebody has read is worth nothing on another connection, nor once it is edited.
 #[tokio::test]
-async fn a_ticket_does_not_outlive_its_transaction() {
-    let mut pair = Pair::new().await;
-    let pid = pair.b.value(PID).await;
+async fn a_ticket_is_for_one_connection_as_it_is() {
+    let size = |config: &mut cloison::config::Config| {
+        config.pools.get_mut(&cloison::types::Access::Tenant).unwrap().size = 2;
+    };
+    let mut pair = Pair::of(super::pooled().edit(size)).await;
+    done(&mut pair.b, "begin").await;
     let ticket = pair.b.value("select current_setting('cloison.context')").await;
-    assert!(ticket.starts_with('t'), "{ticket}");
-    for local in ["true", "false"] {
-        let forge = format!("select set_config('cloison.context', '{ticket}', {local})");
-        for text in [format!("{forge}; {COUNT}"), format!("begin; {forge}; {COUNT}; commit")] {
-            let answer = pair.a.ask(&text).await;
-            assert_eq!(error(&answer).field('C'), "42501", "{}", tags(&answer));
-            pair.a.ask("rollback").await;
+    assert!(ticket.starts_with('p'), "{ticket}");
+    let own = pair.a.value("select current_setting('cloison.context')").await;
+    let edited = own.replace("aaaaaaaa-0000-4000-8000-000000000001", super::B);
+    assert_ne!(own, edited);
+    let later = format!("{}{}{}", &own[..37], "9999999999", &own[47..]);
+    let session = format!("s{}", &own[1..]);
+    for forged in [&ticket, &edited, &later, &session, &own[..60].to_owned()] {
+        for local in ["true", "false"] {
+            let forge = format!("select set_config('cloison.context', '{forged}', {local})");
+            for text in [format!("{forge}; {COUNT}"), format!("begin; {forge}; {COUNT}; commit")] {
+                let answer = pair.a.ask(&text).await;
+                assert_eq!(error(&answer).field('C'), "42501", "{forged}: {}", tags(&answer));
+                pair.a.ask("rollback").await;
+                assert_eq!(pair.a.value(COUNT).await, "3");
+            }
         }
     }
-    pair.check(&pid).await;
+    assert_eq!(pair.b.value(COUNT).await, "5");
+    done(&mut pair.b, "commit").await;
     pair.stop().await;
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_is_told_at_its_next_transaction() {
+async fn a_suspended_tenant_is_shown_out_within_seconds_and_others_are_not() {
     let mut pair = Pair::new().await;
     let superuser = pair.proxy.database.superuser().await;
-    let suspend = "update cloison.tenants set status = $1 where slug = 'a'";
-    for _ in 0..2 {
-        assert_eq!(pair.a.value(COUNT).await, "3");
-        superuser.execute(suspend, &[&"suspended"]).await.unwrap();
-        for by_query in [true, false] {
-            let answer = if by_query {
-                pair.a.ask(COUNT).await
-            } else {
-                super::extended(&mut pair.a, COUNT).await
-            };
-            let told = error(&answer);
-            assert_eq!((told.field('C'), told.field('D')), ("28000", "cloison: C203"));
-            assert_eq!(told.field('V'), "ERROR");
-            assert!(rows(&answer).is_empty() && tags(&answer).ends_with('Z'));
+    let status = "update cloison.tenants set status = $1 where slug = 'a'";
+    assert_eq!(pair.a.value(COUNT).await, "3");
+    let mut open = Wire::tenant(&pair.proxy, A).await;
+    superuser.execute(status, &[&"suspended"]).await.unwrap();
+    let suspended = std::time::Instant::now();
+    let told = loop {
+        let answer = pair.a.ask(COUNT).await;
+        if tags(&answer).contains('E') {
+            break error(&answer).clone();
         }
-        let answer = pair.a.ask(&format!("begin; {COUNT}; select 1")).await;
-        assert_eq!(error(&answer).field('C'), "28000");
-        assert_eq!(refused(&mut pair.a, COUNT).await, "25P02");
-        done(&mut pair.a, "rollback").await;
+        assert!(suspended.elapsed() < std::time::Duration::from_secs(15));
         assert_eq!(pair.b.value(COUNT).await, "5");
-        superuser.execute(suspend, &[&"active"]).await.unwrap();
-        assert_eq!(pair.a.value(COUNT).await, "3");
-    }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!((told.field('C'), told.field('V')), ("28000", "FATAL"));
+    assert!(pair.a.receive().await.is_none());
+    // So is another of its sessions, by the other protocol, at once.
+    open.run(COUNT).sync().send().await;
+    assert_eq!(error(&open.answer().await).field('C'), "28000");
+    assert_eq!(pair.b.value(COUNT).await, "5");
+    superuser.execute(status, &[&"active"]).await.unwrap();
+    assert_eq!(Wire::tenant(&pair.proxy, A).await.value(COUNT).await, "3");
+    assert_eq!(pair.b.value(COUNT).await, "5");
     pair.stop().await;
 }
 
@@ -277,12 +289,13 @@ async fn a_new_signing_key_is_learnt_between_two_transactions() {
         // Whoever comes first may have to ask once more.
         let answer = pair.a.ask(COUNT).await;
         if tags(&answer).contains('E') {
-            assert_eq!(error(&answer).field('C'), "28000");
+            assert!(["28000", "42501"].contains(&error(&answer).field('C')));
+            assert!(rows(&answer).is_empty());
         }
         assert_eq!(pair.a.value(COUNT).await, "3");
         assert_eq!(pair.b.value(COUNT).await, "5");
     }
-    assert_eq!(crate::support::wire::Wire::tenant(&pair.proxy, A).await.value(COUNT).await, "3");
+    assert_eq!(Wire::tenant(&pair.proxy, A).await.value(COUNT).await, "3");
     pair.stop().await;
 }
 
