@@ -30,8 +30,6 @@ pub(super) struct Known {
     pub(super) rule: usize,
     /// The key that verified it.
     pub(super) key: Arc<Key>,
-    /// The token said which key it was.
-    pub(super) names_key: bool,
 }
 
 /// The tokens that were good when they were last seen.
@@ -46,13 +44,6 @@ impl Fingerprint {
             *byte = *digest;
         }
         Self { hash, access }
-    }
-}
-
-impl Known {
-    /// What the token calls its key.
-    pub(super) fn key_id(&self) -> Option<&str> {
-        self.key.id().filter(|_| self.names_key)
     }
 }
 

@@ -100,8 +100,7 @@ impl Verifier {
                 Ok((claims, key)) => {
                     // An earlier rule might accept it another time, and then comes first.
                     if for_good {
-                        let (claims, names_key) = (claims.share(), token.key_id().is_some());
-                        let known = Known { claims, rule: index, key, names_key };
+                        let known = Known { claims: claims.share(), rule: index, key };
                         self.known.insert(fingerprint, known);
                     }
                     return Ok(claims);
@@ -121,7 +120,7 @@ impl Verifier {
         let known = self.known.get(token)?;
         let rule = self.rules.get(known.rule)?;
         // As a new token would, this sees to it that keys do not become too old.
-        let found = rule.keys.find(known.key_id(), known.key.algorithm()).await;
+        let found = rule.keys.find(known.key.id(), known.key.algorithm()).await;
         let is_same = matches!(found, Ok(Found::Key(key)) if Arc::ptr_eq(&key, &known.key));
         if is_same && known.claims.hold_at(now) {
             return Some(known.claims.share());
