@@ -266,6 +266,9 @@ impl Lent {
             self.discarded |= discards_all;
             self.drops_names |= discards_all;
             self.stale_plan |= changes_tables;
+            if let Kind::Set(names) = &execute.kind {
+                self.touched.extend(names.iter().cloned());
+            }
         }
         match execute.instead {
             Some(frame) if header.tag != b's' => Fate::Instead(frame),
