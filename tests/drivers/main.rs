@@ -1,34 +1,44 @@
-//! The everyday work of real drivers, through `cloison dev`.
+//! The everyday work of real drivers, through `cloison dev`, in each pool mode.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod background;
 mod rust;
 mod script;
 mod stand;
 
 use script::{node, python, shell};
 
-#[test]
-fn psql() {
-    shell("psql.sh");
+/// The same tests in each pool mode; a name without one is the session's.
+macro_rules! in_both_modes {
+    ($($name:ident: $run:ident($script:literal),)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $run(crate::stand::Mode::Session, $script);
+            }
+        )*
+
+        mod transaction_pooling {
+            use super::{node, python, shell};
+
+            $(
+                #[test]
+                fn $name() {
+                    $run(crate::stand::Mode::Transaction, $script);
+                }
+            )*
+        }
+    };
 }
 
-#[test]
-fn psycopg() {
-    python("python/with_psycopg.py");
-}
-
-#[test]
-fn asyncpg() {
-    python("python/with_asyncpg.py");
-}
-
-#[test]
-fn sqlalchemy() {
-    python("python/with_sqlalchemy.py");
-}
-
-#[test]
-fn node_postgres() {
-    node("node/with_pg.js");
-}
+in_both_modes!(
+    psql: shell("psql.sh"),
+    psycopg: python("python/with_psycopg.py"),
+    psycopg2: python("python/with_psycopg2.py"),
+    asyncpg: python("python/with_asyncpg.py"),
+    sqlalchemy: python("python/with_sqlalchemy.py"),
+    django: python("python/with_django.py"),
+    node_postgres: node("node/with_pg.js"),
+    postgres_js: node("node/with_postgres.js"),
+);

@@ -163,11 +163,9 @@ SQL
     for round in 1 2 3 4 5; do
         is "one server connection, round $round" "$own
 $own
-0
 0" "$(sql "$narrow" <<SQL
 select get_current_tenant();
 $only;
-select count(*) from pg_prepared_statements;
 select count(*) from pg_class where relpersistence = 't' and relname = 'left_behind';
 prepare left_behind as select 1;
 create temporary table left_behind ();
@@ -177,6 +175,48 @@ listen left_behind;
 SQL
 )"
     done
+}
+
+# What a transaction finds on the next server connection.
+moving() {
+    local url=$1 own=$2 mine=$3 statement
+    is 'the server connection changes' 2 "$(for _ in $(seq 300); do echo 'select pg_backend_pid();'; done \
+        | sql "$url" | awk '!seen[$1]++ && ++n <= 2' | wc -l)"
+    while IFS= read -r statement; do
+        statement="$(sql "$url" -c "$statement" -c 'select get_current_tenant()')"
+        has 'is refused' 'ERROR:  0A000: ' "$statement"
+        has 'with a hint' 'session_statements' "$statement"
+        has 'and the session goes on' "$own" "$statement"
+    done <<SQL
+listen news
+create temporary table t (n integer)
+prepare p as select 1
+declare c cursor with hold for select 1
+select pg_advisory_lock(1)
+SQL
+    is 'settings follow from transaction to transaction' "German, DMY America/Lima cli $mine,public
+SQL, DMY Asia/Tokyo other public
+German, DMY America/Lima cli $mine,public" "$({
+        local show="select concat_ws(' ', current_setting('datestyle'), current_setting('timezone'),
+            current_setting('application_name'), current_setting('search_path'));"
+        for _ in $(seq 20); do echo "$show"; done
+        echo "set datestyle = 'SQL, DMY'; set timezone = 'Asia/Tokyo'; set application_name = 'other'; set search_path = public;"
+        for _ in $(seq 20); do echo "$show"; done
+        echo 'reset all;'
+        for _ in $(seq 20); do echo "$show"; done
+    } | PGDATESTYLE=German PGTZ=America/Lima PGAPPNAME=cli PGOPTIONS="-c search_path=$mine,public" sql "$url" | uniq)"
+    is 'a temporary table and COPY within a transaction' 10000 "$(sql "$url" <<'SQL'
+begin;
+create temporary table numbers (n integer) on commit drop;
+\copy numbers from program 'seq 10000'
+select count(*) from numbers;
+commit;
+SQL
+)"
+    is 'rows of its own in each transaction' "$own" "$(for _ in $(seq 40); do
+        echo 'begin; select distinct tenant_id from projects; commit;'; done | sql "$url" | uniq)"
+    is 'FETCH_COUNT in every transaction' 2500 "$(sql "$url" -v FETCH_COUNT=100 -c 'select generate_series(1, 2500)' | wc -l)"
+    has 'Ctrl-C cancels' 'ERROR:  57014: canceling statement due to user request' "$(interrupted "$url")"
 }
 
 # What a tenant may try. The next read shows its own rows, or an error when a function or a
@@ -260,14 +300,19 @@ os.execvp("psql", sys.argv[1:])' psql "$1" -X -v VERBOSITY=verbose \
     cat "$out"
 }
 
+everyday() {
+    as_tenant "$2" "$3" "$4" "$5" "$6"
+    [ "$POOL_MODE" = session ] || moving "$1" "$4" "$6"
+}
+
 token() { printf '%s' "$1" | sed -E 's#^postgres://[^:]*:([^@]*)@.*#\1#'; }
 without_token() { printf '%s' "$1" | sed -E 's#^(postgres://[^:]*):[^@]*@#\1@#'; }
 host_and_port() { printf '%s' "$1" | sed -E 's#^postgres://([^:]*):([^@]*)@([^:]*):([0-9]*)/(.*)#\3:\4:\5:\1:\2\n#'; }
 keywords() { printf '%s' "$1" | sed -E 's#^postgres://([^:]*):([^@]*)@([^:]*):([0-9]*)/(.*)#host=\3 port=\4 dbname=\5 user=\1#'; }
 
-(who='tenant A' && as_tenant "$TENANT_A_URL" "$NARROW_A_URL" $A $B a) > "$work/a" 2>&1 &
+(who='tenant A' && everyday "$TENANT_A_URL" "$SESSION_A_URL" "$NARROW_A_URL" $A $B a) > "$work/a" 2>&1 &
 first=$!
-(who='tenant B' && as_tenant "$TENANT_B_URL" "$NARROW_B_URL" $B $A b) > "$work/b" 2>&1 &
+(who='tenant B' && everyday "$TENANT_B_URL" "$SESSION_B_URL" "$NARROW_B_URL" $B $A b) > "$work/b" 2>&1 &
 second=$!
 wait $first
 first=$?
@@ -284,9 +329,13 @@ has 'a tenant'"'"'s token opens no other road' 'FATAL:  token is not valid for t
     "$(q "${TENANT_A_URL/cloison_app:/cloison_owner:}" 'select 1')"
 has 'an unknown database' 'database "other" does not exist' "$(q "${TENANT_A_URL%/app}/other" 'select 1')"
 
+if [ "$POOL_MODE" = transaction ]; then
+    echo "passed $(wc -l < "$work/passed")"
+    exit
+fi
 who='super-admin'
 is 'sees nothing, then everything' "0
-2" "$(q "$SUPERADMIN_URL" 'select count(*) from projects; select enable_superadmin_mode(); select count(distinct tenant_id) from projects' | grep .)"
+3" "$(q "$SUPERADMIN_URL" 'select count(*) from projects; select enable_superadmin_mode(); select count(distinct tenant_id) from projects' | grep .)"
 
 who='owner'
 is 'runs migrations' '3' "$(sql "$OWNER_URL" -v ON_ERROR_STOP=1 <<'SQL' | tail -n 1

@@ -11,12 +11,15 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Error, IsolationLevel, NoTls, Notification};
 use uuid::Uuid;
 
-use crate::stand::{A, B, stand};
+use crate::stand::{A, B, Mode, stand};
 
 /// One side: a tenant, and the one it must never see.
 #[derive(Clone, Copy)]
 struct Side {
+    mode: Mode,
     url: &'static str,
+    /// Where what needs a session works, too.
+    session: &'static str,
     narrow: &'static str,
     own: Uuid,
     other: Uuid,
@@ -27,21 +30,41 @@ const ONLY: &str = "select distinct tenant_id from projects";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokio_postgres() {
-    let side = |name, url: &str, narrow: &str, own: &str, other: &str| Side {
-        url: stand().url(url),
-        narrow: stand().url(narrow),
-        own: own.parse().unwrap(),
-        other: other.parse().unwrap(),
-        name,
-    };
-    let a = side("a", "TENANT_A_URL", "NARROW_A_URL", A, B);
-    let b = side("b", "TENANT_B_URL", "NARROW_B_URL", B, A);
-    let tasks = [a, b].map(|side| tokio::spawn(everyday(side)));
-    for task in tasks {
-        task.await.unwrap();
-    }
+    let [a, _] = both(Mode::Session).await;
     refused_logins(a).await;
     other_roads().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokio_postgres_with_transaction_pooling() {
+    let before = stand().background.transactions();
+    let sides = both(Mode::Transaction).await;
+    for task in sides.map(|side| tokio::spawn(moving(side))) {
+        task.await.unwrap();
+    }
+    let [a, _] = sides;
+    refused_logins(a).await;
+    stand().background.assert_well(before);
+}
+
+async fn both(mode: Mode) -> [Side; 2] {
+    let side = |name: &'static str, own: &str, other: &str| {
+        let of = |kind: &str| stand().url(mode, &format!("{kind}_{}_URL", name.to_uppercase()));
+        Side {
+            mode,
+            url: of("TENANT"),
+            session: of("SESSION"),
+            narrow: of("NARROW"),
+            own: own.parse().unwrap(),
+            other: other.parse().unwrap(),
+            name,
+        }
+    };
+    let sides = [side("a", A, B), side("b", B, A)];
+    for task in sides.map(|side| tokio::spawn(everyday(side))) {
+        task.await.unwrap();
+    }
+    sides
 }
 
 async fn everyday(side: Side) {
@@ -115,7 +138,7 @@ async fn rows(side: Side) {
 }
 
 async fn transactions(side: Side) {
-    let mut client = connect(side.url).await;
+    let mut client = connect(side.session).await;
     client.batch_execute("create temporary table t (n integer)").await.unwrap();
     let mut outer = client.transaction().await.unwrap();
     outer.execute("insert into t values (1)", &[]).await.unwrap();
@@ -223,13 +246,13 @@ async fn pipelining(side: Side) {
 }
 
 async fn copying(side: Side) {
-    let client = connect(side.url).await;
+    let client = connect(side.session).await;
     let stream = client.copy_out("copy (select tenant_id from projects) to stdout").await.unwrap();
     let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
     assert!(!chunks.is_empty());
     assert!(chunks.iter().all(|chunk| chunk[..] == *format!("{}\n", side.own).as_bytes()));
     // The driver itself loses count after a COPY that is refused, so that is a connection's last.
-    let refused_copy = connect(side.url).await;
+    let refused_copy = connect(side.session).await;
     refused(
         refused_copy.copy_in::<_, Bytes>("copy projects (name) from stdin").await.map(|_| ()),
         &SqlState::FEATURE_NOT_SUPPORTED,
@@ -301,7 +324,7 @@ async fn cancelling(side: Side) {
 }
 
 async fn notifications(side: Side) {
-    let (listener, mut received) = try_connect(side.url).await.unwrap();
+    let (listener, mut received) = try_connect(side.session).await.unwrap();
     let sender = connect(side.url).await;
     let channel = format!("rust_{}", side.name);
     listener.batch_execute(&format!("listen {channel}")).await.unwrap();
@@ -309,12 +332,14 @@ async fn notifications(side: Side) {
     let told = tokio::time::timeout(Duration::from_secs(20), received.recv()).await;
     let told = told.unwrap().unwrap();
     assert_eq!((told.channel(), told.payload()), (&channel[..], "salut"));
-    let pid = sender.query_one("select pg_backend_pid()", &[]).await.unwrap();
-    assert_eq!(told.process_id(), pid.get::<_, i32>(0));
+    if side.mode == Mode::Session {
+        let pid = sender.query_one("select pg_backend_pid()", &[]).await.unwrap();
+        assert_eq!(told.process_id(), pid.get::<_, i32>(0));
+    }
 }
 
 async fn errors(side: Side) {
-    let client = connect(side.url).await;
+    let client = connect(side.session).await;
     let error = client.batch_execute("select no_such from projects").await.unwrap_err();
     let told = error.as_db_error().unwrap();
     assert_eq!(told.code(), &SqlState::UNDEFINED_COLUMN);
@@ -360,9 +385,7 @@ async fn one_server_connection(side: Side) {
         assert_eq!(sees(&client).await, [side.own]);
         let left: i64 = client
             .query_one(
-                "select (select count(*) from pg_prepared_statements where not from_sql
-                        and statement not like '%pg_prepared_statements%')
-                    + (select count(*) from pg_cursors where is_holdable) + (select count(*) from pg_locks
+                "select (select count(*) from pg_cursors where is_holdable) + (select count(*) from pg_locks
                         where locktype = 'advisory' and pid = pg_backend_pid())
                     + (select count(*) from pg_listening_channels())
                     + (select count(*) from pg_class where relname = 'left_behind'
@@ -384,9 +407,64 @@ async fn one_server_connection(side: Side) {
     }
 }
 
+/// What a transaction finds on the next server connection.
+async fn moving(side: Side) {
+    let mut client = connect(side.url).await;
+    let mut pids = std::collections::HashSet::new();
+    for _ in 0..2000 {
+        let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+        pids.insert(row.get::<_, i32>(0));
+        if pids.len() > 1 {
+            break;
+        }
+    }
+    assert!(pids.len() > 1, "the server connection changes");
+    for statement in [
+        "listen news",
+        "create temporary table t (n integer)",
+        "prepare p as select 1",
+        "declare c cursor with hold for select 1",
+        "select pg_advisory_lock(1)",
+    ] {
+        let error = client.batch_execute(statement).await.unwrap_err();
+        let told = error.as_db_error().unwrap();
+        assert_eq!(told.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{statement}");
+        assert!(told.hint().unwrap().contains("session_statements"));
+        refused(client.prepare(statement).await, &SqlState::FEATURE_NOT_SUPPORTED);
+        assert_eq!(sees(&client).await, [side.own], "after {statement}");
+    }
+    let insert = "insert into crm_leads (full_name, email) values ($1, $2) returning id";
+    let insert = client.prepare(insert).await.unwrap();
+    for round in 0..20 {
+        let work = client.transaction().await.unwrap();
+        let email = format!("moving{round}@rust.example.org");
+        let id: Uuid = work.query_one(&insert, &[&side.name, &email]).await.unwrap().get(0);
+        work.commit().await.unwrap();
+        let deleted = "delete from crm_leads where id = $1 returning tenant_id, full_name";
+        let row = client.query_one(deleted, &[&id]).await.unwrap();
+        assert_eq!((row.get::<_, Uuid>(0), row.get::<_, &str>(1)), (side.own, side.name));
+    }
+    let work = client.transaction().await.unwrap();
+    work.batch_execute("create temporary table t (n integer) on commit drop").await.unwrap();
+    let sink = work.copy_in("copy t from stdin").await.unwrap();
+    pin_mut!(sink);
+    sink.send(Bytes::from_static(b"1\n2\n")).await.unwrap();
+    assert_eq!(sink.finish().await.unwrap(), 2);
+    work.commit().await.unwrap();
+    client
+        .batch_execute("set timezone = 'America/Lima'; set search_path = pg_catalog")
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let shown = "select current_setting('timezone'), current_setting('search_path')";
+        let row = client.query_one(shown, &[]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1)), ("America/Lima", "pg_catalog"));
+    }
+}
+
 async fn refused_logins(side: Side) {
     for url in ["FORGED_URL", "EXPIRED_URL"] {
-        refused(try_connect(stand().url(url)).await, &SqlState::INVALID_PASSWORD);
+        refused(try_connect(stand().url(side.mode, url)).await, &SqlState::INVALID_PASSWORD);
     }
     let mut config: tokio_postgres::Config = side.url.parse().unwrap();
     config.password("not a token");
@@ -394,12 +472,12 @@ async fn refused_logins(side: Side) {
 }
 
 async fn other_roads() {
-    let superadmin = connect(stand().url("SUPERADMIN_URL")).await;
+    let superadmin = connect(stand().url(Mode::Session, "SUPERADMIN_URL")).await;
     assert!(sees(&superadmin).await.is_empty());
     superadmin.batch_execute("select enable_superadmin_mode()").await.unwrap();
-    assert_eq!(sees(&superadmin).await.len(), 2);
+    assert_eq!(sees(&superadmin).await.len(), 3);
 
-    let owner = connect(stand().url("OWNER_URL")).await;
+    let owner = connect(stand().url(Mode::Session, "OWNER_URL")).await;
     owner.batch_execute("create table rust_owned (n integer)").await.unwrap();
     let sink = owner.copy_in("copy rust_owned from stdin").await.unwrap();
     pin_mut!(sink);

@@ -5,31 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::stand::stand;
+use crate::stand::{Mode, stand};
 
 /// So long may a script take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 #[track_caller]
-pub(crate) fn shell(script: &str) {
-    run(Path::new("bash"), script);
+pub(crate) fn shell(mode: Mode, script: &str) {
+    run(mode, Path::new("bash"), script);
 }
 
 #[track_caller]
-pub(crate) fn python(script: &str) {
+pub(crate) fn python(mode: Mode, script: &str) {
     let python = folder().join(".venv/bin/python3");
     installed(&python);
-    run(&python, script);
+    run(mode, &python, script);
 }
 
 #[track_caller]
-pub(crate) fn node(script: &str) {
+pub(crate) fn node(mode: Mode, script: &str) {
     installed(&folder().join("node_modules/pg"));
-    run(Path::new("node"), script);
+    run(mode, Path::new("node"), script);
 }
 
 #[track_caller]
-fn run(program: &Path, script: &str) {
+fn run(mode: Mode, program: &Path, script: &str) {
+    let before = stand().background.transactions();
     let mut command = Command::new(program);
     // What the person at the terminal has set for a server of their own must not lead us there.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
@@ -37,7 +38,7 @@ fn run(program: &Path, script: &str) {
     }
     let mut child = command
         .arg(folder().join(script))
-        .envs(stand().environment())
+        .envs(stand().environment(mode))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -67,6 +68,7 @@ fn run(program: &Path, script: &str) {
     }
     let last = output.lines().next_back().unwrap_or_default();
     assert!(last.starts_with("passed "), "{script} did not come to its end");
+    stand().background.assert_well(before);
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

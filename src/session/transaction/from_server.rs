@@ -287,6 +287,9 @@ impl Lent {
                 self.names_dropped = true;
             }
             self.stale_plan |= changes_tables;
+            if let Kind::Set(names) = &execute.kind {
+                self.touched.extend(names.iter().cloned());
+            }
         }
         match execute.instead {
             Some(frame) if header.tag != b's' => Fate::Instead(frame),

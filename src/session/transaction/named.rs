@@ -249,7 +249,6 @@ fn prepare(
 pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
     lent.dirty |= !is_clean;
     match kind {
-        Kind::Set(names) => lent.touched.extend(names.iter().cloned()),
         Kind::ResetAll | Kind::DiscardAll => {
             let overrides = Arc::clone(&lent.bound.server().overrides);
             // Texts that follow are read as if these had not changed.
@@ -258,7 +257,9 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
             lent.touched.extend(overrides.iter().map(|(name, _)| name.to_owned()));
         }
         Kind::Session(_) => lent.pinned = true,
-        Kind::Empty
+        // Counts when it has worked: the client may not be allowed to change it.
+        Kind::Set(_)
+        | Kind::Empty
         | Kind::Begin
         | Kind::Commit { .. }
         | Kind::Rollback { .. }

@@ -12,9 +12,11 @@ const copy = require('pg-copy-streams')
 const A = 'd0000000-0000-4000-8000-000000000001'
 const B = 'e0000000-0000-4000-8000-000000000001'
 const sides = [
-  { name: 'a', url: process.env.TENANT_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
-  { name: 'b', url: process.env.TENANT_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
+  { name: 'a', url: process.env.TENANT_A_URL, session: process.env.SESSION_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
+  { name: 'b', url: process.env.TENANT_B_URL, session: process.env.SESSION_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
 ]
+// Each transaction gets another server connection, and other clients keep them moving.
+const TRANSACTION = process.env.POOL_MODE === 'transaction'
 const ONLY = 'select distinct tenant_id from projects'
 const TWICE =
   'insert into crm_leads (full_name, email) select full_name, email from crm_leads'
@@ -75,8 +77,8 @@ async function rows({ url, own, other }) {
   })
 }
 
-async function transactions({ url, own }) {
-  await connected(url, async (c) => {
+async function transactions({ session, own }) {
+  await connected(session, async (c) => {
     await c.query('create temporary table t (n int)')
     await c.query('begin')
     await c.query('insert into t values (1)')
@@ -152,7 +154,7 @@ async function queued({ url, own }) {
   })
 }
 
-async function streams({ url, own }) {
+async function streams({ url, session, own }) {
   await connected(url, async (c) => {
     const text =
       'select n, tenant_id from generate_series(1, 100000) n, (select tenant_id from projects limit 1) p'
@@ -171,6 +173,8 @@ async function streams({ url, own }) {
     let out = ''
     for await (const chunk of c.query(copy.to('copy (select tenant_id from projects) to stdout'))) out += chunk
     check('COPY TO', new Set(out.trim().split('\n')), new Set([own]))
+  })
+  await connected(session, async (c) => {
     await c.query('create temporary table t (n int, x text)')
     const lines = Array.from({ length: 50000 }, (_, n) => `${n}\té\n`)
     await pipeline(Readable.from(lines), c.query(copy.from('copy t from stdin')))
@@ -221,15 +225,16 @@ function cancel(client) {
   })
 }
 
-async function notifications({ url, name }) {
-  await connected(url, (listener) =>
+async function notifications({ url, session, name }) {
+  await connected(session, (listener) =>
     connected(url, async (sender) => {
       const channel = `node_${name}`
       const told = new Promise((resolve) => listener.on('notification', resolve))
       await listener.query(`listen ${channel}`)
       await sender.query('select pg_notify($1, $2)', [channel, 'salut'])
       const got = await told
-      check('a notification', [got.channel, got.payload, got.processId], [channel, 'salut', sender.processID])
+      check('a notification', [got.channel, got.payload], [channel, 'salut'])
+      if (!TRANSACTION) check('its sender', got.processId, sender.processID)
     }),
   )
 }
@@ -240,7 +245,7 @@ async function errors({ url, own }) {
     check('its position', column.position, '8')
     const twice = await refused('a unique violation', '23505', c.query(TWICE))
     check('its table', [twice.table, twice.detail], ['crm_leads', undefined])
-    const other = 'create temporary table t (n int primary key); insert into t values (1), (1)'
+    const other = 'create temporary table t (n int primary key) on commit drop; insert into t values (1), (1)'
     const detailed = await refused('another', '23505', c.query(other))
     check('its detail', detailed.detail, 'Key (n)=(1) already exists.')
     const notices = []
@@ -296,7 +301,6 @@ async function pooled({ url, narrow, own }) {
       check('one server connection: its own rows', await sees(client), [own])
       const left = await client.query(
         `select (select count(*) from pg_class where relname = 'left_behind' and pg_table_is_visible(oid))
-          + (select count(*) from pg_prepared_statements where name = 'left_behind')
           + (select count(*) from pg_listening_channels()) as n, current_setting('application_name') as name`,
       )
       check('nothing left behind', left.rows, [{ n: '0', name: '' }])
@@ -329,13 +333,75 @@ async function otherRoads() {
   await connected(process.env.SUPERADMIN_URL, async (c) => {
     check('the super-admin before', await sees(c), [])
     await c.query('select enable_superadmin_mode()')
-    check('the super-admin after', (await sees(c)).length, 2)
+    check('the super-admin after', (await sees(c)).length, 3)
   })
   await connected(process.env.OWNER_URL, async (c) => {
     await c.query('create table node_owned (n int)')
     await pipeline(Readable.from(['1\n', '2\n']), c.query(copy.from('copy node_owned from stdin')))
     check("the owner's COPY", (await c.query('select sum(n)::int as n from node_owned')).rows, [{ n: 3 }])
     await c.query('drop table node_owned')
+  })
+}
+
+// What a transaction finds on the next server connection.
+async function moving({ url, own }) {
+  await connected(url, async (c) => {
+    const pids = new Set()
+    for (let n = 0; n < 2000 && pids.size < 2; n += 1) pids.add((await c.query('select pg_backend_pid() as pid')).rows[0].pid)
+    check('the server connection changes', pids.size > 1, true)
+    const statements = [
+      'listen news', 'create temporary table t (n int)', 'prepare p as select 1',
+      'declare c cursor with hold for select 1', 'select pg_advisory_lock(1)',
+    ]
+    for (const statement of statements) {
+      const error = await refused(statement, '0A000', c.query(statement))
+      assert.match(error.hint, /session_statements/)
+      await refused('as a prepared statement, too', '0A000', c.query({ text: statement, queryMode: 'extended' }))
+      check('and goes on', await sees(c), [own])
+    }
+    const insert = { name: 'insert', text: 'insert into crm_leads (full_name, email) values ($1, $2) returning id' }
+    const update = { name: 'update', text: "update crm_leads set status = 'won' where id = $1 returning tenant_id" }
+    const ids = []
+    for (let n = 0; n < 20; n += 1) {
+      await c.query('begin')
+      const inserted = await c.query({ ...insert, values: [`moving${n}`, `moving${n}@node.example.org`] })
+      ids.push(inserted.rows[0].id)
+      await c.query('savepoint s')
+      await refused('a unique violation', '23505', c.query({ ...insert, values: ['x', `moving${n}@node.example.org`] }))
+      await c.query('rollback to s')
+      await c.query('commit')
+      const updated = await c.query({ ...update, values: [ids[n]] })
+      check('found on the next connection', updated.rows, [{ tenant_id: own }])
+    }
+    check('and deleted', (await c.query('delete from crm_leads where id = any($1)', [ids])).rowCount, 20)
+    await c.query('begin')
+    await c.query('create temporary table t (n int) on commit drop')
+    await pipeline(Readable.from(Array.from({ length: 5000 }, (_, n) => `${n}\n`)), c.query(copy.from('copy t from stdin')))
+    check('COPY FROM in a transaction', (await c.query('select count(*)::int as n from t')).rows, [{ n: 5000 }])
+    const cursor = c.query(new Cursor('select generate_series(1, 100) as n, tenant_id from projects'))
+    for (let n = 0; n < 5; n += 1) check('a cursor', (await cursor.read(10))[0].tenant_id, own)
+    await cursor.close()
+    await c.query('commit')
+  })
+  const names = ['statement_timeout', 'lock_timeout', 'application_name', 'datestyle', 'timezone', 'search_path']
+  const show = `select ${names.map((name) => `current_setting('${name}') as ${name}`).join(', ')}`
+  const config = {
+    connectionString: url, statement_timeout: 54321, lock_timeout: 4321, application_name: 'node',
+    options: '-c datestyle=German -c timezone=Asia/Tokyo -c search_path=public',
+  }
+  await connected(config, async (c) => {
+    const wishes = ['54321ms', '4321ms', 'node', 'German, DMY', 'Asia/Tokyo', 'public']
+    const changed = ['12345ms', '1234ms', 'changed', 'SQL, MDY', 'America/Lima', 'cloison, public']
+    const change =
+      "set statement_timeout = '12345ms'; set lock_timeout = '1234ms'; set application_name = 'changed';" +
+      "set datestyle = 'SQL, MDY'; set timezone = 'America/Lima'; set search_path = cloison, public"
+    for (const [statement, expected] of [['select 1', wishes], [change, changed], ['reset all', wishes]]) {
+      await c.query(statement)
+      for (let n = 0; n < 20; n += 1) {
+        const got = (await c.query({ name: 'show', text: show, rowMode: 'array' })).rows[0]
+        check(`settings after ${statement.slice(0, 10)}`, got, expected)
+      }
+    }
   })
 }
 
@@ -346,12 +412,13 @@ const parts = [
 
 async function everyday(side) {
   for (const part of parts) await part(side)
+  if (TRANSACTION) await moving(side)
 }
 
 async function main() {
   await Promise.all(sides.map(everyday))
   await logins()
-  await otherRoads()
+  if (!TRANSACTION) await otherRoads()
   console.log(`passed ${passed}`)
 }
 

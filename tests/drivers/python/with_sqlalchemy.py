@@ -5,13 +5,13 @@ import os
 import traceback
 import uuid
 
-from sqlalchemy import MetaData, Table, create_engine, delete, inspect, insert, select, text, update
+from sqlalchemy import MetaData, Table, create_engine, delete, event, inspect, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, Mapped
 
 
-from stand import SIDES, check, finish
+from stand import CHANGE, CHANGED, OPTIONS, SHOW, SIDES, TRANSACTION, WISHES, check, check_moves, finish
 
 
 class Base(DeclarativeBase):
@@ -94,6 +94,41 @@ def sync(side):
         engine.dispose()
 
 
+def moving(side):
+    """What a transaction finds on the next server connection."""
+    engine = create_engine(url(side, "psycopg"), pool_size=1, connect_args={"options": OPTIONS, "prepare_threshold": 1})
+
+    def pid():
+        with engine.begin() as c:
+            return c.scalar(text("select pg_backend_pid()"))
+
+    check_moves(pid() for _ in range(2000))
+    for n in range(20):
+        with engine.begin() as c:
+            check("settings", tuple(c.execute(text(SHOW)).one()), tuple(WISHES.values()))
+            c.execute(insert(Lead).values(full_name=side.name, email=f"moving{n}@sqlalchemy.example.org"))
+        with Session(engine) as session, session.begin():
+            lead = session.scalars(select(Lead).where(Lead.email == f"moving{n}@sqlalchemy.example.org")).one()
+            check("a committed row", lead.full_name, side.name)
+            lead.status = "won"
+            session.flush()
+            session.delete(lead)
+    engine.dispose()
+    # A SET when a connection is made, as applications hook it into their pool.
+    engine = create_engine(url(side, "psycopg"), pool_size=1)
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection, _):
+        connection.autocommit = True
+        connection.execute(CHANGE)
+        connection.autocommit = False
+
+    for _ in range(10):
+        with engine.begin() as c:
+            check("settings of a hook", tuple(c.execute(text(SHOW)).one()), tuple(CHANGED.values()))
+    engine.dispose()
+
+
 async def asynchronous(side):
     engine = create_async_engine(url(side, "asyncpg"), pool_size=2)
     async with engine.begin() as c:
@@ -111,6 +146,8 @@ def everyday(side):
     try:
         sync(side)
         asyncio.run(asynchronous(side))
+        if TRANSACTION:
+            moving(side)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
