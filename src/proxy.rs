@@ -213,8 +213,17 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
 /// set on top of what a connection is started with.
 fn split_settings(settings: &SessionSettings) -> (Arc<SessionSettings>, Arc<SessionSettings>) {
     const NAME: &str = "application_name";
+    const ENCODING: &str = "client_encoding";
     let mut settings = settings.clone();
     let mut overrides = SessionSettings::default();
+    // Drivers spell it in many ways, and mean the same.
+    let is_utf8 = |name: &str| {
+        let letters = name.chars().filter(char::is_ascii_alphanumeric);
+        letters.collect::<String>().eq_ignore_ascii_case("utf8")
+    };
+    if settings.value(ENCODING).is_some_and(is_utf8) {
+        settings.set(ENCODING.to_owned(), "UTF8".to_owned());
+    }
     // About one that it would change, Postgres tells at the login.
     if settings.value(NAME).is_some_and(|name| name.len() < 64 && name.is_ascii()) {
         overrides.set(NAME.to_owned(), settings.remove(NAME).unwrap_or_default());

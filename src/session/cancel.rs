@@ -1,6 +1,8 @@
 //! Cancel keys of our own, and the server connection that each one's session holds now.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -31,7 +33,19 @@ struct Holder {
     /// The key of the server connection, as long as the session holds one. Locked while a request
     /// is carried out, so that none can arrive after the connection was given back.
     held: Mutex<Option<Arc<CancelKey>>>,
+    /// What a request finds while the session holds none.
+    waiting: AtomicU8,
 }
+
+/// The session has asked for nothing.
+const QUIET: u8 = 0;
+/// Its statement waits for a server connection.
+const WAITING: u8 = 1;
+/// And has to be cancelled as soon as it runs.
+const CANCELLED: u8 = 2;
+
+/// So long after a statement was sent it is running, or over.
+const STARTED_AFTER: Duration = Duration::from_millis(20);
 
 /// Keeps a session's key valid; dropped, the key means nothing any more.
 pub(super) struct Registration {
@@ -62,7 +76,12 @@ impl Cancels {
         let random_pid = i32::from_be_bytes(random_pid) & i32::MAX;
         let pid = server.as_ref().map_or(random_pid, |key| key.pid);
         let key = CancelKey { pid, secret };
-        let holder = Arc::new(Holder { session, target, held: Mutex::new(server) });
+        let holder = Arc::new(Holder {
+            session,
+            target,
+            held: Mutex::new(server),
+            waiting: AtomicU8::new(QUIET),
+        });
         if random {
             self.holders.insert(key.clone(), Arc::clone(&holder));
         }
@@ -80,10 +99,15 @@ impl Cancels {
             return Ok(None);
         };
         let held = holder.held.lock().await;
-        if let Some(server_key) = held.as_ref() {
-            forward_cancel(&holder.target, server_key).await?;
+        match held.as_ref() {
+            Some(server_key) => forward_cancel(&holder.target, server_key).await?,
+            None => {
+                let wait = (WAITING, CANCELLED);
+                let found = holder.waiting.compare_exchange(wait.0, wait.1, AcqRel, Acquire);
+                return Ok(found.is_ok().then_some(holder.session));
+            }
         }
-        Ok(held.is_some().then_some(holder.session))
+        Ok(Some(holder.session))
     }
 }
 
@@ -92,9 +116,28 @@ impl Registration {
         &self.key
     }
 
-    /// From now on the session holds this server connection.
+    /// From now on a statement of the session waits for a server connection.
+    pub(super) fn wait(&self) {
+        self.holder.waiting.store(WAITING, Release);
+    }
+
+    /// From now on the session holds this server connection. Its statement goes out next; if it
+    /// was cancelled while it waited, it is cancelled once it runs.
     pub(super) async fn hold(&self, server: &Arc<CancelKey>) {
-        *self.holder.held.lock().await = Some(Arc::clone(server));
+        let mut held = self.holder.held.lock().await;
+        *held = Some(Arc::clone(server));
+        if self.holder.waiting.swap(QUIET, AcqRel) != CANCELLED {
+            return;
+        }
+        let (holder, meant) = (Arc::clone(&self.holder), Arc::clone(server));
+        tokio::spawn(async move {
+            tokio::time::sleep(STARTED_AFTER).await;
+            let held = holder.held.lock().await;
+            if held.as_ref().is_some_and(|server| Arc::ptr_eq(server, &meant)) {
+                // Nobody waits for the outcome.
+                let _ = forward_cancel(&holder.target, &meant).await;
+            }
+        });
     }
 
     /// The session holds none any more; waits for a request that is under way.

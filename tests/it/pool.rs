@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloison::observe::Event;
 
 use crate::support::postgres::{A, B, until_any, until_none};
-use crate::support::proxy::{self, Proxy, tenant_token};
+use crate::support::proxy::{self, Proxy, pool_mode, tenant_token};
 use crate::support::wire::{Wire, error, rows, statuses, tags};
 
 const PID: &str = "select pg_backend_pid()";
@@ -429,6 +429,11 @@ async fn a_connection_that_the_server_closed_is_replaced_unseen() {
         assert!(a.receive().await.is_none());
         // At whatever moment of its reset or its rest.
         superuser.query("select pg_terminate_backend($1)", &[&pid]).await.unwrap();
+        if pool_mode() == "transaction" {
+            // A statement that meets the end of its server is told so, as by Postgres itself.
+            let there = "select count(*) from pg_stat_activity where pid = $1";
+            while superuser.query_one(there, &[&pid]).await.unwrap().get::<_, i64>(0) > 0 {}
+        }
         let mut b = Wire::tenant(&proxy, B).await;
         assert_eq!(b.value(COUNT).await, "5");
     }

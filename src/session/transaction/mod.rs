@@ -92,6 +92,7 @@ impl Session<'_> {
     /// Gets a server connection with the client's settings.
     async fn check_out(&mut self) -> Result<(), End> {
         let Self { relay, borrower, common, .. } = self;
+        self.registration.wait();
         let bound = tokio::select! {
             biased;
             bound = borrower.borrow(common) => bound?,
