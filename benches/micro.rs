@@ -13,7 +13,7 @@ use cloison::dev::key::SigningKey;
 use cloison::protocol::{Frame, Header};
 use cloison::tenant::bind::{LocalBind, Signer};
 use cloison::types::{Access, TenantId};
-use criterion::{Criterion, Throughput};
+use criterion::{BatchSize, Criterion, Throughput};
 use serde_json::json;
 
 const TENANT: &str = "0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11";
@@ -97,9 +97,6 @@ fn token(criterion: &mut Criterion) {
         file.display()
     );
     let config = config::parse(&rules, std::iter::empty()).unwrap();
-    let verifier = Verifier::new(&config.issuers).unwrap();
-    fs::remove_file(file).unwrap();
-
     let now = SystemTime::now();
     let expires = now.duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
     let claims = json!({
@@ -107,9 +104,19 @@ fn token(criterion: &mut Criterion) {
     });
     let token = key.mint(claims.as_object().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let verify = |verifier: &Verifier| {
+        runtime.block_on(verifier.verify(&token, Access::Tenant, now)).unwrap();
+    };
     criterion.bench_function("token, ES256", |bencher| {
-        bencher.iter(|| runtime.block_on(verifier.verify(&token, Access::Tenant, now)).unwrap());
+        // One that has seen no token yet.
+        let verifier = || Verifier::new(&config.issuers).unwrap();
+        bencher.iter_batched(verifier, |verifier| verify(&verifier), BatchSize::SmallInput);
     });
+    criterion.bench_function("token, ES256, known", |bencher| {
+        let verifier = Verifier::new(&config.issuers).unwrap();
+        bencher.iter(|| verify(&verifier));
+    });
+    fs::remove_file(file).unwrap();
 }
 
 fn bind(criterion: &mut Criterion) {

@@ -16,7 +16,7 @@
 //! A module imports from the lines above its own (`tests/layering.rs` holds the exact table):
 //!
 //! ```text
-//! types · statement
+//! types · statement · recent
 //! protocol · config · observe
 //! tls · shutdown
 //! frontend · auth · backend · kit
@@ -50,6 +50,7 @@ pub mod observe;
 pub mod pool;
 pub mod protocol;
 pub mod proxy;
+pub mod recent;
 pub mod session;
 pub mod shutdown;
 pub mod statement;

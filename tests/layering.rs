@@ -18,17 +18,21 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("statement", &[]),
+    ("recent", &[]),
     ("protocol", &["types"]),
     ("config", &["types"]),
     ("observe", &["types", "config"]),
     ("tls", &["types", "config", "observe"]),
     ("shutdown", &["types", "config", "observe"]),
     ("frontend", &["types", "protocol", "config", "observe", "tls", "shutdown"]),
-    ("auth", &["types", "protocol", "config", "observe", "tls", "shutdown"]),
+    ("auth", &["types", "recent", "protocol", "config", "observe", "tls", "shutdown"]),
     ("backend", &["types", "statement", "protocol", "config", "observe", "tls", "shutdown"]),
     ("kit", &["types", "config", "observe", "tls"]),
     // The directory asks the database through the control connection, and nothing else.
-    ("tenant", &["types", "statement", "protocol", "config", "observe", "auth", "backend"]),
+    (
+        "tenant",
+        &["types", "statement", "recent", "protocol", "config", "observe", "auth", "backend"],
+    ),
     (
         "pool",
         &[

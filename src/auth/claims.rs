@@ -1,6 +1,7 @@
 //! What a token proved. Only this module's siblings can make these values.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::TenantLookup;
@@ -8,68 +9,85 @@ use crate::types::Access;
 
 /// The content of a token after every check. The only way to a tenant context.
 ///
-/// No `Clone`, no `Default`, no `Deserialize`: one verification, one value.
-pub struct VerifiedClaims {
-    access: Access,
-    issuer: String,
-    subject: Option<String>,
-    token_id: Option<String>,
-    expires_at: SystemTime,
-    tenant: Option<TenantClaim>,
+/// No `Clone`, no `Default`, no `Deserialize`: a value stands for a token that was judged, now or,
+/// as [`super::known`] remembers, before.
+pub struct VerifiedClaims(Arc<Claims>);
+
+/// What [`VerifiedClaims`] tell.
+pub(super) struct Claims {
+    pub(super) access: Access,
+    pub(super) issuer: String,
+    pub(super) subject: Option<String>,
+    pub(super) token_id: Option<String>,
+    pub(super) period: Period,
+    pub(super) tenant: Option<TenantClaim>,
+}
+
+/// When a rule accepts a token, its leeway counted in.
+#[derive(Clone, Copy)]
+pub(super) struct Period {
+    pub(super) from: Option<SystemTime>,
+    pub(super) until: SystemTime,
 }
 
 /// The tenant that a token names, not yet looked up.
-#[derive(Eq, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct TenantClaim {
     value: String,
     lookup: Vec<TenantLookup>,
 }
 
 impl VerifiedClaims {
-    pub(super) fn new(
-        access: Access,
-        issuer: String,
-        expires_at: SystemTime,
-        tenant: Option<TenantClaim>,
-    ) -> Self {
-        Self { access, issuer, subject: None, token_id: None, expires_at, tenant }
+    pub(super) fn new(claims: Claims) -> Self {
+        Self(Arc::new(claims))
     }
 
-    pub(super) fn with_names(mut self, subject: Option<String>, token_id: Option<String>) -> Self {
-        self.subject = subject;
-        self.token_id = token_id;
-        self
+    /// The same claims, for another use of the same token.
+    pub(super) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Whether the token is good at the time `now`, as far as that is a question of time.
+    pub(super) fn hold_at(&self, now: SystemTime) -> bool {
+        let Period { from, until } = self.0.period;
+        now < until && from.is_none_or(|from| from <= now)
+    }
+
+    /// Whether both come from one verification.
+    #[cfg(test)]
+    pub(super) fn are_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What the token allows: the access that was asked for, proven.
     pub fn access(&self) -> Access {
-        self.access
+        self.0.access
     }
 
     /// Name of the rule that accepted the token.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.0.issuer
     }
 
     /// The `sub` claim: at most 255 bytes, no control characters.
     pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+        self.0.subject.as_deref()
     }
 
     /// The `jti` claim: at most 255 bytes, no control characters.
     pub fn token_id(&self) -> Option<&str> {
-        self.token_id.as_deref()
+        self.0.token_id.as_deref()
     }
 
     /// When the rule stops accepting the token: its `exp` claim plus the rule's leeway. The session
     /// ends then.
     pub fn expires_at(&self) -> SystemTime {
-        self.expires_at
+        self.0.period.until
     }
 
     /// The tenant. Always there for [`Access::Tenant`], never for the others.
     pub fn tenant(&self) -> Option<&TenantClaim> {
-        self.tenant.as_ref()
+        self.0.tenant.as_ref()
     }
 }
 
@@ -93,8 +111,8 @@ impl TenantClaim {
 impl fmt::Debug for VerifiedClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifiedClaims")
-            .field("access", &self.access)
-            .field("issuer", &self.issuer)
+            .field("access", &self.0.access)
+            .field("issuer", &self.0.issuer)
             .finish_non_exhaustive()
     }
 }

@@ -236,6 +236,29 @@ impl Error {
         }
     }
 
+    /// Whether the rule will never accept the token, whatever the time and its keys.
+    pub(super) fn is_for_good(&self) -> bool {
+        match self {
+            Self::AmbiguousKey { .. }
+            | Self::Expired { .. }
+            | Self::KeysUnavailable { .. }
+            | Self::NotYetValid { .. }
+            | Self::Signature { .. }
+            | Self::UnknownKey { .. } => false,
+            Self::Algorithm { .. }
+            | Self::Audience { .. }
+            | Self::ClaimInvalid { .. }
+            | Self::ClaimMissing { .. }
+            | Self::Malformed(_)
+            | Self::RequiredClaim { .. }
+            | Self::Rule { .. }
+            | Self::RuleKeys { .. }
+            | Self::TenantClaimInvalid { .. }
+            | Self::TenantClaimMissing { .. }
+            | Self::UnknownIssuer => true,
+        }
+    }
+
     /// How far the token came: of several rules' errors the furthest helps most.
     pub(super) fn progress(&self) -> u8 {
         match self {

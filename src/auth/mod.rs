@@ -2,7 +2,8 @@
 //!
 //! [`Verifier::verify`] is the flow: take the token apart, choose the rules by access and issuer,
 //! find the key, verify the signature, judge the claims. The parts between are pure
-//! (`token`, `json`, `jwk`); `keys` and `fetch` do the waiting.
+//! (`token`, `json`, `jwk`); `keys` and `fetch` do the waiting. A token that was accepted before
+//! and whose key is still the same is good without another look (`known`).
 
 mod claims;
 mod error;
@@ -11,6 +12,7 @@ mod fetch;
 mod json;
 mod jwk;
 mod keys;
+mod known;
 mod token;
 
 #[cfg(test)]
@@ -29,12 +31,14 @@ pub use self::error::{Error, KeysError, Refusal};
 pub use self::exchange::{ExchangeError, authenticate};
 use self::jwk::Key;
 use self::keys::{Found, KeyFile, KeySet, Limits, RemoteKeys};
+use self::known::{Fingerprint, Known, KnownTokens};
 use self::token::Token;
 
 /// Judges tokens by the rules of the configuration.
 #[derive(Debug)]
 pub struct Verifier {
     rules: Vec<Rule>,
+    known: KnownTokens,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Verifier {
                 .map_err(|source| Error::RuleKeys { rule: issuer.name.clone(), source })?;
             Ok(Rule { issuer: issuer.clone(), keys })
         });
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        Ok(Self { rules: rules.collect::<Result<_, _>>()?, known: KnownTokens::new() })
     }
 
     /// Fetches every key set that is behind a URL, so that no client has to wait for it.
@@ -81,24 +85,57 @@ impl Verifier {
         access: Access,
         now: SystemTime,
     ) -> Result<VerifiedClaims, Error> {
+        let fingerprint = Fingerprint::of(token, access);
+        if let Some(claims) = self.recall(&fingerprint, now).await {
+            return Ok(claims);
+        }
         let token = Token::parse(token)?;
         let mut refused = Error::UnknownIssuer;
-        for rule in &self.rules {
+        let mut for_good = true;
+        for (index, rule) in self.rules.iter().enumerate() {
             if rule.issuer.access != access || rule.issuer.issuer != token.issuer() {
                 continue;
             }
-            match rule.verify(&token, now).await {
-                Ok(claims) => return Ok(claims),
-                Err(error) if error.progress() > refused.progress() => refused = error,
-                Err(_) => {}
+            let error = match rule.verify(&token, now).await {
+                Ok((claims, key)) => {
+                    // An earlier rule might accept it another time, and then comes first.
+                    if for_good {
+                        let known = Known { claims: claims.share(), rule: index, key };
+                        self.known.insert(fingerprint, known);
+                    }
+                    return Ok(claims);
+                }
+                Err(error) => error,
+            };
+            for_good &= error.is_for_good();
+            if error.progress() > refused.progress() {
+                refused = error;
             }
         }
         Err(refused)
     }
+
+    /// What the token proved before, if a look at it now would end in the same.
+    async fn recall(&self, token: &Fingerprint, now: SystemTime) -> Option<VerifiedClaims> {
+        let known = self.known.get(token)?;
+        let rule = self.rules.get(known.rule)?;
+        // As a new token would, this sees to it that keys do not become too old.
+        let found = rule.keys.find(known.key.id(), known.key.algorithm()).await;
+        let is_same = matches!(found, Ok(Found::Key(key)) if Arc::ptr_eq(&key, &known.key));
+        if is_same && known.claims.hold_at(now) {
+            return Some(known.claims.share());
+        }
+        self.known.remove(token);
+        None
+    }
 }
 
 impl Rule {
-    async fn verify(&self, token: &Token<'_>, now: SystemTime) -> Result<VerifiedClaims, Error> {
+    async fn verify(
+        &self,
+        token: &Token<'_>,
+        now: SystemTime,
+    ) -> Result<(VerifiedClaims, Arc<Key>), Error> {
         let rule = || self.issuer.name.clone();
         let algorithm = token.algorithm(&self.issuer)?;
         let key = match self.keys.find(token.key_id(), algorithm).await {
@@ -107,7 +144,8 @@ impl Rule {
             Ok(Found::Nothing) => return Err(Error::UnknownKey { rule: rule() }),
             Err(source) => return Err(Error::KeysUnavailable { rule: rule(), source }),
         };
-        token.verify(&key, &self.issuer)?.check(now)
+        let claims = token.verify(&key, &self.issuer)?.check(now)?;
+        Ok((claims, key))
     }
 }
 

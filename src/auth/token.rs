@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::claims::{TenantClaim, VerifiedClaims};
+use super::claims::{Claims, Period, TenantClaim, VerifiedClaims};
 use super::error::Error;
 use super::json;
 use super::jwk::Key;
@@ -112,7 +112,7 @@ impl Signed<'_> {
             return Err(Error::UnknownIssuer);
         }
         self.check_audience()?;
-        let expires_at = self.check_times(now)?;
+        let period = self.check_times(now)?;
         for (path, wanted) in &rule.required_claims {
             if !holds(dotted(self.claims, path), wanted) {
                 return Err(Error::RequiredClaim { rule: rule.name.clone(), claim: path.clone() });
@@ -122,8 +122,14 @@ impl Signed<'_> {
             Access::Tenant => Some(self.tenant()?),
             Access::Superadmin | Access::Owner => None,
         };
-        Ok(VerifiedClaims::new(rule.access, rule.name.clone(), expires_at, tenant)
-            .with_names(self.name("sub")?, self.name("jti")?))
+        Ok(VerifiedClaims::new(Claims {
+            access: rule.access,
+            issuer: rule.name.clone(),
+            subject: self.name("sub")?,
+            token_id: self.name("jti")?,
+            period,
+            tenant,
+        }))
     }
 
     fn check_audience(&self) -> Result<(), Error> {
@@ -143,25 +149,24 @@ impl Signed<'_> {
         if fits { Ok(()) } else { Err(Error::Audience { rule: self.rule.name.clone() }) }
     }
 
-    /// Checks `exp`, `nbf` and `iat`, and returns when the rule stops accepting the token.
-    fn check_times(&self, now: SystemTime) -> Result<SystemTime, Error> {
+    /// Checks `exp`, `nbf` and `iat`, and returns when the rule accepts the token.
+    fn check_times(&self, now: SystemTime) -> Result<Period, Error> {
         let rule = self.rule;
         let Some(end) = self.date("exp")? else {
             return Err(Error::ClaimMissing { claim: "exp" });
         };
         let start = self.date("nbf")?;
         self.date("iat")?;
-        let end_here = end.checked_add(rule.leeway).unwrap_or(end);
-        if end_here <= now {
+        let until = end.checked_add(rule.leeway).unwrap_or(end);
+        let from = start.map(|start| start.checked_sub(rule.leeway).unwrap_or(start));
+        if until <= now {
             let ago = now.duration_since(end).unwrap_or_default();
             return Err(Error::Expired { rule: rule.name.clone(), ago });
         }
-        match start {
-            Some(start) if start > now.checked_add(rule.leeway).unwrap_or(now) => {
-                Err(Error::NotYetValid { rule: rule.name.clone() })
-            }
-            Some(_) | None => Ok(end_here),
+        if from.is_some_and(|from| from > now) {
+            return Err(Error::NotYetValid { rule: rule.name.clone() });
         }
+        Ok(Period { from, until })
     }
 
     /// A NumericDate (RFC 7519, section 2): seconds since 1970, whole or with a fraction.

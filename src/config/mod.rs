@@ -237,7 +237,7 @@ pub enum KeySource {
 }
 
 /// What a tenant claim may hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TenantLookup {
     /// `cloison.tenants.id`.
     Id,

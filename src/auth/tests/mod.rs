@@ -3,6 +3,7 @@
 mod claims;
 mod fuzz;
 mod header;
+mod known;
 mod remote;
 mod rules;
 mod support;
