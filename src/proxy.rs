@@ -233,6 +233,11 @@ async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<
             Ok(checkout_and_bind(pool, admitted, shared).await??)
         }
         Err(BindError::Refused { .. }) => {
+            // Perhaps the tenant is not what it was a moment ago.
+            if let Some(claim) = admitted.claims.tenant() {
+                let tenant = shared.directory.find_now(claim).await?;
+                TenantContext::resolve(&admitted.claims, tenant)?;
+            }
             shared.directory.renew_signer().await?;
             Ok(checkout_and_bind(pool, admitted, shared).await??)
         }

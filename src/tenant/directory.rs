@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::auth::{TenantClaim, VerifiedClaims};
 use crate::backend::{Control, ControlError};
 use crate::config::TenantLookup;
+use crate::recent::Recent;
 use crate::types::{Access, Address, SessionId, TenantId};
 
 use super::bind::Signer;
@@ -56,10 +60,18 @@ pub enum Error {
     UnknownStatus(String),
 }
 
+/// So long an active tenant is known by its name. It is asked for again in each bind, so this
+/// decides only how long a name that was given to somebody else still means the one before.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// Names of tenants that are remembered at once.
+const REMEMBERED: usize = 10_000;
+
 /// Asks the database through the control connection.
 pub struct Directory {
     control: Control,
     signer: RwLock<Arc<Signer>>,
+    /// Active tenants, and when they were looked up.
+    known: Recent<TenantClaim, (Tenant, Instant)>,
 }
 
 impl Directory {
@@ -70,7 +82,7 @@ impl Directory {
     /// Fails when Postgres cannot be reached, or the kit is not installed.
     pub async fn open(control: Control) -> Result<Self, Error> {
         let signer = read_signer(&control).await?;
-        Ok(Self { control, signer: RwLock::new(signer) })
+        Ok(Self { control, signer: RwLock::new(signer), known: Recent::new(REMEMBERED) })
     }
 
     /// The connection that questions go through.
@@ -96,30 +108,52 @@ impl Directory {
         Ok(signer)
     }
 
+    /// Finds the tenant that a claim names, as it was a few seconds ago at most. Who relies on its
+    /// status has to leave that to a bind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find_now`].
+    pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+        match self.known.get(claim) {
+            Some((tenant, since)) if since.elapsed() < REMEMBERED_FOR => Ok(Some(tenant)),
+            Some(_) | None => self.find_now(claim).await,
+        }
+    }
+
     /// Finds the tenant that a claim names: the first kind of lookup that finds one decides.
     ///
     /// # Errors
     ///
     /// Fails as the control connection does. A tenant that is not there is `None`.
-    pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+    pub async fn find_now(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
+        let asked = Instant::now();
+        let found = self.ask(claim).await?;
+        match found {
+            Some(tenant) if tenant.status == Status::Active => {
+                self.known.insert(claim.clone(), (tenant, asked));
+            }
+            Some(_) | None => self.known.remove(claim),
+        }
+        Ok(found)
+    }
+
+    async fn ask(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
         let client = self.control.client().await?;
         let statement = include_str!("../../sql/control/find_tenant.sql");
         let value = claim.value();
         for lookup in claim.lookup() {
             let id = value.parse::<TenantId>().ok().map(|id| id.as_uuid());
-            let none: Option<&str> = None;
-            let row = match (lookup, id) {
+            let (id, slug, key) = match (lookup, id) {
                 (TenantLookup::Id, None) => continue,
-                (TenantLookup::Id, Some(_)) => {
-                    client.query_opt(statement, &[&id, &none, &none]).await?
-                }
-                (TenantLookup::Slug, _) => {
-                    client.query_opt(statement, &[&NO_ID, &Some(value), &none]).await?
-                }
-                (TenantLookup::ExternalKey, _) => {
-                    client.query_opt(statement, &[&NO_ID, &none, &Some(value)]).await?
-                }
+                (TenantLookup::Id, Some(_)) => (id, None, None),
+                (TenantLookup::Slug, _) => (None, Some(value), None),
+                (TenantLookup::ExternalKey, _) => (None, None, Some(value)),
             };
+            // With the types given there is one round trip.
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&id, Type::UUID), (&slug, Type::TEXT), (&key, Type::TEXT)];
+            let row = client.query_typed_opt(statement, &parameters).await?;
             if let Some(row) = row {
                 let status: String = row.try_get("status")?;
                 let id = TenantId::new(row.try_get("id")?);
@@ -183,8 +217,6 @@ impl SessionRecord {
         }
     }
 }
-
-const NO_ID: Option<uuid::Uuid> = None;
 
 async fn read_signer(control: &Control) -> Result<Arc<Signer>, Error> {
     let client = control.client().await?;

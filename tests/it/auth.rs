@@ -6,8 +6,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::support::postgres::{A, Database};
-use crate::support::proxy::{self, Proxy, SECRET, now, tenant_token, token};
-use crate::support::wire::{Wire, error, tags};
+use crate::support::proxy::{self, Proxy, SECRET, now, pool_mode, tenant_token, token};
+use crate::support::wire::{Message, Wire, error, tags};
 
 const COUNT: &str = "select count(*) from note";
 
@@ -203,17 +203,51 @@ async fn a_super_admin_sees_all_only_once_it_says_so() {
     proxy.stop().await;
 }
 
+/// What somebody with this token is told who wants to read: at the login, or with transaction
+/// pooling at the first statement.
+async fn refused_to_read(proxy: &Proxy, token: &str) -> Message {
+    let (mut wire, mut answer) = Wire::login(proxy, "app", token, &[]).await;
+    if pool_mode() == "transaction" && answer.last().unwrap().tag == 'Z' {
+        answer = wire.ask(COUNT).await;
+        assert_eq!(tags(&answer), "EZ");
+    }
+    error(&answer).clone()
+}
+
 #[tokio::test]
 async fn a_suspended_tenant_does_not_come_back() {
     let proxy = proxy::new().run().await;
     let superuser = proxy.database.superuser().await;
+    let status = async |status: &str| {
+        let sql = format!("update cloison.tenants set status = '{status}' where slug = 'a'");
+        superuser.batch_execute(&sql).await.unwrap();
+    };
+    let token = tenant_token(A);
+    assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
+    for state in ["suspended", "archived"] {
+        status(state).await;
+        // Both the token and the tenant are remembered from a moment ago.
+        assert_eq!(refused_to_read(&proxy, &token).await.field('C'), "28000", "{state}");
+        // Who is served again, is served at once.
+        status("active").await;
+        assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_suspended_a_moment_ago_is_told_so() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
     Wire::tenant(&proxy, A).await.value(COUNT).await;
-    superuser
-        .batch_execute("update cloison.tenants set status = 'suspended' where slug = 'a'")
-        .await
-        .unwrap();
-    let told = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
-    assert_eq!(told.field('C'), "28000");
+    let suspend = "update cloison.tenants set status = 'suspended' where slug = 'a'";
+    superuser.batch_execute(suspend).await.unwrap();
+    let told = refused_to_read(&proxy, &tenant_token(A)).await;
+    let expected = match pool_mode().as_str() {
+        "transaction" => "the tenant context was not accepted by the database",
+        _ => "the token's tenant is suspended",
+    };
+    assert_eq!(told.field('M'), expected);
     proxy.stop().await;
 }
 
