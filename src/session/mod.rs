@@ -170,6 +170,8 @@ fn remaining(expires_at: SystemTime) -> Duration {
 
 async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
     match end {
+        // Closing says all that there is to say.
+        End::ClientLeft if client.outgoing.is_empty() && !client.socket().is_tls() => return,
         End::ClientGone | End::ClientLeft => {
             // Whoever has only closed its own end still reads the rest of its answers.
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;
