@@ -50,8 +50,8 @@ pub struct Borrower {
 
 /// Serves an authenticated client; gives it back with the reason for the end.
 pub(super) async fn run(
-    client: FrameStream,
-    borrower: Borrower,
+    client: Box<FrameStream>,
+    borrower: Box<Borrower>,
     registration: &Registration,
     terms: &Terms,
     common: &Common<'_>,
@@ -59,7 +59,7 @@ pub(super) async fn run(
 ) -> (FrameStream, End) {
     let ending = Ending::new(terms.expires_at, shutdown);
     let pooling = &common.pooling;
-    let relay = Relay::new(client, common.statements, ending, pooling.pins, pooling.max_prepared);
+    let relay = Relay::new(*client, common.statements, ending, pooling.pins, pooling.max_prepared);
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;
@@ -68,7 +68,7 @@ pub(super) async fn run(
 
 struct Session<'a> {
     relay: Relay<'a>,
-    borrower: Borrower,
+    borrower: Box<Borrower>,
     registration: &'a Registration,
     common: &'a Common<'a>,
 }
@@ -150,7 +150,10 @@ impl Borrower {
             let checkout = self.pool.checkout(&self.settings).await;
             let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
             let mut bound = checkout.bind_late(&self.context, common.directory.signer());
-            match bound.apply(&self.overrides).await {
+            if bound.has(&self.overrides) {
+                return Ok(bound);
+            }
+            match Box::pin(bound.apply(&self.overrides)).await {
                 Ok(()) => return Ok(bound),
                 // It is closed; another one may be better.
                 Err(_) if attempts > 0 => {}
