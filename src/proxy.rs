@@ -288,3 +288,20 @@ async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Option<T> 
     }
     tokio::time::timeout(limit, step).await.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A client has this for as long as it is here, a socket, two timers and a cancel key besides,
+    /// and nothing else while it is idle. What is seldom and large has to be boxed.
+    #[test]
+    fn an_idle_client_is_small() {
+        let size = size(serve_client);
+        assert!(size <= 2560, "{size} bytes");
+    }
+}

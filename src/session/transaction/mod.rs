@@ -97,47 +97,53 @@ impl Session<'_> {
             end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
         };
         borrower.tell(&bound, &mut relay.client);
-        self.registration.hold(bound.server().key()).await;
-        self.relay.lent = Some(Lent::new(bound));
+        let key = Arc::clone(bound.server().key());
+        relay.lent = Some(Box::new(Lent::new(bound)));
+        self.registration.hold(&key).await;
         Ok(())
     }
 
     /// Gives the server connection back after a transaction.
     async fn give_back(&mut self) -> Result<(), End> {
-        let Some(mut lent) = self.relay.lent.take() else { return Ok(()) };
+        // It stays where it is while we wait, so that there is no second place for it.
+        let Self { relay, borrower, .. } = self;
+        let Some(lent) = &mut relay.lent else { return Ok(()) };
         if lent.discarded {
-            self.relay.names.clear();
+            relay.names.clear();
             lent.bound.server_mut().forget_session();
             lent.touched.clear();
-            self.borrower.overrides = Arc::clone(&self.borrower.startup);
+            borrower.overrides = Arc::clone(&borrower.startup);
         }
-        if !lent.touched.is_empty() && self.borrower.keep_settings(&mut lent).await.is_err() {
+        if !lent.touched.is_empty() && Box::pin(borrower.keep_settings(lent)).await.is_err() {
             lent.dirty = true;
         }
         if lent.stale_plan {
             lent.bound.tables_changed();
         }
-        let refused = lent.bind_refused;
         // A cancel request that is under way must not meet the next client's statement.
         self.registration.let_go().await;
-        self.borrower.told = Arc::clone(lent.bound.server().statuses());
+        let Some(lent) = relay.lent.take() else { return Ok(()) };
+        borrower.told = Arc::clone(lent.bound.server().statuses());
         let residue = lent.residue(false, 0);
+        let refused = lent.bind_refused;
         lent.bound.release_soon(residue);
         if refused {
             // The key may have been changed; if the database cannot be asked, the next bind says so.
-            let _ = self.common.directory.renew_signer().await;
+            let _ = Box::pin(self.common.directory.renew_signer()).await;
         }
         Ok(())
     }
 
     /// Gives the server connection back in whatever state the session has left it.
     async fn give_up(&mut self, end: &End) {
-        let Some(lent) = self.relay.lent.take() else { return };
+        let Some(lent) = &self.relay.lent else { return };
         let lost = matches!(end, End::ServerLost | End::ServerSaidWhy);
         let residue = lent.residue(lost, self.relay.from_client.bytes);
         let running = residue.pending > 0 && !lost;
         self.registration.end_hold(running).await;
-        lent.bound.release_soon(residue);
+        if let Some(lent) = self.relay.lent.take() {
+            lent.bound.release_soon(residue);
+        }
     }
 }
 
