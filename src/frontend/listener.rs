@@ -50,6 +50,8 @@ impl Listener {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        // Accepted sockets take it over.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
@@ -85,11 +87,7 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
-            }
+            Self::Tcp(listener) => Ok(Socket::Tcp(listener.accept().await?.0)),
             Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
@@ -188,4 +186,18 @@ where
         &handle,
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_to_a_client_is_not_held_back() {
+        let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let Ok(Address::Tcp(address)) = listener.address() else { panic!("no address") };
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let Ok(Socket::Tcp(accepted)) = listener.accept().await else { panic!("no socket") };
+        assert!(accepted.nodelay().unwrap());
+    }
 }

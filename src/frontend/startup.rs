@@ -48,18 +48,15 @@ pub enum Error {
 ///
 /// Whatever the client may be told comes as [`Error::Refused`], with the stream to tell it on.
 pub async fn negotiate(socket: Socket, acceptor: Option<&TlsAcceptor>) -> Result<Startup, Error> {
-    let mut stream = match socket {
-        Socket::Tcp(tcp) if opens_with_tls(&tcp).await? => {
-            let Some(acceptor) = acceptor else {
-                return Err(protocol::Violation::Startup("TLS is not configured").into());
-            };
+    let mut stream = match (socket, acceptor) {
+        (Socket::Tcp(tcp), Some(acceptor)) if opens_with_tls(&tcp).await? => {
             let stream = accept_tls(acceptor, Socket::Tcp(tcp)).await?;
             if !speaks_postgresql(&stream) {
                 return Err(Error::NoAlpn);
             }
             stream
         }
-        socket @ (Socket::Tcp(_) | Socket::Tls(_) | Socket::Unix(_)) => FrameStream::new(socket),
+        (socket, _) => FrameStream::new(socket),
     };
     // One of each at most: a client that goes on asking would keep us busy for ever.
     let (mut may_ask_tls, mut may_ask_gss) = (!stream.socket().is_tls(), true);
@@ -120,6 +117,10 @@ async fn read_packet(stream: &mut FrameStream) -> Result<StartupPacket, protocol
             return Ok(packet);
         }
         stream.read_at_least(stream.incoming.len() + 1).await?;
+        // No packet begins so: it would be longer than any.
+        if stream.incoming.first() == Some(&TLS_HANDSHAKE) {
+            return Err(protocol::Violation::Startup("TLS where there is none").into());
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Bound {
     }
 
     /// Where and as whom the connection logged in, for cancel requests.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Arc<Target> {
         &self.loan.pool.target
     }
 

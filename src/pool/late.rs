@@ -96,6 +96,12 @@ impl Bound {
         self.loan.pool.is_scarce()
     }
 
+    /// Whether the settings on top of what the connection was started with are those of `wanted`.
+    pub fn has(&self, wanted: &Arc<SessionSettings>) -> bool {
+        let present = &self.loan.server.overrides;
+        Arc::ptr_eq(present, wanted) || present == wanted
+    }
+
     /// Makes the settings on top of what the connection was started with those of `wanted`.
     ///
     /// # Errors
@@ -103,9 +109,6 @@ impl Bound {
     /// The connection must not be used by the client then.
     pub async fn apply(&mut self, wanted: &Arc<SessionSettings>) -> Result<(), SettingsError> {
         let server = &mut self.loan.server;
-        if Arc::ptr_eq(&server.overrides, wanted) || server.overrides == *wanted {
-            return Ok(());
-        }
         let present = Arc::clone(&server.overrides);
         let out = &mut server.stream.outgoing;
         let mut changes = 0;

@@ -45,7 +45,7 @@ pub struct Pools {
 /// Server connections of one login to one database.
 pub struct Pool {
     key: PoolKey,
-    target: Target,
+    target: Arc<Target>,
     limits: config::Limits,
     mode: PoolMode,
     size: usize,
@@ -104,7 +104,7 @@ impl Pools {
         let (pools, changes) = (DashMap::new(), Arc::new(Changes::default()));
         for (&access, pool) in &config.pools {
             let timeout = config.limits.server_connect_timeout;
-            let target = Target::new(&config.server, &pool.login, timeout)?;
+            let target = Arc::new(Target::new(&config.server, &pool.login, timeout)?);
             let key = PoolKey { access, database: config.server.database.clone() };
             let pool = Pool {
                 key: key.clone(),
@@ -174,7 +174,8 @@ impl Pool {
             }
             self.observe_discard(&server, Reason::Lost);
         }
-        self.connect(slot, settings).await
+        // Seldom, and large: who is served from an idle connection does not have to make room for it.
+        Box::pin(self.connect(slot, settings)).await
     }
 
     /// Whether no statement of the connection was planned for tables that have changed since; if
@@ -183,7 +184,7 @@ impl Pool {
         let plans = self.changes.count();
         let is_fresh = server.plans == plans || server.prepared.is_empty();
         server.plans = plans;
-        is_fresh || release::reset(server, self.knowledge().may_set_seed).await
+        is_fresh || Box::pin(release::reset(server, self.knowledge().may_set_seed)).await
     }
 
     /// Closes every idle connection, after one of them turned out to be lost.
@@ -232,7 +233,7 @@ impl Pool {
     }
 
     /// Where and as whom its connections log in.
-    pub const fn target(&self) -> &Target {
+    pub const fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
@@ -310,11 +311,11 @@ impl Pool {
         if let Ok(free) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(free);
         }
-        let slot = Arc::clone(&self.slots).acquire_owned();
+        let slot = Box::pin(Arc::clone(&self.slots).acquire_owned());
         let acquired = if limit.is_zero() {
             slot.await
         } else {
-            let Ok(acquired) = tokio::time::timeout(limit, slot).await else {
+            let Ok(acquired) = Box::pin(tokio::time::timeout(limit, slot)).await else {
                 let pool = self.key.access;
                 self.observer.observe(Event::CheckoutTimedOut { pool, waited: limit });
                 return Err(Error::WaitTimeout(limit));

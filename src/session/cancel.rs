@@ -29,7 +29,7 @@ pub struct Cancels {
 /// A session, and the server connection that it holds now.
 struct Holder {
     session: SessionId,
-    target: Target,
+    target: Arc<Target>,
     /// The key of the server connection, as long as the session holds one. Locked while a request
     /// is carried out, so that none can arrive after the connection was given back.
     held: Mutex<Option<Arc<CancelKey>>>,
@@ -63,7 +63,7 @@ impl Cancels {
     /// key, and nothing of this session can be cancelled.
     pub(super) fn register(
         &self,
-        target: Target,
+        target: Arc<Target>,
         server: Option<Arc<CancelKey>>,
         session: SessionId,
         version: u32,
@@ -150,7 +150,7 @@ impl Registration {
         let mut held = self.holder.held.lock().await;
         if let (true, Some(server_key)) = (running, held.as_ref()) {
             // The connection is closed next in any case; this only saves the server some work.
-            let cancel = forward_cancel(&self.holder.target, server_key);
+            let cancel = Box::pin(forward_cancel(&self.holder.target, server_key));
             let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         }
         held.take();

@@ -65,7 +65,7 @@ pub enum Lease {
 
 /// Serves an authenticated client until it leaves, its token ends, or the server is lost.
 pub async fn run(
-    client: FrameStream,
+    client: Box<FrameStream>,
     lease: Lease,
     terms: Terms,
     common: &Common<'_>,
@@ -81,14 +81,16 @@ pub async fn run(
         });
     };
     match lease {
-        Lease::Session(bound) => run_session(client, *bound, &terms, common, shutdown, ended).await,
+        Lease::Session(bound) => {
+            // Only so that a client with transaction pooling does not have to make room for it.
+            Box::pin(run_session(client, bound, &terms, common, shutdown, ended)).await;
+        }
         Lease::Transaction(borrower, notices) => {
-            let target = borrower.pool.target().clone();
+            let target = Arc::clone(borrower.pool.target());
             let registration = common.cancels.register(target, None, terms.id, terms.version);
             let mut client = client;
             greet(&mut client, &borrower.told, &notices, &registration);
-            let serve =
-                transaction::run(client, *borrower, &registration, &terms, common, shutdown);
+            let serve = transaction::run(client, borrower, &registration, &terms, common, shutdown);
             let (client, end) = serve.await;
             ended(&end);
             drop(registration);
@@ -98,22 +100,22 @@ pub async fn run(
 }
 
 async fn run_session(
-    mut client: FrameStream,
-    mut bound: Bound,
+    mut client: Box<FrameStream>,
+    mut bound: Box<Bound>,
     terms: &Terms,
     common: &Common<'_>,
     shutdown: Shutdown,
     ended: impl FnOnce(&End),
 ) {
     let server = bound.server();
-    let (target, key) = (bound.target().clone(), Arc::clone(server.key()));
+    let (target, key) = (Arc::clone(bound.target()), Arc::clone(server.key()));
     let registration = common.cancels.register(target, Some(key), terms.id, terms.version);
     greet(&mut client, server.statuses(), server.login_notices(), &registration);
     let mut relay = Relay::new(&mut client, &mut bound);
     let end = drive(&mut relay, terms, shutdown).await;
     let residue = relay.residue(&end);
     ended(&end);
-    tokio::join!(say_goodbye(client, &end, terms), give_back(bound, registration, residue));
+    tokio::join!(say_goodbye(*client, &end, terms), give_back(*bound, registration, residue));
 }
 
 /// Tells the client that it is in, and on what.
@@ -170,6 +172,8 @@ fn remaining(expires_at: SystemTime) -> Duration {
 
 async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
     match end {
+        // Closing says all that there is to say.
+        End::ClientLeft if client.outgoing.is_empty() && !client.socket().is_tls() => return,
         End::ClientGone | End::ClientLeft => {
             // Whoever has only closed its own end still reads the rest of its answers.
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;

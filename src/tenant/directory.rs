@@ -121,7 +121,8 @@ impl Directory {
     pub async fn find(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
         match self.known.get(claim) {
             Some((tenant, since)) if since.elapsed() < REMEMBERED_FOR => Ok(Some(tenant)),
-            Some(_) | None => self.find_now(claim).await,
+            // Seldom, and large.
+            Some(_) | None => Box::pin(self.find_now(claim)).await,
         }
     }
 

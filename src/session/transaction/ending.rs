@@ -14,8 +14,9 @@ use crate::shutdown::Shutdown;
 pub(super) struct Ending {
     expires_at: SystemTime,
     expiry: Pin<Box<Sleep>>,
-    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Waits until the program begins to end, and from then on for its deadline.
+    shutdown: Pin<Box<dyn Future<Output = Shutdown> + Send>>,
+    draining: bool,
     signal: Shutdown,
     told: bool,
 }
@@ -30,16 +31,17 @@ pub(super) enum Verdict {
 }
 
 impl Ending {
-    pub(super) fn new(expires_at: SystemTime, shutdown: Shutdown) -> Self {
-        let mut deadline = shutdown.clone();
+    pub(super) fn new(expires_at: SystemTime, mut shutdown: Shutdown) -> Self {
         let signal = shutdown.clone();
-        let mut draining = shutdown;
         Self {
             signal,
             expires_at,
             expiry: Box::pin(tokio::time::sleep(remaining(expires_at))),
-            shutdown: Box::pin(async move { draining.draining().await }),
-            deadline: Box::pin(async move { deadline.deadline().await }),
+            shutdown: Box::pin(async move {
+                shutdown.draining().await;
+                shutdown
+            }),
+            draining: false,
             told: false,
         }
     }
@@ -50,22 +52,31 @@ impl Ending {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        if !self.told {
-            if self.shutdown.as_mut().poll(cx).is_ready() {
-                self.told = true;
+        if !self.draining
+            && let Poll::Ready(mut shutdown) = self.shutdown.as_mut().poll(cx)
+        {
+            self.draining = true;
+            self.shutdown = Box::pin(async move {
+                shutdown.deadline().await;
+                shutdown
+            });
+            if !std::mem::replace(&mut self.told, true) {
                 return Poll::Ready(Verdict::AtRest(draining()));
             }
-            while self.expiry.as_mut().poll(cx).is_ready() {
-                // A clock that was set back must not lengthen a session, nor a coarse timer
-                // shorten it.
-                let left = remaining(self.expires_at);
-                if left.is_zero() {
-                    self.told = true;
-                    return Poll::Ready(Verdict::AtRest(expired()));
-                }
-                self.expiry.as_mut().reset(tokio::time::Instant::now() + left);
-            }
         }
-        self.deadline.as_mut().poll(cx).map(|()| Verdict::Now(draining()))
+        while !self.told && self.expiry.as_mut().poll(cx).is_ready() {
+            // A clock that was set back must not lengthen a session, nor a coarse timer
+            // shorten it.
+            let left = remaining(self.expires_at);
+            if left.is_zero() {
+                self.told = true;
+                return Poll::Ready(Verdict::AtRest(expired()));
+            }
+            self.expiry.as_mut().reset(tokio::time::Instant::now() + left);
+        }
+        if self.draining {
+            return self.shutdown.as_mut().poll(cx).map(|_| Verdict::Now(draining()));
+        }
+        Poll::Pending
     }
 }

@@ -74,7 +74,7 @@ impl Relay<'_> {
 
     fn server_has_room(&self) -> bool {
         let waiting = |lent: &Lent| lent.bound.server().stream.outgoing.len() < HIGH_WATER;
-        self.lent.as_ref().is_none_or(waiting)
+        self.lent.as_deref().is_none_or(waiting)
     }
 
     /// Hands what the client has sent to the server, as far as it may go.

@@ -51,8 +51,8 @@ pub struct Borrower {
 
 /// Serves an authenticated client; gives it back with the reason for the end.
 pub(super) async fn run(
-    client: FrameStream,
-    borrower: Borrower,
+    client: Box<FrameStream>,
+    borrower: Box<Borrower>,
     registration: &Registration,
     terms: &Terms,
     common: &Common<'_>,
@@ -60,7 +60,7 @@ pub(super) async fn run(
 ) -> (FrameStream, End) {
     let ending = Ending::new(terms.expires_at, shutdown);
     let pooling = &common.pooling;
-    let relay = Relay::new(client, common.statements, ending, pooling.pins, pooling.max_prepared);
+    let relay = Relay::new(*client, common.statements, ending, pooling.pins, pooling.max_prepared);
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;
@@ -69,7 +69,7 @@ pub(super) async fn run(
 
 struct Session<'a> {
     relay: Relay<'a>,
-    borrower: Borrower,
+    borrower: Box<Borrower>,
     registration: &'a Registration,
     common: &'a Common<'a>,
 }
@@ -100,44 +100,50 @@ impl Session<'_> {
         };
         relay.client.prepare_outgoing();
         borrower.tell(&bound, &mut relay.client);
-        self.registration.hold(bound.server().key()).await;
-        self.relay.lent = Some(Lent::new(bound));
+        let key = Arc::clone(bound.server().key());
+        relay.lent = Some(Box::new(Lent::new(bound)));
+        self.registration.hold(&key).await;
         Ok(())
     }
 
     /// Gives the server connection back after a transaction.
     async fn give_back(&mut self) -> Result<(), End> {
-        let Some(mut lent) = self.relay.lent.take() else { return Ok(()) };
+        // It stays where it is while we wait, so that there is no second place for it.
+        let Self { relay, borrower, .. } = self;
+        let Some(lent) = &mut relay.lent else { return Ok(()) };
         if lent.discarded {
-            self.borrower.overrides = Arc::clone(&self.borrower.startup);
+            borrower.overrides = Arc::clone(&borrower.startup);
         }
-        if !lent.touched.is_empty() && self.borrower.keep_settings(&mut lent).await.is_err() {
+        if !lent.touched.is_empty() && Box::pin(borrower.keep_settings(lent)).await.is_err() {
             lent.dirty = true;
         }
         if lent.stale_plan {
             lent.bound.tables_changed();
         }
-        let refused = lent.bind_refused;
         // A cancel request that is under way must not meet the next client's statement.
         self.registration.let_go().await;
-        self.borrower.told = Arc::clone(lent.bound.server().statuses());
+        let Some(lent) = relay.lent.take() else { return Ok(()) };
+        borrower.told = Arc::clone(lent.bound.server().statuses());
         let residue = lent.residue(false, 0);
+        let refused = lent.bind_refused;
         lent.bound.release_soon(residue);
         if refused {
             // The key may have been changed; if the database cannot be asked, the next bind says so.
-            let _ = self.common.directory.renew_signer().await;
+            let _ = Box::pin(self.common.directory.renew_signer()).await;
         }
         Ok(())
     }
 
     /// Gives the server connection back in whatever state the session has left it.
     async fn give_up(&mut self, end: &End) {
-        let Some(lent) = self.relay.lent.take() else { return };
+        let Some(lent) = &self.relay.lent else { return };
         let lost = matches!(end, End::ServerLost | End::ServerSaidWhy);
         let residue = lent.residue(lost, self.relay.from_client.bytes);
         let running = residue.pending > 0 && !lost;
         self.registration.end_hold(running).await;
-        lent.bound.release_soon(residue);
+        if let Some(lent) = self.relay.lent.take() {
+            lent.bound.release_soon(residue);
+        }
     }
 }
 
@@ -160,7 +166,10 @@ impl Borrower {
             let checkout = self.pool.checkout(&self.settings).await;
             let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
             let mut bound = checkout.bind_late(&self.context, common.directory.signer());
-            match bound.apply(&self.overrides).await {
+            if bound.has(&self.overrides) {
+                return Ok(bound);
+            }
+            match Box::pin(bound.apply(&self.overrides)).await {
                 Ok(()) => return Ok(bound),
                 // It is closed; another one may be better.
                 Err(_) if attempts > 0 => {}

@@ -34,7 +34,8 @@ pub(super) struct Relay<'a> {
     pub(super) statements: &'a Statements,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
-    pub(super) lent: Option<Lent>,
+    /// Large, and most clients have none.
+    pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
     /// Where in a frame of the client's we are.
     pub(super) from_client: Rest,
@@ -354,7 +355,7 @@ impl<'a> Relay<'a> {
     }
 
     fn check_last_word(&mut self) -> Result<(), End> {
-        let at_rest = self.lent.as_ref().is_none_or(Lent::is_at_rest);
+        let at_rest = self.lent.as_deref().is_none_or(Lent::is_at_rest);
         match self.last_word.take_if(|_| at_rest && self.from_client.bytes == 0) {
             Some(error) => Err(End::Told(error)),
             None => Ok(()),
