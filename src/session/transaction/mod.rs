@@ -27,7 +27,7 @@ use super::cancel::Registration;
 use super::relay::End;
 use super::{Common, Terms};
 use crate::backend::Statuses;
-use crate::pool::{Bound, Pool};
+use crate::pool::{Bound, Pool, SettingsError};
 use crate::protocol::{FrameStream, message};
 use crate::shutdown::Shutdown;
 use crate::tenant::{Scope, TenantContext};
@@ -111,6 +111,8 @@ impl Session<'_> {
         // It stays where it is while we wait, so that there is no second place for it.
         let Self { relay, borrower, .. } = self;
         let Some(lent) = &mut relay.lent else { return Ok(()) };
+        // A cancel request that is under way must not meet the next client's statement, nor ours.
+        self.registration.let_go().await;
         if lent.discarded {
             borrower.overrides = Arc::clone(&borrower.startup);
         }
@@ -120,8 +122,6 @@ impl Session<'_> {
         if lent.stale_plan {
             lent.bound.tables_changed();
         }
-        // A cancel request that is under way must not meet the next client's statement.
-        self.registration.let_go().await;
         let Some(lent) = relay.lent.take() else { return Ok(()) };
         borrower.told = Arc::clone(lent.bound.server().statuses());
         let residue = lent.residue(false, 0);
@@ -202,7 +202,17 @@ impl Borrower {
         if !names.iter().all(|name| can_be_kept(name)) {
             return Err(());
         }
-        self.overrides = lent.bound.read_overrides(&names).await.map_err(|_| ())?;
+        // A cancel request that was meant for the client's statement may come late.
+        let mut attempts = 3;
+        self.overrides = loop {
+            attempts -= 1;
+            match lent.bound.read_overrides(&names).await {
+                Ok(overrides) => break overrides,
+                Err(SettingsError::Refused { sqlstate, .. })
+                    if sqlstate == QUERY_CANCELED && attempts > 0 => {}
+                Err(_) => return Err(()),
+            }
+        };
         // The server knows nothing of these, and goes back to its own.
         for (name, value) in self.startup.iter() {
             if self.overrides.value(name).is_none_or(str::is_empty) {
@@ -212,6 +222,9 @@ impl Borrower {
         Ok(())
     }
 }
+
+/// The SQLSTATE of a statement that was cancelled.
+const QUERY_CANCELED: &str = "57014";
 
 /// Settings that end with the transaction, or have no value to be set again.
 const PASSING: [&str; 4] =
