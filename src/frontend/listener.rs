@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -167,11 +168,8 @@ where
 {
     let place = workers.place();
     if !place.is_elsewhere {
-        let served = serve(socket, admission);
-        clients.spawn(async move {
-            served.await;
-            drop(place);
-        });
+        // A block that awaits it would hold room for it twice.
+        clients.spawn(serve(socket, admission).map(|()| drop(place)));
         return Ok(());
     }
     let (socket, serve, handle) = (socket.detach()?, serve.clone(), place.handle.clone());
