@@ -352,6 +352,8 @@ impl Lent {
         self.status = status;
         if self.dues.is_empty() && self.script.is_none() {
             self.block.settle(status);
+            // It cannot go to anybody else now; what waits for that would wait for ever.
+            self.yields &= status == TransactionStatus::Idle;
         }
         if status == TransactionStatus::Idle {
             self.portals = super::relay::Portals::default();

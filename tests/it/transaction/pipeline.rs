@@ -168,3 +168,20 @@ async fn rows_are_as_postgres_would_send_them() {
     pair.check(&pid).await;
     pair.stop().await;
 }
+
+/// What a text would have ended, had it not failed, is open still, and what comes in the same write
+/// must not wait for others to have had the connection.
+#[tokio::test]
+async fn a_failed_block_is_ended_by_what_was_sent_behind_it() {
+    let mut pair = Pair::new().await;
+    for tail in ["rollback", "commit"] {
+        pair.a.query("begin; select nothing; commit; select 1").run("select 1").sync();
+        pair.a.query(tail).query(COUNT).send().await;
+        assert_eq!(error(&pair.a.answer().await).field('C'), "42703");
+        assert_eq!(error(&pair.a.answer().await).field('C'), "25P02");
+        assert_eq!(tags(&pair.a.answer().await), "CZ", "{tail}");
+        assert_eq!(rows(&pair.a.answer().await), ["3"], "{tail}");
+        assert_eq!(pair.b.value(COUNT).await, "5");
+    }
+    pair.stop().await;
+}
