@@ -10,7 +10,7 @@ use crate::types::Access;
 /// The content of a token after every check. The only way to a tenant context.
 ///
 /// No `Clone`, no `Default`, no `Deserialize`: a value stands for a token that was judged, now or,
-/// as [`super::known`] remembers, before.
+/// as the cache of known tokens remembers, before.
 pub struct VerifiedClaims(Arc<Claims>);
 
 /// What [`VerifiedClaims`] tell.
