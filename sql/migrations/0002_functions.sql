@@ -182,6 +182,112 @@ begin
 end;
 $$;
 
+-- One of the two pads, for the checks below and for nobody else.
+--
+-- Declared immutable, so that a PL/pgSQL expression that names it is planned with the pad as a
+-- constant, and a check reads no table: that read cost as much as all the rest. A new key has to
+-- undo such plans, which the trigger signing_key_changed does. A plan with a pad in it must never be
+-- printed: see current_tenant_id().
+create or replace function cloison.inner_pad()
+    returns bytea
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    return (select k.inner_pad from cloison.signing_key k);
+end;
+$$;
+
+create or replace function cloison.outer_pad()
+    returns bytea
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    return (select k.outer_pad from cloison.signing_key k);
+end;
+$$;
+
+-- The tenant that the setting cloison.context speaks of, if its MAC is right, or null: tickets of
+-- every kind, and as nothing but a check. For the functions below.
+create or replace function cloison.context_tenant()
+    returns uuid
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    -- A setting made locally reads as '' once its transaction is over.
+    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
+    kind text := pg_catalog.left(ticket, 1);
+    body integer := case when kind = 'p' then 47 else 37 end;
+    mac text := pg_catalog.substr(ticket, body + 1);
+    process integer := pg_catalog.pg_backend_pid();
+    inner_pad bytea;
+    outer_pad bytea;
+    expected text;
+begin
+    if ticket is null then
+        return null;
+    end if;
+    -- Where process ids differ from what the proxy sees, it signs for none.
+    if kind = 'p' and (select not s.bind_process_id from cloison.settings s) then
+        process := 0;
+    end if;
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    expected := pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || pg_catalog.convert_to(
+                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
+            || pg_catalog.int4send(process)
+            || case kind
+                   when 'p' then ''::bytea
+                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+               end)),
+        'hex');
+    if pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
+        and mac = expected
+        and (kind <> 'p'
+            or pg_catalog.date_part('epoch', pg_catalog.now())
+                < pg_catalog.substr(ticket, 38, 10)::float8)
+    then
+        return pg_catalog.substr(ticket, 2, 36)::uuid;
+    end if;
+    return null;
+end;
+$$;
+
+-- The same, but raises when there is none, unless settings.strict is off. For current_tenant_id().
+create or replace function cloison.bound_tenant()
+    returns uuid
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    tenant uuid := cloison.context_tenant();
+begin
+    if tenant is null and (select s.strict from cloison.settings s) is not false then
+        raise exception 'no tenant is bound to this session'
+            using errcode = 'insufficient_privilege',
+                  detail = case pg_catalog.current_setting('cloison.context', true) <> ''
+                      when true then 'The setting cloison.context was not made for this session.'
+                      else 'The setting cloison.context is empty.'
+                  end,
+                  hint = 'Connect through the proxy with a tenant''s token; '
+                      'operators call cloison.set_tenant(uuid).';
+    end if;
+    return tenant;
+end;
+$$;
+
 -- The tenant that this session acts for: what policies compare with and what tenant columns
 -- default to.
 --
@@ -189,7 +295,10 @@ $$;
 -- finding nothing; with settings.strict off it is null, which equals nothing.
 --
 -- A policy pays for this at every scan, and PL/pgSQL makes each expression ready anew in each
--- transaction. So there are few of them, and the pads are fetched by a query without parameters.
+-- transaction. So the ticket that the proxy makes for each transaction, and the session's, have one
+-- expression each, which says what context_tenant() says; everything else is left to that. Their
+-- plans hold the pads, and debug_print_plan prints plans to any session that asks: with it on,
+-- they are neither made nor used.
 create or replace function cloison.current_tenant_id()
     returns uuid
     stable
@@ -199,68 +308,43 @@ create or replace function cloison.current_tenant_id()
     language plpgsql
 as $$
 declare
-    -- A setting made locally reads as '' once its transaction is over.
-    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
-    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
-    inner_pad bytea;
-    outer_pad bytea;
+    ticket text := case
+        when pg_catalog.current_setting('debug_print_plan') = 'off'
+        then pg_catalog.current_setting('cloison.context', true)
+    end;
     expected text;
 begin
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    expected := pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || pg_catalog.convert_to(
-                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
-            || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-            || case pg_catalog.left(ticket, 1)
-                   when 'p' then ''::bytea
-                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
-                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
-               end)),
-        'hex');
-    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
-            = pg_catalog.hashtextextended(expected, 0)
-        and pg_catalog.substr(ticket, body + 1) = expected
-        and (body = 37
-            or pg_catalog.date_part('epoch', pg_catalog.now())
-                < pg_catalog.substr(ticket, 38, 10)::float8)
-    then
-        return pg_catalog.substr(ticket, 2, 36)::uuid;
-    end if;
-    -- Where process ids differ from what the proxy sees, it signs for none.
-    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
-        expected := pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || pg_catalog.convert_to(
+    if ticket like 'p%' then
+        expected := pg_catalog.left(ticket, 47) || pg_catalog.encode(
+            pg_catalog.sha256(cloison.outer_pad() || pg_catalog.sha256(
+                cloison.inner_pad() || pg_catalog.convert_to(
                     'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
-                || pg_catalog.int4send(0))),
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid()))),
             'hex');
-        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
-                = pg_catalog.hashtextextended(expected, 0)
-            and pg_catalog.substr(ticket, 48) = expected
-            and pg_catalog.date_part('epoch', pg_catalog.now())
-                < pg_catalog.substr(ticket, 38, 10)::float8
-        then
-            return pg_catalog.substr(ticket, 2, 36)::uuid;
-        end if;
+    elsif ticket like 's%' then
+        expected := pg_catalog.left(ticket, 37) || pg_catalog.encode(
+            pg_catalog.sha256(cloison.outer_pad() || pg_catalog.sha256(
+                cloison.inner_pad() || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, 37), 'UTF8')
+                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
+                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()))),
+            'hex');
+    else
+        return cloison.bound_tenant();
     end if;
-    if (select s.strict from cloison.settings s) is not false then
-        raise exception 'no tenant is bound to this session'
-            using errcode = 'insufficient_privilege',
-                  detail = case
-                      when ticket is not null
-                      then 'The setting cloison.context was not made for this session.'
-                      else 'The setting cloison.context is empty.'
-                  end,
-                  hint = 'Connect through the proxy with a tenant''s token; '
-                      'operators call cloison.set_tenant(uuid).';
-    end if;
-    return null;
+    return case
+        when pg_catalog.hashtextextended(ticket, 0) = pg_catalog.hashtextextended(expected, 0)
+            and ticket = expected
+            and (ticket like 's%'
+                or pg_catalog.date_part('epoch', pg_catalog.now())
+                    < pg_catalog.substr(ticket, 38, 10)::float8)
+        then pg_catalog.substr(ticket, 2, 36)::uuid
+        else cloison.bound_tenant()
+    end;
 end;
 $$;
 
--- The tenant that this session acts for, or null. The same check as above, word for word: one
--- calling the other would cost every policy a fifth more.
+-- The tenant that this session acts for, or null.
 create or replace function cloison.get_current_tenant()
     returns uuid
     stable
@@ -269,52 +353,8 @@ create or replace function cloison.get_current_tenant()
     set search_path = pg_catalog, pg_temp
     language plpgsql
 as $$
-declare
-    ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
-    body integer := case when pg_catalog.left(ticket, 1) = 'p' then 47 else 37 end;
-    inner_pad bytea;
-    outer_pad bytea;
-    expected text;
 begin
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    expected := pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || pg_catalog.convert_to(
-                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
-            || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-            || case pg_catalog.left(ticket, 1)
-                   when 'p' then ''::bytea
-                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
-                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
-               end)),
-        'hex');
-    if pg_catalog.hashtextextended(pg_catalog.substr(ticket, body + 1), 0)
-            = pg_catalog.hashtextextended(expected, 0)
-        and pg_catalog.substr(ticket, body + 1) = expected
-        and (body = 37
-            or pg_catalog.date_part('epoch', pg_catalog.now())
-                < pg_catalog.substr(ticket, 38, 10)::float8)
-    then
-        return pg_catalog.substr(ticket, 2, 36)::uuid;
-    end if;
-    -- Where process ids differ from what the proxy sees, it signs for none.
-    if body = 47 and (select not s.bind_process_id from cloison.settings s) then
-        expected := pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || pg_catalog.convert_to(
-                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
-                || pg_catalog.int4send(0))),
-            'hex');
-        if pg_catalog.hashtextextended(pg_catalog.substr(ticket, 48), 0)
-                = pg_catalog.hashtextextended(expected, 0)
-            and pg_catalog.substr(ticket, 48) = expected
-            and pg_catalog.date_part('epoch', pg_catalog.now())
-                < pg_catalog.substr(ticket, 38, 10)::float8
-        then
-            return pg_catalog.substr(ticket, 2, 36)::uuid;
-        end if;
-    end if;
-    return null;
+    return cloison.context_tenant();
 end;
 $$;
 
@@ -441,6 +481,20 @@ begin
 end;
 $$;
 
+-- Undoes the plans that hold the key before: they name inner_pad() and outer_pad(), and Postgres
+-- makes plans anew when a function that they name is altered.
+create or replace function cloison.signing_key_changed()
+    returns trigger
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    alter function cloison.inner_pad() cost 100;
+    alter function cloison.outer_pad() cost 100;
+    return null;
+end;
+$$;
+
 -- Keeps updated_at true.
 create or replace function cloison.touch_tenant()
     returns trigger
@@ -470,6 +524,14 @@ begin
         create trigger touch_tenant
             before update on cloison.tenants
             for each row execute function cloison.touch_tenant();
+    end if;
+    if not exists (
+        select from pg_catalog.pg_trigger t
+        where t.tgrelid = 'cloison.signing_key'::regclass and t.tgname = 'signing_key_changed'
+    ) then
+        create trigger signing_key_changed
+            after update on cloison.signing_key
+            for each statement execute function cloison.signing_key_changed();
     end if;
 end
 $$;

@@ -108,7 +108,8 @@ as $$
               'cloison.is_superadmin()',
               'cloison.visible_tenants()',
               'cloison.tenant_changed()',
-              'cloison.touch_tenant()')
+              'cloison.touch_tenant()',
+              'cloison.signing_key_changed()')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is
     -- known for extensions that have been read: it computes, and leaves nothing. Not among them:

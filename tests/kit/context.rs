@@ -16,6 +16,7 @@ on_every_major!(
     the_process_id_need_not_be_bound,
     shadows_are_not_read,
     no_secret_shows_in_a_plan,
+    a_new_key_ends_every_context,
     the_current_key_is_the_external_key,
     superadmin_mode_cannot_be_forged,
     operators_need_no_proof,
@@ -199,6 +200,9 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
             "set cloison.superadmin = 'on'",
             "set cloison.superadmin = 'true'",
             "select key from cloison.signing_key",
+            "select cloison.inner_pad()",
+            "explain verbose select cloison.outer_pad()",
+            "select cloison.context_tenant(), cloison.bound_tenant()",
             "select * from cloison.signing_material()",
             "select * from cloison.settings",
             "update cloison.settings set strict = false",
@@ -384,8 +388,10 @@ async fn no_secret_shows_in_a_plan(server: &Server) {
     let session = format!(
         "set client_min_messages = log; set debug_print_plan = on; set debug_print_rewritten = on; \
          set debug_print_parse = on; set plan_cache_mode = force_custom_plan; \
+         set cloison.context = 'p{a}9999999999{0}'; select cloison.current_tenant_id(); \
+         set cloison.context = 's{a}{0}'; select cloison.current_tenant_id(); \
          select cloison.current_tenant_id(), 'seen'::bytea; \
-         select cloison.set_tenant('{a}', '{}');",
+         select cloison.set_tenant('{a}', '{0}');",
         "0".repeat(64)
     );
     // As an operator's session does, too: there the whole way is gone.
@@ -408,6 +414,23 @@ async fn no_secret_shows_in_a_plan(server: &Server) {
             assert!(!told.contains(&printed(&secret[..8])), "{column} shows to {access}");
         }
     }
+}
+
+/// A session that has checked a context keeps plans with the key in them.
+async fn a_new_key_ends_every_context(server: &Server) {
+    let World { database, owner, a, .. } = world(server).await;
+    let session = database.tenant(a).await;
+    let other = database.tenant(a).await;
+    assert_eq!(notes(&session).await, ["of a"]);
+    assert_eq!(notes(&other).await, ["of a"]);
+    batch(&owner, "update cloison.signing_key set inner_pad = outer_pad, outer_pad = inner_pad")
+        .await;
+    denied(&session, "select * from public.note").await;
+    denied(&other, "select * from public.note").await;
+    batch(&owner, "update cloison.signing_key set inner_pad = outer_pad, outer_pad = inner_pad")
+        .await;
+    assert_eq!(notes(&session).await, ["of a"]);
+    assert_eq!(notes(&other).await, ["of a"]);
 }
 
 async fn the_current_key_is_the_external_key(server: &Server) {

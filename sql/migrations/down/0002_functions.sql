@@ -10,9 +10,13 @@ begin
         drop trigger if exists tenant_changed on cloison.tenants;
         drop trigger if exists touch_tenant on cloison.tenants;
     end if;
+    if pg_catalog.to_regclass('cloison.signing_key') is not null then
+        drop trigger if exists signing_key_changed on cloison.signing_key;
+    end if;
     if pg_catalog.to_regnamespace('cloison') is not null then
         drop function if exists
             cloison.touch_tenant(),
+            cloison.signing_key_changed(),
             cloison.tenant_changed(),
             cloison.signing_material(),
             cloison.enable_superadmin_mode(),
@@ -20,6 +24,10 @@ begin
             cloison.current_tenant_key(),
             cloison.current_tenant_id(),
             cloison.get_current_tenant(),
+            cloison.bound_tenant(),
+            cloison.context_tenant(),
+            cloison.outer_pad(),
+            cloison.inner_pad(),
             cloison.set_tenant(uuid),
             cloison.set_tenant(uuid, text),
             cloison.set_tenant(uuid, text, boolean),
