@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -147,6 +148,10 @@ def columns(runs, has_proxy=True):
 
 
 def through_pgbench(stand, report, endpoints, protocol):
+    # A second row, of the same process: the server works as hard as it does for Cloison.
+    endpoints = [row for endpoint in endpoints for row in (
+        (endpoint, replace(endpoint, name=f"{endpoint.name}, bound", database="bound"))
+        if endpoint.name.startswith("PgBouncer") else (endpoint,))]
     cases = [
         (endpoint.name, partial(measured, stand, endpoint,
                                 partial(pgbench, stand, endpoint, protocol)))

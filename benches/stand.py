@@ -217,6 +217,11 @@ class Stand:
                                     f"existing_rows_to => '{self.tenant(1)}')")
             else:
                 self.psql(database, f"grant select on pgbench_{table} to bench_plain")
+        if protect:
+            self.psql(database, f"""
+                create function bench_bind() returns void security definer language sql
+                    set search_path = pg_catalog, pg_temp
+                    begin atomic select cloison.set_tenant('{self.tenant(1)}'); end""")
         self.psql(database, "vacuum analyze")
 
     # Tenants
@@ -274,6 +279,7 @@ class Stand:
         prepared = "max_prepared_statements = 200" if version >= (1, 21, 0) else ""
         ini.write_text(f"""
             [databases]
+            bound = host=127.0.0.1 port={self.port} dbname=app user=bench_tenant connect_query='select bench_bind()'
             * = host=127.0.0.1 port={self.port}
             [pgbouncer]
             listen_addr = 127.0.0.1

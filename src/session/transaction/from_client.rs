@@ -229,7 +229,10 @@ impl Relay<'_> {
         let Some(lent) = &mut self.lent else {
             return Ok(Admitted::NeedsServer);
         };
-        let body = self.client.incoming.get(HEADER_LEN..header.frame_len()).unwrap_or_default();
+        let frame = self.client.incoming.get(..header.frame_len()).unwrap_or_default();
+        let body = frame.get(HEADER_LEN..).unwrap_or_default();
+        lent.begin(header.tag, body, self.sent_again);
+        lent.again.keep(frame);
         let mut parts = Parts {
             names: &mut self.names,
             statements: self.statements,
@@ -258,7 +261,9 @@ impl Relay<'_> {
             pins: self.pins,
             max_prepared: self.max_prepared,
         };
+        lent.begin(header.tag, head, self.sent_again);
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
+        lent.again.keep(self.client.incoming.get(..HEADER_LEN + named).unwrap_or_default());
         self.client.incoming.advance(HEADER_LEN + named);
         self.from_client = Rest { bytes: header.body_len - named, dropped: false };
         self.carry_client_bytes();
@@ -276,8 +281,11 @@ impl Relay<'_> {
 
     /// Passes a frame as it is, with what is due for it.
     fn carry_frame(&mut self, header: Header, due: Option<Due>) -> Admitted {
-        if let (Some(lent), Some(due)) = (&mut self.lent, due) {
-            lent.dues.push(due);
+        if let Some(lent) = &mut self.lent {
+            lent.begin(header.tag, &[], self.sent_again);
+            if let Some(due) = due {
+                lent.dues.push(due);
+            }
         }
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes();
@@ -308,6 +316,7 @@ impl Relay<'_> {
         let count = self.from_client.bytes.min(self.client.incoming.len());
         let bytes = self.client.incoming.get(..count).unwrap_or_default();
         if let (false, Some(lent)) = (self.from_client.dropped, &mut self.lent) {
+            lent.again.keep(bytes);
             lent.bound.server_mut().stream.outgoing.extend_from_slice(bytes);
         }
         self.client.incoming.advance(count);

@@ -89,12 +89,18 @@ impl Relay<'_> {
         if lent.bound.server().stream.incoming.len() < HEADER_LEN + look {
             return Ok(false);
         }
+        if header.tag == b't' && !lent.knows_what_follows(header) {
+            return Ok(false);
+        }
         let fate = lent.fate_of(header, look);
         let Ok(fate) = fate else {
             lent.impossible = true;
             return Err(End::Bug("an answer that was not due"));
         };
         let dropped = !matches!(fate, Fate::Forward);
+        if !matches!(fate, Fate::Drop) {
+            lent.again.answered();
+        }
         lent.from_server = Rest { bytes: header.frame_len(), dropped };
         match fate {
             Fate::Instead(frame) => self.client.outgoing.extend_from_slice(frame),
@@ -190,6 +196,7 @@ impl Lent {
             },
             // ParameterDescription comes ahead of the description of the rows.
             b't' => match self.dues.front() {
+                Some(Due::Describe(_)) if self.fails_behind(header) => Ok(Fate::Drop),
                 Some(Due::Describe(whose)) => Ok(of(*whose)),
                 _ => Err(Impossible),
             },
@@ -316,6 +323,15 @@ impl Lent {
         if is_fatal {
             return Fate::Forward;
         }
+        let is_clients = matches!(
+            self.dues.front(),
+            Some(Due::Bind(Whose::Clients) | Due::Describe(Whose::Clients))
+        );
+        if is_stale && is_clients && self.again.failed() {
+            // Nothing else goes out on this connection.
+            self.yields = true;
+            return Fate::Drop;
+        }
         if refuses_bind {
             self.bind_refused = true;
             // Refused as it ran, the statement is there; if it could not be prepared, that was what
@@ -358,7 +374,7 @@ impl Lent {
         if status == TransactionStatus::Idle {
             self.portals = super::relay::Portals::default();
         }
-        Ok(of(whose))
+        Ok(if self.again.is_due() { Fate::Drop } else { of(whose) })
     }
 }
 

@@ -5,6 +5,7 @@
 //! ([`simple`], [`named`]), so that each has one answer ([`due`]) and a bind that fails keeps the
 //! statement from running.
 
+mod again;
 mod block;
 mod due;
 mod ending;
@@ -122,11 +123,17 @@ impl Session<'_> {
         if lent.stale_plan {
             lent.bound.tables_changed();
         }
-        let Some(lent) = relay.lent.take() else { return Ok(()) };
+        let Some(mut lent) = relay.lent.take() else { return Ok(()) };
         borrower.told = Arc::clone(lent.bound.server().statuses());
         let residue = lent.residue(false, 0);
         let refused = lent.bind_refused;
+        let again = lent.again.take();
         lent.bound.release_soon(residue);
+        relay.sent_again = again.is_some();
+        if let Some(mut messages) = again {
+            messages.unsplit(relay.client.incoming.split());
+            relay.client.incoming = messages;
+        }
         if refused {
             // The key may have been changed; if the database cannot be asked, the next bind says so.
             let _ = Box::pin(self.common.directory.renew_signer()).await;

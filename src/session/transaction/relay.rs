@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
+use super::again::Again;
 use super::block::Block;
 use super::due::Dues;
 use super::ending::{Ending, Verdict};
@@ -41,6 +42,8 @@ pub(super) struct Relay<'a> {
     pub(super) from_client: Rest,
     /// The client's next frame waits for an answer to others.
     pub(super) client_waits: bool,
+    /// What the client sent last is sent again; once will do.
+    pub(super) sent_again: bool,
     /// How the client went, once it has, and how long that may matter to the server.
     departure: Option<(End, Pin<Box<Sleep>>)>,
     ending: Ending,
@@ -84,6 +87,7 @@ pub(super) struct Lent {
     pub(super) fatal_seen: bool,
     /// A plan did not fit its tables any more.
     pub(super) stale_plan: bool,
+    pub(super) again: Again,
 }
 
 /// How far a COPY FROM STDIN has come.
@@ -153,6 +157,7 @@ impl Lent {
             impossible: false,
             fatal_seen: false,
             stale_plan: false,
+            again: Again::default(),
         }
     }
 
@@ -208,6 +213,7 @@ impl<'a> Relay<'a> {
             names: Names::default(),
             from_client: Rest::default(),
             client_waits: false,
+            sent_again: false,
             departure: None,
             ending,
             last_word: None,

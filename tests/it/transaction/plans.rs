@@ -72,6 +72,63 @@ async fn a_change_past_the_proxy_is_heard_of_once() {
     proxy.stop().await;
 }
 
+/// Who asks for the rows' description with the rows does not count on the one before.
+#[tokio::test]
+async fn who_asks_what_the_rows_look_like_does_not_hear_of_a_change() {
+    let proxy = pooled().run().await;
+    let mut wires = Vec::new();
+    for tenant in [A, B] {
+        let mut wire = Wire::tenant(&proxy, tenant).await;
+        wire.parse("s", "select * from note order by id").sync().send().await;
+        wire.answer().await;
+        execute(&mut wire, "s").await;
+        wires.push(wire);
+    }
+    let superuser = proxy.database.superuser().await;
+    for (column, columns) in [("one", 4), ("two", 5)] {
+        let sql = format!("alter table note add column {column} int");
+        for (wire, rows) in wires.iter_mut().zip([3, 5]) {
+            superuser
+                .batch_execute(&sql.replace("column ", "column if not exists "))
+                .await
+                .unwrap();
+            wire.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
+            let answer = wire.answer().await;
+            assert_eq!(tags(&answer), format!("2T{}CZ", "D".repeat(rows)), "{column}");
+            assert!(answer.iter().all(|m| m.tag != 'D' || m.columns().len() == columns));
+        }
+        // The description of the statement, and its rows, in one go.
+        superuser.batch_execute(&format!("alter table note drop column {column}")).await.unwrap();
+        let wire = &mut wires[0];
+        wire.message('D', b"Ss\0").bind("", "s", &[]).execute("", 0).sync().send().await;
+        assert_eq!(tags(&wire.answer().await), "tT2DDDCZ");
+        superuser.batch_execute(&sql).await.unwrap();
+        wires[1].message('D', b"Ss\0").sync().send().await;
+        assert_eq!(tags(&wires[1].answer().await), "tTZ");
+    }
+    proxy.stop().await;
+}
+
+/// What has been done is not done twice, and a transaction that is open not begun anew.
+#[tokio::test]
+async fn in_a_transaction_a_change_is_heard_of() {
+    let proxy = pooled().run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.parse("s", "select * from note order by id").sync().send().await;
+    wire.answer().await;
+    execute(&mut wire, "s").await;
+    let superuser = proxy.database.superuser().await;
+    super::done(&mut wire, "begin").await;
+    superuser.batch_execute("alter table note add column one int").await.unwrap();
+    wire.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
+    let answer = wire.answer().await;
+    assert_eq!(tags(&answer), "EZ");
+    assert_eq!(error(&answer).field('M'), "cached plan must not change result type");
+    super::done(&mut wire, "rollback").await;
+    assert_eq!(rows(&execute(&mut wire, "s").await).len(), 3);
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn a_search_path_decides_anew_for_each_client() {
     let database = crate::support::postgres::Database::new();
