@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth::{self, VerifiedClaims, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
@@ -33,6 +34,8 @@ const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// The configuration.
     pub config: Config,
+    /// What tenants' statements may be.
+    pub guard: Option<Guard>,
     /// Answers clients that ask for TLS, if there is a certificate.
     pub acceptor: Option<TlsAcceptor>,
     /// Verifies tokens.
@@ -75,6 +78,7 @@ pub async fn serve_client(
         statements: &shared.statements,
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
+        guard: shared.guard.as_ref(),
     };
     session::run(client, lease, terms, &common, shutdown).await;
 }

@@ -16,6 +16,7 @@ use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
 use crate::config::{self, Config, PoolMode};
 use crate::frontend::listener::{self, Listener};
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Shared};
@@ -196,6 +197,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         statements: Statements::default(),
         observer,
         sessions: AtomicU64::new(0),
+        guard: config.statement_filter.clone().map(Guard::new),
         config,
     })
 }

@@ -14,12 +14,13 @@ use bytes::Bytes;
 
 use crate::backend::Statuses;
 use crate::config::TransactionPooling;
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
-use crate::tenant::Directory;
+use crate::tenant::{Directory, Scope};
 use crate::types::SessionId;
 
 pub use cancel::Cancels;
@@ -53,6 +54,18 @@ pub struct Common<'a> {
     pub observer: &'a Observer,
     /// The rules of transaction pooling.
     pub pooling: TransactionPooling,
+    /// What tenants' statements may be.
+    pub guard: Option<&'a Guard>,
+}
+
+impl<'a> Common<'a> {
+    /// What holds for such a session's statements: only tenants are held to a list.
+    const fn guard_for(&self, scope: Scope) -> Option<&'a Guard> {
+        match scope {
+            Scope::Tenant(_) => self.guard,
+            Scope::Superadmin | Scope::Owner => None,
+        }
+    }
 }
 
 /// How a client comes to server connections.
@@ -111,7 +124,8 @@ async fn run_session(
     let (target, key) = (Arc::clone(bound.target()), Arc::clone(server.key()));
     let registration = common.cancels.register(target, Some(key), terms.id, terms.version);
     greet(&mut client, server.statuses(), server.login_notices(), &registration);
-    let mut relay = Relay::new(&mut client, &mut bound);
+    let guard = common.guard_for(bound.scope());
+    let mut relay = Relay::new(&mut client, &mut bound, guard);
     let end = drive(&mut relay, terms, shutdown).await;
     let residue = relay.residue(&end);
     ended(&end);

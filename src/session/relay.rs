@@ -6,8 +6,10 @@
 
 mod from_client;
 mod from_server;
+mod guarded;
 
 pub(super) use from_client::malformed;
+use guarded::Guarded;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,6 +19,7 @@ use tokio::time::Sleep;
 
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
+use crate::guard::Guard;
 use crate::pool::{Bound, Residue};
 use crate::protocol::{ClientError, FrameStream};
 
@@ -67,6 +70,7 @@ pub(super) struct Relay<'a> {
     client: &'a mut FrameStream,
     bound: &'a mut Bound,
     exchange: Exchange,
+    guarded: Guarded<'a>,
     /// Where in a frame of the client's we are.
     from_client: Rest,
     /// The client's next frame waits for an answer to others.
@@ -119,11 +123,16 @@ enum ContextState {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) const fn new(client: &'a mut FrameStream, bound: &'a mut Bound) -> Self {
+    pub(super) const fn new(
+        client: &'a mut FrameStream,
+        bound: &'a mut Bound,
+        guard: Option<&'a Guard>,
+    ) -> Self {
         Self {
             client,
             bound,
             exchange: Exchange::new(),
+            guarded: Guarded::new(guard),
             from_client: Rest { bytes: 0, dropped: false },
             client_waits: false,
             from_server: Rest { bytes: 0, dropped: false },

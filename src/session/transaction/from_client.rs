@@ -7,10 +7,11 @@ use bytes::{Buf, Bytes};
 use super::due::{Due, Whose};
 use super::relay::{Copy, Lent, Moved, Relay};
 use super::{named, simple};
+use crate::guard::Guard;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
-use crate::session::filter::{function_call_refused, violation};
+use crate::session::filter::{function_call_refused, statement_refused, violation};
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
 
 /// A `Query` or a `Parse` is looked at as a whole, so it may not be longer than this.
@@ -236,6 +237,7 @@ impl Relay<'_> {
             out: &mut self.client.outgoing,
             pins: self.pins,
             max_prepared: self.max_prepared,
+            guard: self.guard,
         };
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
@@ -257,6 +259,7 @@ impl Relay<'_> {
             out: &mut self.client.outgoing,
             pins: self.pins,
             max_prepared: self.max_prepared,
+            guard: self.guard,
         };
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
         self.client.incoming.advance(HEADER_LEN + named);
@@ -323,6 +326,15 @@ pub(super) struct Parts<'a> {
     pub(super) out: &'a mut bytes::BytesMut,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
+    pub(super) guard: Option<&'a Guard>,
+}
+
+impl Parts<'_> {
+    /// The error for a text that tenants may not send.
+    pub(super) fn judge(&self, lent: &Lent, text: &[u8]) -> Option<Box<ClientError>> {
+        let refusal = self.guard?.judge(text, lent.bound.server().lexis()).err()?;
+        Some(Box::new(statement_refused(refusal)))
+    }
 }
 
 fn too_long(length: usize) -> ClientError {

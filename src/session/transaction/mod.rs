@@ -59,8 +59,8 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
     let ending = Ending::new(terms.expires_at, shutdown);
-    let pooling = &common.pooling;
-    let relay = Relay::new(*client, common.statements, ending, pooling.pins, pooling.max_prepared);
+    let guard = common.guard_for(borrower.context.scope());
+    let relay = Relay::new(*client, common, guard, ending);
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;

@@ -12,8 +12,10 @@ use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
 use super::names::{Names, Statements};
+use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
+use crate::session::Common;
 use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
 use crate::statement::{self, Kind, Next};
 
@@ -34,6 +36,8 @@ pub(super) struct Relay<'a> {
     pub(super) statements: &'a Statements,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
+    /// What the client's statements may be.
+    pub(super) guard: Option<&'a Guard>,
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
@@ -194,16 +198,16 @@ impl Lent {
 impl<'a> Relay<'a> {
     pub(super) fn new(
         client: FrameStream,
-        statements: &'a Statements,
+        common: &Common<'a>,
+        guard: Option<&'a Guard>,
         ending: Ending,
-        pins: bool,
-        max_prepared: usize,
     ) -> Self {
         Self {
             client,
-            statements,
-            pins,
-            max_prepared,
+            statements: common.statements,
+            pins: common.pooling.pins,
+            max_prepared: common.pooling.max_prepared,
+            guard,
             lent: None,
             names: Names::default(),
             from_client: Rest::default(),
