@@ -22,7 +22,7 @@ use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
-use crate::tenant::{self, Directory};
+use crate::tenant::{self, Directory, Shares};
 use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
@@ -193,6 +193,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         verifier,
         directory,
         pools,
+        shares: Shares::new(&config.limits),
         cancels: Cancels::default(),
         statements: Statements::default(),
         observer,

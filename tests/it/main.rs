@@ -14,6 +14,7 @@ mod basics;
 mod cancel;
 mod fuzz;
 mod guard;
+mod limits;
 mod pool;
 mod relay;
 mod session;

@@ -61,8 +61,12 @@ impl Relay<'_> {
                 Ok(None) => break,
                 Err(_) => return Err(End::Told(malformed())),
             };
+            self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => moved = true,
+                Admitted::Yes => {
+                    self.tally.sent(header.tag)?;
+                    moved = true;
+                }
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;

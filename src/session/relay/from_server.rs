@@ -58,7 +58,9 @@ impl Relay<'_> {
         let answer = Answer::read(header.tag, body);
         let ours = matches!(self.context, ContextState::Binding { .. });
         let is_error = header.tag == backend::ERROR_RESPONSE && !ours;
+        let limited = if ours { None } else { self.tally.received(header.tag, body)? };
         let refusal = if is_error { self.guarded.take(body) } else { None };
+        let refusal = refusal.or(limited.map(Box::new));
         if let Some(refusal) = &refusal {
             refusal.encode(&mut self.client.outgoing);
         }

@@ -100,8 +100,12 @@ impl Relay<'_> {
                 Ok(None) => break,
                 Err(_) => return Err(End::Told(malformed())),
             };
+            self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => moved = Moved::Something,
+                Admitted::Yes => {
+                    self.tally.sent(header.tag)?;
+                    moved = Moved::Something;
+                }
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;

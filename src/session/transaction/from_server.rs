@@ -89,11 +89,14 @@ impl Relay<'_> {
         if lent.bound.server().stream.incoming.len() < HEADER_LEN + look {
             return Ok(false);
         }
-        let fate = lent.fate_of(header, look);
-        let Ok(fate) = fate else {
+        let limited = self.tally.received(header.tag, lent.body(look))?;
+        let Ok(mut fate) = lent.fate_of(header, look) else {
             lent.impossible = true;
             return Err(End::Bug("an answer that was not due"));
         };
+        if let (Fate::Forward, Some(error)) = (&fate, limited) {
+            fate = Fate::Refuse(Box::new(error));
+        }
         let dropped = !matches!(fate, Fate::Forward);
         lent.from_server = Rest { bytes: header.frame_len(), dropped };
         match fate {
@@ -356,7 +359,7 @@ impl Lent {
             self.yields &= status == TransactionStatus::Idle;
         }
         if status == TransactionStatus::Idle {
-            self.portals = super::relay::Portals::default();
+            self.portals = super::portals::Portals::default();
         }
         Ok(of(whose))
     }
