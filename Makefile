@@ -10,26 +10,29 @@ SHELL := /bin/bash
 POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURDIR)/target/postgres)
 export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
-.PHONY: help run test bench bench-micro deps deps-system deps-postgres deps-drivers ci fmt clippy doc \
+.PHONY: help run test bench bench-micro deps deps-build deps-system deps-postgres deps-drivers ci fmt clippy doc \
 	deny clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
+run: deps-build ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
 	@cargo run --quiet --bin cloison -- dev $(ARGS)
 
 test: deps ## Run every test: unit, Postgres 14 to 18, real drivers
 	tests/run.sh
 
-bench: ## Measure beside Postgres, a bare relay and PgBouncer, 6 minutes (QUICK=1: one)
+bench: deps-build ## Measure beside Postgres, a bare relay and PgBouncer, 6 minutes (QUICK=1: one)
 	cargo build --release --locked --quiet --bin cloison --example load --example relay
 	python3 benches/run.py
 
-bench-micro: ## Measure frames, tokens and binds alone
+bench-micro: deps-build ## Measure frames, tokens and binds alone
 	cargo bench --locked --bench micro
 
-deps: deps-system deps-postgres deps-drivers ## Install what the tests need
+deps: deps-build deps-system deps-postgres deps-drivers ## Install what the tests need
+
+deps-build:
+	@tests/setup-build.sh
 
 deps-system:
 	tests/setup-system.sh
@@ -45,10 +48,10 @@ ci: fmt clippy doc deny test ## What CI runs
 fmt: ## Check the formatting
 	cargo fmt --check
 
-clippy: ## Lint; a warning is an error
+clippy: deps-build ## Lint; a warning is an error
 	cargo clippy --all-targets --locked -- -D warnings
 
-doc: ## Build the documentation; a warning is an error
+doc: deps-build ## Build the documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
 
 deny: ## Check licences, bans and sources of the dependencies

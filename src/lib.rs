@@ -17,6 +17,7 @@
 //!
 //! ```text
 //! types · statement · recent
+//! guard
 //! protocol · config · observe
 //! tls · shutdown · workers
 //! frontend · auth · backend · kit
@@ -45,6 +46,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod frontend;
+pub mod guard;
 pub mod kit;
 pub mod observe;
 pub mod pool;

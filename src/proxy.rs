@@ -15,12 +15,13 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth::{self, VerifiedClaims, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Scope, SessionRecord, TenantContext};
+use crate::tenant::{Directory, Member, Scope, SessionRecord, Shares, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -33,6 +34,8 @@ const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// The configuration.
     pub config: Config,
+    /// What tenants' statements may be.
+    pub guard: Option<Guard>,
     /// Answers clients that ask for TLS, if there is a certificate.
     pub acceptor: Option<TlsAcceptor>,
     /// Verifies tokens.
@@ -41,6 +44,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The server connections.
     pub pools: Pools,
+    /// What each tenant has of all that.
+    pub shares: Shares,
     /// The cancel keys of the sessions.
     pub cancels: Cancels,
     /// The statements that clients have prepared.
@@ -75,6 +80,8 @@ pub async fn serve_client(
         statements: &shared.statements,
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
+        guard: shared.guard.as_ref(),
+        limits: shared.config.limits.tenant,
     };
     session::run(client, lease, terms, &common, shutdown).await;
 }
@@ -116,13 +123,13 @@ async fn begin(
     let (access, scope) = (admitted.claims.access(), admitted.context.scope());
     let user = admitted.params.user.clone();
     let version = admitted.params.version;
-    let terms = Terms { id, version, expires_at: admitted.context.expires_at() };
+    let expires_at = admitted.context.expires_at();
     let opened = tokio::select! {
         opened = open(*admitted, shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
     };
-    let lease = match opened {
-        Ok(lease) => lease,
+    let (lease, member) = match opened {
+        Ok(opened) => opened,
         Err(refusal) => {
             refusal::tell((Some(client), refusal), id, &shared.observer).await;
             return None;
@@ -139,7 +146,7 @@ async fn begin(
         user,
     });
     client.outgoing.reserve(1024);
-    Some((Box::new(client), lease, terms))
+    Some((Box::new(client), lease, Terms { id, version, expires_at, member }))
 }
 
 /// What a connection wanted, once it is known.
@@ -201,16 +208,30 @@ async fn admit(
 }
 
 /// Opens the way to server connections, and sees to it that the first one is there.
-async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
+async fn open(
+    admitted: Admitted,
+    shared: &Shared,
+) -> Result<(Lease, Option<Box<Member>>), Refusal> {
+    let member = match admitted.context.scope() {
+        Scope::Tenant(tenant) => shared.shares.join(tenant)?,
+        Scope::Superadmin | Scope::Owner => None,
+    };
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
     match pool.mode() {
         PoolMode::Session => {
-            let bound = Box::pin(bind(&pool, &admitted, shared)).await?;
-            Ok(Lease::Session(Box::new(bound)))
+            let share = match &member {
+                Some(member) => Box::pin(member.server()).await?,
+                None => None,
+            };
+            let mut bound = Box::pin(bind(&pool, &admitted, shared)).await?;
+            if let Some(share) = share {
+                bound.count_for_tenant(share);
+            }
+            Ok((Lease::Session(Box::new(bound)), member))
         }
-        PoolMode::Transaction => borrow(pool, admitted).await,
+        PoolMode::Transaction => Ok((borrow(pool, admitted).await?, member)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A map of limited size, which forgets what nobody has asked for lately.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,10 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     }
 
     /// The value of `key`, if it is still remembered.
-    pub fn get(&self, key: &K) -> Option<V> {
+    pub fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let mut halves = self.lock();
         if let Some(value) = halves.young.get(key) {
             return Some(value.clone());

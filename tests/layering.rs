@@ -19,8 +19,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("statement", &[]),
     ("recent", &[]),
+    ("guard", &["statement", "recent"]),
     ("protocol", &["types"]),
-    ("config", &["types"]),
+    ("config", &["types", "guard"]),
     ("observe", &["types", "config"]),
     ("tls", &["types", "config", "observe"]),
     ("shutdown", &["types", "config", "observe"]),
@@ -53,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "types",
             "statement",
+            "guard",
             "protocol",
             "config",
             "observe",
@@ -68,6 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "types",
             "statement",
+            "guard",
             "protocol",
             "config",
             "observe",
@@ -88,6 +91,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "types",
             "statement",
+            "guard",
             "protocol",
             "config",
             "observe",
@@ -110,8 +114,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Where SQL may be written in Rust.
 const SQL_PLACES: &[&str] =
-    // The filter knows commands by their tags.
+    // The guard and the filter know commands by their names.
     &[
+        "src/guard",
         "src/session/filter.rs",
         "src/tenant/bind.rs",
         "src/pool/release.rs",

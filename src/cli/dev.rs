@@ -46,6 +46,9 @@ pub struct Args {
     /// When a server connection goes back to the pool
     #[arg(long, value_name = "MODE")]
     pool_mode: Option<String>,
+    /// Whether tenants' statements are held to a list: on, the default, or off
+    #[arg(long, value_name = "SWITCH")]
+    statement_filter: Option<String>,
     /// Most server connections of each pool
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
@@ -106,6 +109,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let wishes = Wishes {
         listen: args.listen,
         pool_mode: args.pool_mode.clone(),
+        statement_filter: args.statement_filter.clone(),
         pool_size: args.pool_size,
     };
     wishes.check()?;

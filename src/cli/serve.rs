@@ -16,12 +16,13 @@ use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
 use crate::config::{self, Config, PoolMode};
 use crate::frontend::listener::{self, Listener};
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
-use crate::tenant::{self, Directory};
+use crate::tenant::{self, Directory, Shares};
 use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
@@ -192,10 +193,12 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         verifier,
         directory,
         pools,
+        shares: Shares::new(&config.limits),
         cancels: Cancels::default(),
         statements: Statements::default(),
         observer,
         sessions: AtomicU64::new(0),
+        guard: config.statement_filter.clone().map(Guard::new),
         config,
     })
 }

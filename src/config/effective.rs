@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::guard::Policy;
 use crate::types::Access;
 
 use super::file::{CLIENT_TLS_MODES, LOG_FORMATS, SERVER_TLS_MODES};
+use super::filter::SWITCH;
 use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::reader::REDACTED;
 use super::{
@@ -25,6 +27,7 @@ pub fn effective(config: &Config) -> String {
     page.list("allow_startup_parameters", &config.startup_parameters.allow);
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
     page.list("harmless_functions", &config.harmless_functions);
+    filter(&mut page, config.statement_filter.as_ref());
     page.text("log_format", word(LOG_FORMATS, config.log.format));
     page.text("log_filter", &config.log.filter);
     page.section("server");
@@ -70,10 +73,29 @@ fn limits(page: &mut Page, config: &Config) {
     page.number("max_client_conn", limits.max_client_conn);
     page.duration("client_login_timeout", limits.client_login_timeout);
     page.duration("query_wait_timeout", limits.query_wait_timeout);
+    let tenant = &limits.tenant;
+    page.number("max_tenant_client_connections", tenant.client_connections);
+    page.number("max_tenant_connections", tenant.server_connections);
+    page.duration("query_timeout", tenant.query);
+    page.duration("transaction_timeout", tenant.transaction);
+    page.duration("idle_transaction_timeout", tenant.idle_transaction);
+    page.number("max_packet_size", tenant.packet);
+    page.number("max_pipeline", tenant.pipeline);
+    page.number("max_savepoints", tenant.savepoints);
     page.duration("server_connect_timeout", limits.server_connect_timeout);
     page.duration("server_idle_timeout", limits.server_idle_timeout);
     page.duration("server_lifetime", limits.server_lifetime);
     page.duration("shutdown_timeout", limits.shutdown_timeout);
+}
+
+fn filter(page: &mut Page, policy: Option<&Policy>) {
+    page.text("statement_filter", word(SWITCH, policy.is_some()));
+    let Some(policy) = policy else { return };
+    let statements: Vec<String> =
+        policy.statements.iter().map(|group| group.as_str().to_owned()).collect();
+    page.list("allowed_statements", &statements);
+    page.list("allowed_settings", &policy.settings.iter().cloned().collect::<Vec<_>>());
+    page.number("max_statement_length", policy.longest);
 }
 
 fn login(page: &mut Page, login: &Login) {

@@ -12,7 +12,8 @@ use super::login::{self, Defaults};
 use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Listen, Log, LogFormat, Server, ServerAddress,
-    ServerTlsMode, StartupParameters, TransactionPooling, environment, issuer,
+    ServerTlsMode, StartupParameters, TenantLimits, TransactionPooling, environment, filter,
+    issuer,
 };
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
@@ -44,6 +45,12 @@ const SESSION_STATEMENTS: &[(&str, bool)] = &[("refuse", false), ("pin", true)];
 
 /// Most client connections: what one machine can hold.
 const MOST_CLIENTS: i64 = 1_000_000;
+
+/// Of connections, messages and savepoints, more is no limit at all.
+const MOST_COUNTED: i64 = 1_000_000_000;
+
+/// What the protocol itself allows.
+const LONGEST_PACKET: i64 = 0x3fff_ffff;
 
 /// Reads a file, if there is one, and lays the `CLOISON_…` variables of `env` over it.
 ///
@@ -126,6 +133,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         transaction_pooling: transaction_pooling(&top),
         startup_parameters,
         harmless_functions,
+        statement_filter: filter::policy(&top),
         log,
     }
 }
@@ -212,10 +220,25 @@ fn limits(top: &Section<'_>) -> Limits {
         max_client_conn: top.number("max_client_conn", 1..=MOST_CLIENTS).unwrap_or_default(),
         client_login_timeout: top.duration("client_login_timeout"),
         query_wait_timeout: top.duration("query_wait_timeout"),
+        tenant: tenant_limits(top),
         server_connect_timeout: top.duration("server_connect_timeout"),
         server_idle_timeout: top.duration("server_idle_timeout"),
         server_lifetime: top.duration("server_lifetime"),
         shutdown_timeout: top.duration("shutdown_timeout"),
+    }
+}
+
+fn tenant_limits(top: &Section<'_>) -> TenantLimits {
+    let count = |key: &str| top.number(key, 0..=MOST_COUNTED).unwrap_or_default();
+    TenantLimits {
+        client_connections: count("max_tenant_client_connections"),
+        server_connections: count("max_tenant_connections"),
+        query: top.duration("query_timeout"),
+        transaction: top.duration("transaction_timeout"),
+        idle_transaction: top.duration("idle_transaction_timeout"),
+        packet: top.number("max_packet_size", 1_024..=LONGEST_PACKET).unwrap_or_default(),
+        pipeline: count("max_pipeline"),
+        savepoints: count("max_savepoints"),
     }
 }
 

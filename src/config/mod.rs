@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::guard::Policy;
 use crate::types::{Access, Secret};
 
 mod duration;
@@ -12,6 +13,7 @@ mod effective;
 mod environment;
 mod error;
 mod file;
+mod filter;
 mod issuer;
 mod keys;
 mod login;
@@ -49,6 +51,8 @@ pub struct Config {
     /// Functions of the application, as `schema.name`, that leave nothing in a session: a server
     /// connection that has run them needs no reset because of them.
     pub harmless_functions: Vec<String>,
+    /// What tenants' statements may be; `None`: anything that the database lets them.
+    pub statement_filter: Option<Policy>,
     /// How the program tells what it does.
     pub log: Log,
 }
@@ -259,6 +263,8 @@ pub struct Limits {
     pub client_login_timeout: Duration,
     /// Longest wait for a server connection.
     pub query_wait_timeout: Duration,
+    /// What one tenant may take of what all share.
+    pub tenant: TenantLimits,
     /// From connect to the end of the login at Postgres.
     pub server_connect_timeout: Duration,
     /// An idle server connection is closed after this time.
@@ -267,6 +273,27 @@ pub struct Limits {
     pub server_lifetime: Duration,
     /// How long sessions may go on after SIGTERM.
     pub shutdown_timeout: Duration,
+}
+
+/// What one tenant may take of what all share. Zero is no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TenantLimits {
+    /// Most client connections of a tenant.
+    pub client_connections: usize,
+    /// Most server connections that a tenant's clients hold at a time; others of it wait.
+    pub server_connections: usize,
+    /// Longest wait for the answer to what was asked.
+    pub query: Duration,
+    /// Longest transaction.
+    pub transaction: Duration,
+    /// Longest wait for a client inside a transaction.
+    pub idle_transaction: Duration,
+    /// Longest message of an established session, in bytes.
+    pub packet: usize,
+    /// Most messages without a Sync between them.
+    pub pipeline: usize,
+    /// Most savepoints in a transaction.
+    pub savepoints: usize,
 }
 
 /// Which startup parameters pass beyond the built-in list.

@@ -180,6 +180,14 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"harmless_functions = ["public.f", "touch"]: "touch" is not schema.name, such as public.touch_updated_at"#,
         ),
         (
+            r#"allowed_statements = "lock, truncate""#,
+            r#"allowed_statements = "lock, truncate": expected a list of ddl, do, explain, listen, lock, maintenance, prepare transaction or temporary tables"#,
+        ),
+        (
+            r#"allowed_settings = ["role"]"#,
+            r#"allowed_settings = ["role"]: "role" is no setting that tenants can have: expected a name such as work_mem, app.user or app.*; not role, session_authorization or cloison's own"#,
+        ),
+        (
             r#"harmless_functions = "a.b.c""#,
             r#"harmless_functions = "a.b.c": "a.b.c" is not schema.name, such as public.touch_updated_at"#,
         ),
@@ -514,7 +522,8 @@ fn effective_configuration_reads_back_as_the_same() {
          client_tls_cert_file = '{cert}'\nclient_tls_key_file = '{key}'\nserver_idle_timeout = '1.5'\n\
          server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\n\
          server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'\n\
-         harmless_functions = ['public.touch', 'app.f']"
+         harmless_functions = ['public.touch', 'app.f']\nallowed_statements = 'lock, temporary tables'\n\
+         allowed_settings = ['Work_Mem', 'app.*']\nmax_savepoints = 3\nquery_timeout = '1.5'"
     );
     let below = format!(
         "[pools.owner]\nuser = 'o'\npassword = 'hunter2'\nclient_user = 'boss'\npool_size = 3\n\

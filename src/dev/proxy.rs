@@ -17,6 +17,8 @@ pub struct Wishes {
     pub listen: SocketAddr,
     /// When a server connection goes back to the pool, in the configuration's word.
     pub pool_mode: Option<String>,
+    /// Whether tenants' statements are held to a list, in the configuration's word.
+    pub statement_filter: Option<String>,
     /// Most server connections of each pool.
     pub pool_size: Option<usize>,
 }
@@ -95,6 +97,9 @@ pub fn proxy_config(
     if let Some(mode) = &wishes.pool_mode {
         text["pool_mode"] = json!(mode);
     }
+    if let Some(filter) = &wishes.statement_filter {
+        text["statement_filter"] = json!(filter);
+    }
     if let Some(size) = wishes.pool_size {
         text["default_pool_size"] = json!(size);
     }
@@ -143,7 +148,12 @@ mod tests {
     }
 
     fn wishes() -> Wishes {
-        Wishes { listen: ([127, 0, 0, 1], 6432).into(), pool_mode: None, pool_size: None }
+        Wishes {
+            listen: ([127, 0, 0, 1], 6432).into(),
+            pool_mode: None,
+            statement_filter: None,
+            pool_size: None,
+        }
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Loan {
     settings: Arc<SessionSettings>,
     /// Counts the loan; given back when the connection is idle again, or closed.
     slot: OwnedSemaphorePermit,
+    /// Counts it for the tenant, if anybody does.
+    share: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a server connection does not act for the tenant.
@@ -62,7 +64,7 @@ impl Checkout {
         server: ServerConnection,
         settings: Arc<SessionSettings>,
     ) -> Self {
-        Self { loan: Loan { pool, server, settings, slot } }
+        Self { loan: Loan { pool, server, settings, slot, share: None } }
     }
 
     /// Makes the connection act for whom `context` says, and waits until Postgres confirms it.
@@ -113,6 +115,11 @@ impl Bound {
     /// For whom the connection acts.
     pub const fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// Counts the connection for the tenant until it is given back.
+    pub fn count_for_tenant(&mut self, share: OwnedSemaphorePermit) {
+        self.loan.share = Some(share);
     }
 
     /// The connection.
@@ -177,15 +184,15 @@ impl Bound {
                 Disposition::Discard(Reason::ResetFailed)
             };
         }
-        let Loan { pool, server, settings, slot } = self.loan;
+        let Loan { pool, server, settings, slot, share } = self.loan;
         match verdict {
-            Disposition::Reuse => Loan { pool, server, settings, slot }.give_back(),
+            Disposition::Reuse => Loan { pool, server, settings, slot, share }.give_back(),
             Disposition::Reset => {}
             Disposition::Discard(reason) => {
                 pool.observe_discard(&server, reason);
                 server.terminate().await;
                 // Only now may a waiter go on: Postgres counts the connection until then.
-                drop(slot);
+                drop((slot, share));
             }
         }
         verdict
@@ -195,12 +202,12 @@ impl Bound {
 impl Loan {
     /// Puts a clean connection among the idle ones.
     fn give_back(self) {
-        let Self { pool, mut server, settings, slot } = self;
+        let Self { pool, mut server, settings, slot, share } = self;
         pool.share_statuses(&mut server);
         server.shrink();
         pool.put_idle(server, settings);
         // Only now may a waiter go on: it would find no idle connection before.
-        drop(slot);
+        drop((slot, share));
     }
 }
 

@@ -31,6 +31,8 @@ pub struct ClientError {
     pub message: Cow<'static, str>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
+    /// Where in the statement's text, in characters from 1.
+    pub position: Option<usize>,
 }
 
 impl ClientError {
@@ -41,7 +43,7 @@ impl ClientError {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let message = message.into();
-        Self { severity: Severity::Fatal, sqlstate, code, message, hint: None }
+        Self { severity: Severity::Fatal, sqlstate, code, message, hint: None, position: None }
     }
 
     /// An error that the session survives.
@@ -66,6 +68,13 @@ impl ClientError {
         self
     }
 
+    /// Adds where in the statement's text it is.
+    #[must_use]
+    pub const fn at(mut self, position: Option<usize>) -> Self {
+        self.position = position;
+        self
+    }
+
     /// Appends the `ErrorResponse` to `buffer`.
     pub fn encode(&self, buffer: &mut BytesMut) {
         let severity = match self.severity {
@@ -81,6 +90,9 @@ impl ClientError {
         ];
         if let Some(hint) = &self.hint {
             fields.push((b'H', hint.replace('\0', "")));
+        }
+        if let Some(position) = self.position {
+            fields.push((b'P', position.to_string()));
         }
         let start = buffer.len();
         if ErrorResponse::new(fields).encode(buffer).is_err() {

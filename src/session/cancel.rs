@@ -145,6 +145,18 @@ impl Registration {
         self.holder.held.lock().await.take();
     }
 
+    /// Cancels what is running, unless it has ended meanwhile.
+    pub(super) fn cancel_soon(&self) {
+        let holder = Arc::clone(&self.holder);
+        tokio::spawn(async move {
+            let held = holder.held.lock().await;
+            if let Some(server) = held.as_ref() {
+                // If it fails, the session ends a little later.
+                let _ = forward_cancel(&holder.target, server).await;
+            }
+        });
+    }
+
     /// As [`Self::let_go`]; before that, cancels what is still running if `running`.
     pub(super) async fn end_hold(&self, running: bool) {
         let mut held = self.holder.held.lock().await;

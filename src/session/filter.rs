@@ -2,6 +2,9 @@
 //!
 //! A courtesy that answers early and well. Isolation of rows never rests on it.
 
+use std::borrow::Cow;
+
+use crate::guard::Refusal;
 use crate::protocol::ClientError;
 use crate::protocol::message::frontend;
 use crate::tenant::Scope;
@@ -58,6 +61,51 @@ pub(super) fn function_call_refused() -> ClientError {
 pub(super) fn violation(tag: u8) -> ClientError {
     let message = format!("invalid frontend message type {tag}");
     ClientError::fatal("08P01", "C005", message)
+}
+
+/// The answer to a text that tenants may not send.
+pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
+    match refusal {
+        Refusal::Statement { name, group } => {
+            let message = format!("{name} is not available to tenants");
+            let hint = match group {
+                Some(group) => Cow::Owned(format!(
+                    "The operator of the proxy can allow it: allowed_statements = [\"{}\"].",
+                    group.as_str()
+                )),
+                None => "The proxy allows what reads and writes rows.".into(),
+            };
+            ClientError::error("42501", "C405", message).hint(hint)
+        }
+        Refusal::Explain => {
+            let message = "EXPLAIN with costs or times is not available to tenants: it counts \
+                           all tenants' rows";
+            let hint = "Say EXPLAIN (COSTS OFF). The operator of the proxy can allow the rest: \
+                        allowed_statements = [\"explain\"].";
+            ClientError::error("42501", "C405", message).hint(hint)
+        }
+        Refusal::Setting(name) => {
+            let message = format!("the setting \"{name}\" is not for tenants to change");
+            let hint = "The operator of the proxy can allow it by allowed_settings, unless it is \
+                        about who the session acts for.";
+            ClientError::error("42501", "C406", message).hint(hint)
+        }
+        Refusal::Unparsable { message, position } => {
+            ClientError::error("42601", "C407", message).at(position)
+        }
+        Refusal::Unreadable => {
+            let message = "the statement cannot be read with certainty";
+            let hint = "Backslashes need standard_conforming_strings = on, other characters than \
+                        ASCII a client_encoding such as UTF8; thousands of operator characters \
+                        in a row are too many.";
+            ClientError::error("42501", "C408", message).hint(hint)
+        }
+        Refusal::TooLong { length, longest } => {
+            let message = format!("a statement of {length} bytes is longer than {longest}");
+            let hint = "Send values as parameters or by COPY, or raise max_statement_length.";
+            ClientError::error("54000", "C013", message).hint(hint)
+        }
+    }
 }
 
 /// Words without which no statement undoes the context in plain text: `RESET ALL`,

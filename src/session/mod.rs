@@ -5,27 +5,32 @@ mod cancel;
 mod exchange;
 mod filter;
 mod relay;
+mod tally;
 mod transaction;
+mod watch;
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
 use crate::backend::Statuses;
-use crate::config::TransactionPooling;
+use crate::config::{TenantLimits, TransactionPooling};
+use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
-use crate::tenant::Directory;
+use crate::tenant::{Directory, Member, Scope};
 use crate::types::SessionId;
 
 pub use cancel::Cancels;
 use cancel::Registration;
 use relay::{End, Relay};
 pub use transaction::{Borrower, Statements};
+use watch::{Exceeded, Watch};
 
 /// So long may a client take to accept the last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +44,8 @@ pub struct Terms {
     pub version: u32,
     /// When the token, and with it the session, ends.
     pub expires_at: SystemTime,
+    /// Counts the session for its tenant.
+    pub member: Option<Box<Member>>,
 }
 
 /// What all sessions share.
@@ -53,6 +60,28 @@ pub struct Common<'a> {
     pub observer: &'a Observer,
     /// The rules of transaction pooling.
     pub pooling: TransactionPooling,
+    /// What tenants' statements may be.
+    pub guard: Option<&'a Guard>,
+    /// What one tenant may take.
+    pub limits: TenantLimits,
+}
+
+impl<'a> Common<'a> {
+    /// What limits such a session: only tenants have any.
+    const fn limits_for(&self, scope: Scope) -> Option<TenantLimits> {
+        match scope {
+            Scope::Tenant(_) => Some(self.limits),
+            Scope::Superadmin | Scope::Owner => None,
+        }
+    }
+
+    /// What holds for such a session's statements: only tenants are held to a list.
+    const fn guard_for(&self, scope: Scope) -> Option<&'a Guard> {
+        match scope {
+            Scope::Tenant(_) => self.guard,
+            Scope::Superadmin | Scope::Owner => None,
+        }
+    }
 }
 
 /// How a client comes to server connections.
@@ -111,8 +140,10 @@ async fn run_session(
     let (target, key) = (Arc::clone(bound.target()), Arc::clone(server.key()));
     let registration = common.cancels.register(target, Some(key), terms.id, terms.version);
     greet(&mut client, server.statuses(), server.login_notices(), &registration);
-    let mut relay = Relay::new(&mut client, &mut bound);
-    let end = drive(&mut relay, terms, shutdown).await;
+    let guard = common.guard_for(bound.scope());
+    let limits = common.limits_for(bound.scope());
+    let mut relay = Relay::new(&mut client, &mut bound, guard, limits);
+    let end = drive(&mut relay, terms, limits, &registration, shutdown).await;
     let residue = relay.residue(&end);
     ended(&end);
     tokio::join!(say_goodbye(*client, &end, terms), give_back(*bound, registration, residue));
@@ -137,7 +168,14 @@ fn greet(
 }
 
 /// Runs the relay, and ends it when its time has come.
-async fn drive(relay: &mut Relay<'_>, terms: &Terms, mut shutdown: Shutdown) -> End {
+async fn drive(
+    relay: &mut Relay<'_>,
+    terms: &Terms,
+    limits: Option<TenantLimits>,
+    registration: &Registration,
+    mut shutdown: Shutdown,
+) -> End {
+    let mut watch = Watch::new(limits);
     let mut deadline = shutdown.clone();
     let expiry = tokio::time::sleep(remaining(terms.expires_at));
     let mut expiry = std::pin::pin!(expiry);
@@ -145,7 +183,16 @@ async fn drive(relay: &mut Relay<'_>, terms: &Terms, mut shutdown: Shutdown) -> 
     loop {
         tokio::select! {
             biased;
-            end = std::future::poll_fn(|cx| relay.poll(cx)) => return end,
+            exceeded = std::future::poll_fn(|cx| poll_watched(relay, watch.as_mut(), cx)) => {
+                match exceeded {
+                    Err(end) => return end,
+                    Ok(Exceeded::End(error)) => return End::Told(error),
+                    Ok(Exceeded::Cancel) => {
+                        relay.cancel_is_due();
+                        registration.cancel_soon();
+                    }
+                }
+            }
             () = shutdown.draining(), if !ending => {
                 ending = true;
                 relay.end_at_rest(draining());
@@ -163,6 +210,21 @@ async fn drive(relay: &mut Relay<'_>, terms: &Terms, mut shutdown: Shutdown) -> 
             }
             () = deadline.deadline() => return End::Told(draining()),
         }
+    }
+}
+
+/// Runs the relay until it ends, or until something of it has lasted too long.
+fn poll_watched(
+    relay: &mut Relay<'_>,
+    watch: Option<&mut Watch>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Exceeded, End>> {
+    if let Poll::Ready(end) = relay.poll(cx) {
+        return Poll::Ready(Err(end));
+    }
+    match watch {
+        Some(watch) => watch.poll(cx, || relay.standing()).map(Ok),
+        None => Poll::Pending,
     }
 }
 

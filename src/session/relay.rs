@@ -6,8 +6,10 @@
 
 mod from_client;
 mod from_server;
+mod guarded;
 
 pub(super) use from_client::malformed;
+use guarded::Guarded;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,6 +19,9 @@ use tokio::time::Sleep;
 
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
+use super::tally::{Standing, Tally};
+use crate::config::TenantLimits;
+use crate::guard::Guard;
 use crate::pool::{Bound, Residue};
 use crate::protocol::{ClientError, FrameStream};
 
@@ -67,6 +72,8 @@ pub(super) struct Relay<'a> {
     client: &'a mut FrameStream,
     bound: &'a mut Bound,
     exchange: Exchange,
+    guarded: Guarded<'a>,
+    tally: Tally,
     /// Where in a frame of the client's we are.
     from_client: Rest,
     /// The client's next frame waits for an answer to others.
@@ -119,11 +126,18 @@ enum ContextState {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) const fn new(client: &'a mut FrameStream, bound: &'a mut Bound) -> Self {
+    pub(super) const fn new(
+        client: &'a mut FrameStream,
+        bound: &'a mut Bound,
+        guard: Option<&'a Guard>,
+        limits: Option<TenantLimits>,
+    ) -> Self {
         Self {
             client,
             bound,
             exchange: Exchange::new(),
+            guarded: Guarded::new(guard),
+            tally: Tally::new(limits),
             from_client: Rest { bytes: 0, dropped: false },
             client_waits: false,
             from_server: Rest { bytes: 0, dropped: false },
@@ -145,6 +159,16 @@ impl<'a> Relay<'a> {
                 Err(end) => return Poll::Ready(end),
             }
         }
+    }
+
+    /// What is going on, for limits of time.
+    pub(super) fn standing(&self) -> Standing {
+        self.tally.standing(!self.exchange.is_settled(), self.exchange.status())
+    }
+
+    /// What is running will be cancelled because it has lasted too long.
+    pub(super) const fn cancel_is_due(&mut self) {
+        self.tally.cancel();
     }
 
     /// Ends the session with `error` as soon as nothing is open.

@@ -3,8 +3,10 @@
 pub mod bind;
 mod context;
 mod directory;
+mod share;
 mod surroundings;
 
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
+pub use share::{Member, Shares};
 pub use surroundings::Surroundings;

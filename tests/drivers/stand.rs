@@ -133,7 +133,15 @@ fn dev(folder: &Path, arguments: &[&str]) -> (Child, Value) {
     let kind = if arguments.len() > 2 { "narrow" } else { "wide" };
     let log = folder.join(format!("{kind}.log"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
-        .args(["dev", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args([
+            "dev",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            "--statement-filter",
+            "off",
+            "--data-dir",
+        ])
         .arg(folder)
         .args(arguments)
         .stdin(Stdio::null())
@@ -184,6 +192,11 @@ fn serve(
         "server_tls_sslmode": "disable",
         "default_pool_size": size,
         "session_statements": session_statements,
+        // Every text is judged; what the scripts need is given back, so that it is judged later.
+        "allowed_statements": [
+            "ddl", "do", "explain", "listen", "lock", "maintenance", "temporary tables",
+        ],
+        "allowed_settings": ["app.*"],
         "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": "app" },
         "control": login("cloison_proxy"),
         "pools": {

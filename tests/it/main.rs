@@ -13,6 +13,8 @@ mod backend;
 mod basics;
 mod cancel;
 mod fuzz;
+mod guard;
+mod limits;
 mod pool;
 mod relay;
 mod session;

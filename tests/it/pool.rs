@@ -13,7 +13,7 @@ const COUNT: &str = "select count(*) from note";
 
 /// Plays `residue` as A, looks as B on the same server connection.
 async fn leave_and_look(residue: &[&str], looks: &[(&str, &str)]) {
-    let proxy = proxy::new().pool_size(1).pinning().run().await;
+    let proxy = proxy::new().pool_size(1).pinning().unfiltered().run().await;
     let mut a = Wire::tenant(&proxy, A).await;
     let pid = a.value(PID).await;
     for sql in residue {
@@ -261,7 +261,7 @@ async fn a_client_that_dies_in_copy_takes_its_connection_along() {
         "copy t from stdin",
         "copy (select repeat('x', 1000), generate_series(1, 1000000000)) to stdout",
     ] {
-        let mut proxy = proxy::new().pool_size(1).pinning().run().await;
+        let mut proxy = proxy::new().pool_size(1).pinning().unfiltered().run().await;
         let mut a = Wire::tenant(&proxy, A).await;
         a.ask("create temp table t (i int)").await;
         leave_and_be_discarded(&mut proxy, a, "pending_replies", async |a| {
@@ -464,7 +464,7 @@ async fn an_old_connection_is_closed_on_release() {
 /// answered or skipped, so the count of answers is one short while the last is still to come.
 #[tokio::test]
 async fn a_connection_whose_answers_cannot_be_counted_is_not_reused() {
-    let mut proxy = proxy::new().pool_size(1).pinning().run().await;
+    let mut proxy = proxy::new().pool_size(1).pinning().unfiltered().run().await;
     let mut a = Wire::tenant(&proxy, A).await;
     a.ask("create temp table t (i int)").await;
     let residue = async |a: &mut Wire| {

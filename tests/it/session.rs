@@ -34,7 +34,7 @@ const RESETS: &[&str] = &[
 
 #[tokio::test]
 async fn identity_survives_whatever_pools_send_on_release() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).unfiltered().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     for reset in RESETS {
         wire.ask(reset).await;
@@ -53,7 +53,7 @@ async fn identity_survives_whatever_pools_send_on_release() {
 
 #[tokio::test]
 async fn identity_survives_a_reset_pipelined_with_what_follows() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).unfiltered().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     for reset in RESETS.iter().filter(|text| !text.starts_with("do ")) {
         // Npgsql: one write.
@@ -99,7 +99,7 @@ async fn identity_survives_a_prepared_reset() {
 
 #[tokio::test]
 async fn identity_survives_resets_inside_transactions() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).unfiltered().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     for end in ["commit", "rollback"] {
         wire.ask("begin").await;
@@ -125,7 +125,7 @@ async fn identity_survives_resets_inside_transactions() {
 
 #[tokio::test]
 async fn no_statement_makes_another_tenant_of_this_one() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).unfiltered().run().await;
     let other = Wire::tenant(&proxy, B).await;
     drop(other);
     let mut wire = Wire::tenant(&proxy, A).await;
@@ -265,7 +265,7 @@ async fn a_message_that_is_none_ends_the_session() {
 
 #[tokio::test]
 async fn a_tenant_may_copy_by_any_road_while_the_context_is_in_doubt() {
-    let proxy = proxy::new().pool_size(1).pinning().run().await;
+    let proxy = proxy::new().pool_size(1).pinning().unfiltered().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     let made = wire.ask("create temp table reset_list (id int)").await;
     assert_eq!(tags(&made), "CZ");

@@ -77,7 +77,7 @@ async fn newer_protocols_and_unknown_options_are_negotiated() {
 
 #[tokio::test]
 async fn reset_goes_back_to_what_the_client_started_with() {
-    let proxy = proxy::new().pool_size(1).run().await;
+    let proxy = proxy::new().pool_size(1).set("allowed_settings = [\"my.*\"]").run().await;
     let own = [
         ("DateStyle", "SQL, DMY"),
         ("application_name", "mine"),

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 
+use super::guarded::Judged;
 use super::{ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
@@ -60,8 +61,12 @@ impl Relay<'_> {
                 Ok(None) => break,
                 Err(_) => return Err(End::Told(malformed())),
             };
+            self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => moved = true,
+                Admitted::Yes => {
+                    self.tally.sent(header.tag)?;
+                    moved = true;
+                }
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;
@@ -80,6 +85,16 @@ impl Relay<'_> {
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
             Rule::CarryText => {
+                if self.guarded.is_full() && !self.exchange.unsynced() {
+                    return self.wait();
+                }
+                let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
+                let lexis = self.bound.server().lexis();
+                match self.guarded.judge(header, body, lexis)? {
+                    None => return Ok(Admitted::NotAllThere),
+                    Some(Judged::Passes) => {}
+                    Some(Judged::Refused(error)) => return Ok(self.refuse_text(header, error)),
+                }
                 let Some(doubtful) = self.look_at_text(header) else {
                     return Ok(Admitted::NotAllThere);
                 };
@@ -125,6 +140,16 @@ impl Relay<'_> {
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes(header.frame_len());
         Ok(Admitted::Yes)
+    }
+
+    /// The server gets something that it refuses in place of a text that we refuse.
+    fn refuse_text(&mut self, header: Header, error: Box<ClientError>) -> Admitted {
+        let out = &mut self.bound.server_mut().stream.outgoing;
+        self.guarded.refuse(header.tag, error, out);
+        self.exchange.sent(header.tag);
+        self.from_client = Rest { bytes: header.frame_len(), dropped: true };
+        self.carry_client_bytes(header.frame_len());
+        Admitted::Yes
     }
 
     /// Lets the next frame wait until all is answered; unless nobody can tell when that will be.

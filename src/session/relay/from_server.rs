@@ -7,6 +7,7 @@ use bytes::Buf;
 use super::from_client::uncountable;
 use super::{BIND_ATTEMPTS, ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
 use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::answer::{Answer, ErrorKind};
 use crate::tenant::Scope;
@@ -48,21 +49,28 @@ impl Relay<'_> {
 
     /// Notes what the next frame means; false if more of it has to arrive first.
     fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
-        let server = self.bound.server_mut();
         // Of a long error the beginning will do: severity and code come first.
         let look = if Answer::needs_body(header.tag) { header.body_len.min(LOOK_LIMIT) } else { 0 };
-        let Some(body) = server.stream.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
+        let incoming = &self.bound.server().stream.incoming;
+        let Some(body) = incoming.get(HEADER_LEN..HEADER_LEN + look) else {
             return Ok(false);
         };
         let answer = Answer::read(header.tag, body);
+        let ours = matches!(self.context, ContextState::Binding { .. });
+        let is_error = header.tag == backend::ERROR_RESPONSE && !ours;
+        let limited = if ours { None } else { self.tally.received(header.tag, body)? };
+        let refusal = if is_error { self.guarded.take(body) } else { None };
+        let refusal = refusal.or(limited.map(Box::new));
+        if let Some(refusal) = &refusal {
+            refusal.encode(&mut self.client.outgoing);
+        }
+        let dropped = refusal.is_some() || (ours && !answer.is_for_the_client());
         if answer == Answer::Status && look == header.body_len {
-            server.note_next_status(header.frame_len());
+            self.bound.server_mut().note_next_status(header.frame_len());
         }
         if let Answer::Error { is_fatal: true, .. } = answer {
             self.fatal_seen = true;
         }
-        let ours = matches!(self.context, ContextState::Binding { .. });
-        let dropped = ours && !answer.is_for_the_client();
         self.from_server = Rest { bytes: header.frame_len(), dropped };
         self.carry_server_bytes();
         if ours {
@@ -124,6 +132,7 @@ impl Relay<'_> {
             self.bind_again(1)
         } else {
             self.gate = Gate::Open;
+            self.guarded.settle();
             Ok(())
         }
     }

@@ -7,10 +7,11 @@ use bytes::{Buf, Bytes};
 use super::due::{Due, Whose};
 use super::relay::{Copy, Lent, Moved, Relay};
 use super::{named, simple};
+use crate::guard::Guard;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
-use crate::session::filter::{function_call_refused, violation};
+use crate::session::filter::{function_call_refused, statement_refused, violation};
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
 
 /// A `Query` or a `Parse` is looked at as a whole, so it may not be longer than this.
@@ -99,8 +100,12 @@ impl Relay<'_> {
                 Ok(None) => break,
                 Err(_) => return Err(End::Told(malformed())),
             };
+            self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => moved = Moved::Something,
+                Admitted::Yes => {
+                    self.tally.sent(header.tag)?;
+                    moved = Moved::Something;
+                }
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;
@@ -239,6 +244,7 @@ impl Relay<'_> {
             out: &mut self.client.outgoing,
             pins: self.pins,
             max_prepared: self.max_prepared,
+            guard: self.guard,
         };
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
@@ -260,6 +266,7 @@ impl Relay<'_> {
             out: &mut self.client.outgoing,
             pins: self.pins,
             max_prepared: self.max_prepared,
+            guard: self.guard,
         };
         lent.begin(header.tag, head, self.sent_again);
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
@@ -332,6 +339,15 @@ pub(super) struct Parts<'a> {
     pub(super) out: &'a mut bytes::BytesMut,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
+    pub(super) guard: Option<&'a Guard>,
+}
+
+impl Parts<'_> {
+    /// The error for a text that tenants may not send.
+    pub(super) fn judge(&self, lent: &Lent, text: &[u8]) -> Option<Box<ClientError>> {
+        let refusal = self.guard?.judge(text, lent.bound.server().lexis()).err()?;
+        Some(Box::new(statement_refused(refusal)))
+    }
 }
 
 fn too_long(length: usize) -> ClientError {

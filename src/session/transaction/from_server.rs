@@ -92,11 +92,14 @@ impl Relay<'_> {
         if header.tag == b't' && !lent.knows_what_follows(header) {
             return Ok(false);
         }
-        let fate = lent.fate_of(header, look);
-        let Ok(fate) = fate else {
+        let limited = self.tally.received(header.tag, lent.body(look))?;
+        let Ok(mut fate) = lent.fate_of(header, look) else {
             lent.impossible = true;
             return Err(End::Bug("an answer that was not due"));
         };
+        if let (Fate::Forward, Some(error)) = (&fate, limited) {
+            fate = Fate::Refuse(Box::new(error));
+        }
         let dropped = !matches!(fate, Fate::Forward);
         if !matches!(fate, Fate::Drop) {
             lent.again.answered();
@@ -372,7 +375,7 @@ impl Lent {
             self.yields &= status == TransactionStatus::Idle;
         }
         if status == TransactionStatus::Idle {
-            self.portals = super::relay::Portals::default();
+            self.portals = super::portals::Portals::default();
         }
         Ok(if self.again.is_due() { Fate::Drop } else { of(whose) })
     }

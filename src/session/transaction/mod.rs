@@ -13,6 +13,7 @@ mod from_client;
 mod from_server;
 mod named;
 mod names;
+mod portals;
 mod relay;
 mod simple;
 
@@ -31,7 +32,7 @@ use crate::backend::Statuses;
 use crate::pool::{Bound, Pool, SettingsError};
 use crate::protocol::{FrameStream, message};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Scope, TenantContext};
+use crate::tenant::{Member, Scope, TenantContext};
 use crate::types::SessionSettings;
 
 /// What a client brings along to every server connection that it gets.
@@ -60,9 +61,9 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
     let ending = Ending::new(terms.expires_at, shutdown);
-    let pooling = &common.pooling;
-    let relay = Relay::new(*client, common.statements, ending, pooling.pins, pooling.max_prepared);
-    let mut session = Session { relay, borrower, registration, common };
+    let relay = Relay::new(*client, common, borrower.context.scope(), ending);
+    let member = terms.member.as_deref();
+    let mut session = Session { relay, borrower, registration, common, member };
     let end = session.serve().await;
     session.give_up(&end).await;
     (session.relay.client, end)
@@ -73,6 +74,7 @@ struct Session<'a> {
     borrower: Box<Borrower>,
     registration: &'a Registration,
     common: &'a Common<'a>,
+    member: Option<&'a Member>,
 }
 
 impl Session<'_> {
@@ -82,6 +84,11 @@ impl Session<'_> {
             let done = match step {
                 Step::NeedsServer => self.check_out().await,
                 Step::Rest => self.give_back().await,
+                Step::Cancel => {
+                    self.relay.tally.cancel();
+                    self.registration.cancel_soon();
+                    Ok(())
+                }
                 Step::End(end) => Err(end),
             };
             if let Err(end) = done {
@@ -92,11 +99,11 @@ impl Session<'_> {
 
     /// Gets a server connection with the client's settings.
     async fn check_out(&mut self) -> Result<(), End> {
-        let Self { relay, borrower, common, .. } = self;
+        let Self { relay, borrower, common, member, .. } = self;
         self.registration.wait();
         let bound = tokio::select! {
             biased;
-            bound = borrower.borrow(common) => bound?,
+            bound = borrower.borrow(common, *member) => bound?,
             end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
         };
         relay.client.prepare_outgoing();
@@ -156,7 +163,7 @@ impl Session<'_> {
 
 impl Borrower {
     /// Checks a server connection out and applies the client's settings.
-    async fn borrow(&self, common: &Common<'_>) -> Result<Bound, End> {
+    async fn borrow(&self, common: &Common<'_>, member: Option<&Member>) -> Result<Bound, End> {
         if let Scope::Tenant(tenant) = self.context.scope() {
             match common.directory.confirm(tenant).await {
                 Ok(Ok(())) => {}
@@ -167,12 +174,19 @@ impl Borrower {
                 }
             }
         }
+        let mut share = match member {
+            Some(member) => member.server().await.map_err(End::Told)?,
+            None => None,
+        };
         let mut attempts = 2;
         loop {
             attempts -= 1;
             let checkout = self.pool.checkout(&self.settings).await;
             let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
             let mut bound = checkout.bind_late(&self.context, common.directory.signer());
+            if let Some(share) = share.take() {
+                bound.count_for_tenant(share);
+            }
             if bound.has(&self.overrides) {
                 return Ok(bound);
             }

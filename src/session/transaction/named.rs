@@ -31,6 +31,13 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (name, definition) = split(body)?;
     let (text, _) = split(definition)?;
+    if let Some(refusal) = parts.judge(lent, text) {
+        if name.is_empty() {
+            parts.names.unnamed = None;
+        }
+        refuse(lent, refusal);
+        return Ok(());
+    }
     let reading = lent.read(text);
     let reading = if reading.rest >= text.len() {
         reading.reading

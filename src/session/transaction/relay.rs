@@ -1,6 +1,5 @@
 //! The state of one client between and within transactions, and the rounds of the relay.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,16 +12,24 @@ use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
 use super::names::{Names, Statements};
+use super::portals::Portals;
+use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
+use crate::session::Common;
 use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
-use crate::statement::{self, Kind, Next};
+use crate::session::tally::{Standing, Tally};
+use crate::session::watch::{Exceeded, Watch};
+use crate::statement::{self, Next};
+use crate::tenant::Scope;
 
 /// What the relay needs done before it can go on.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The client has sent something that only a server can answer.
     NeedsServer,
+    /// What is running has lasted too long.
+    Cancel,
     /// Nothing is open: the server connection can go back.
     Rest,
     /// The session is over.
@@ -35,6 +42,10 @@ pub(super) struct Relay<'a> {
     pub(super) statements: &'a Statements,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
+    /// What the client's statements may be.
+    pub(super) guard: Option<&'a Guard>,
+    pub(super) tally: Tally,
+    watch: Option<Box<Watch>>,
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
@@ -102,37 +113,6 @@ pub(super) enum Copy {
     Data,
 }
 
-/// What the portals of one transaction run.
-#[derive(Debug, Default)]
-pub(super) struct Portals {
-    unnamed: Option<Kind>,
-    named: HashMap<Box<[u8]>, Kind>,
-}
-
-impl Portals {
-    pub(super) fn insert(&mut self, name: &[u8], kind: Kind) {
-        if name.is_empty() {
-            self.unnamed = Some(kind);
-        } else {
-            self.named.insert(name.into(), kind);
-        }
-    }
-
-    pub(super) fn remove(&mut self, name: &[u8]) {
-        if name.is_empty() {
-            self.unnamed = None;
-        } else {
-            self.named.remove(name);
-        }
-    }
-
-    /// What `Execute` of a portal runs; of one that we have not seen, anything.
-    pub(super) fn get(&self, name: &[u8]) -> Kind {
-        let found = if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) };
-        found.cloned().unwrap_or(Kind::Other)
-    }
-}
-
 impl Lent {
     pub(super) fn new(bound: Bound) -> Self {
         let knowledge = bound.knowledge();
@@ -171,6 +151,11 @@ impl Lent {
             && self.from_server.bytes == 0
     }
 
+    fn standing(&self, tally: &Tally) -> Standing {
+        let is_asked = !self.dues.is_empty() || self.dues.unsynced() || self.script.is_some();
+        tally.standing(is_asked, self.status)
+    }
+
     /// Reads the first statement of a text, as the server will.
     pub(super) fn read(&self, text: &[u8]) -> Next {
         statement::next(text, self.bound.server().lexis(), &self.knowledge.surroundings)
@@ -199,16 +184,19 @@ impl Lent {
 impl<'a> Relay<'a> {
     pub(super) fn new(
         client: FrameStream,
-        statements: &'a Statements,
+        common: &Common<'a>,
+        scope: Scope,
         ending: Ending,
-        pins: bool,
-        max_prepared: usize,
     ) -> Self {
+        let limits = common.limits_for(scope);
         Self {
             client,
-            statements,
-            pins,
-            max_prepared,
+            statements: common.statements,
+            pins: common.pooling.pins,
+            max_prepared: common.pooling.max_prepared,
+            guard: common.guard_for(scope),
+            tally: Tally::new(limits),
+            watch: Watch::new(limits).map(Box::new),
             lent: None,
             names: Names::default(),
             from_client: Rest::default(),
@@ -239,13 +227,23 @@ impl<'a> Relay<'a> {
                     if self.lent.is_none() {
                         self.client.shrink();
                     }
-                    return Poll::Pending;
+                    return self.poll_watch(cx);
                 }
                 Ok(Moved::NeedsServer) => return Poll::Ready(Step::NeedsServer),
                 Ok(Moved::Rest) => return Poll::Ready(Step::Rest),
                 Err(end) => return Poll::Ready(Step::End(end)),
             }
         }
+    }
+
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Some(watch) = &mut self.watch else { return Poll::Pending };
+        let (lent, tally) = (self.lent.as_deref(), &self.tally);
+        let standing = || lent.map_or_else(Standing::default, |lent| lent.standing(tally));
+        watch.poll(cx, standing).map(|exceeded| match exceeded {
+            Exceeded::Cancel => Step::Cancel,
+            Exceeded::End(error) => Step::End(End::Told(error)),
+        })
     }
 
     /// While the client waits for a server connection: ready if it has gone, or must go.

@@ -32,6 +32,12 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     }
     // "A simple Query message also destroys the unnamed statement".
     parts.names.unnamed = None;
+    if let Some(refusal) = parts.judge(lent, text) {
+        // As after a syntax error: none of its statements has run.
+        named::refuse(lent, refusal);
+        sync(lent, Whose::Clients);
+        return Ok(());
+    }
     let first = lent.read(text);
     let is_one = first.rest >= text.len();
     if is_one && first.reading.kind != Kind::CopyFromStdin {
@@ -62,6 +68,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         out: &mut relay.client.outgoing,
         pins: relay.pins,
         max_prepared: relay.max_prepared,
+        guard: relay.guard,
     };
     while script.next < script.text.len() {
         let text = script.text.get(script.next..).unwrap_or_default();

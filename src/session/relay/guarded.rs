@@ -1,0 +1,116 @@
+//! Texts that a tenant may not send, where the server reads the client's own messages.
+//!
+//! In place of such a text the server gets one that it cannot parse: so a transaction fails, a
+//! pipeline is skipped, and the answers come, as with any other error. The client gets our error
+//! in place of the server's, which names what it could not parse.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, BytesMut};
+
+use super::{End, malformed};
+use crate::guard::{Guard, Refusal};
+use crate::protocol::frame::split_cstr;
+use crate::protocol::message::{self, frontend};
+use crate::protocol::{ClientError, Header};
+use crate::session::filter::statement_refused;
+use crate::statement::Lexis;
+
+/// What a `Parse` may hold besides its text: a name, and the types of 65,535 parameters.
+const BESIDES_TEXT: usize = 512 * 1024;
+
+/// Refusals that may be due before the client's next text waits.
+const MOST: usize = 1000;
+
+/// A word that the server cannot parse; a number follows.
+const WORD: &str = "cloison_refused_";
+
+/// The guard, and the refusals that are due.
+#[derive(Default)]
+pub(super) struct Guarded<'a> {
+    guard: Option<&'a Guard>,
+    /// Number of the last refusal.
+    last: u64,
+    /// Oldest first. One that the server skipped stays until all is answered.
+    due: VecDeque<(u64, Box<ClientError>)>,
+}
+
+/// What becomes of the next text.
+pub(super) enum Judged {
+    Passes,
+    Refused(Box<ClientError>),
+}
+
+impl<'a> Guarded<'a> {
+    pub(super) const fn new(guard: Option<&'a Guard>) -> Self {
+        Self { guard, last: 0, due: VecDeque::new() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.due.len() >= MOST
+    }
+
+    /// Judges the text of a frame, of which `body` may be the beginning. `None`: more of it has to
+    /// arrive first.
+    pub(super) fn judge(
+        &self,
+        header: Header,
+        body: &[u8],
+        lexis: Lexis,
+    ) -> Result<Option<Judged>, End> {
+        let Some(guard) = self.guard else { return Ok(Some(Judged::Passes)) };
+        let longest = guard.longest();
+        if header.body_len > longest.saturating_add(BESIDES_TEXT) {
+            let refusal = Refusal::TooLong { length: header.body_len, longest };
+            return Ok(Some(Judged::Refused(Box::new(statement_refused(refusal)))));
+        }
+        let Some(body) = body.get(..header.body_len) else { return Ok(None) };
+        let split = |bytes| split_cstr(bytes).ok_or_else(|| End::Told(malformed()));
+        let text = match header.tag {
+            frontend::PARSE => split(split(body)?.1)?.0,
+            _ => split(body)?.0,
+        };
+        Ok(Some(match guard.judge(text, lexis) {
+            Ok(()) => Judged::Passes,
+            Err(refusal) => Judged::Refused(Box::new(statement_refused(refusal))),
+        }))
+    }
+
+    /// Notes a refusal, and writes what the server gets in place of a `Query` or a `Parse`.
+    pub(super) fn refuse(&mut self, tag: u8, error: Box<ClientError>, out: &mut BytesMut) {
+        self.last += 1;
+        self.due.push_back((self.last, error));
+        let text = format!("{WORD}{}\0", self.last);
+        let (before, behind): (&[u8], &[u8]) = match tag {
+            frontend::PARSE => (b"\0", b"\0\0"),
+            _ => (b"", b""),
+        };
+        let length = 4 + before.len() + text.len() + behind.len();
+        out.put_u8(tag);
+        out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        out.put_slice(before);
+        out.put_slice(text.as_bytes());
+        out.put_slice(behind);
+    }
+
+    /// Takes the refusal whose text the server could not parse, if this is that error.
+    pub(super) fn take(&mut self, body: &[u8]) -> Option<Box<ClientError>> {
+        if self.due.is_empty() || message::error_field(body, b'C') != Some("42601") {
+            return None;
+        }
+        let (_, rest) = message::error_field(body, b'M')?.split_once(WORD)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest.get(..digits)?.parse().ok()?;
+        // What was skipped before is not answered any more.
+        self.due.retain(|(due, _)| *due >= number);
+        match self.due.front() {
+            Some((due, _)) if *due == number => self.due.pop_front().map(|(_, error)| error),
+            _ => None,
+        }
+    }
+
+    /// Everything is answered: what was skipped will not be.
+    pub(super) fn settle(&mut self) {
+        self.due.clear();
+    }
+}

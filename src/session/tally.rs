@@ -1,0 +1,126 @@
+//! What a tenant's session has taken so far, held against its limits (pure).
+
+use crate::config::TenantLimits;
+use crate::protocol::message::{backend, frontend};
+use crate::protocol::{ClientError, Header, TransactionStatus, message};
+use crate::session::relay::End;
+
+/// Counts messages and savepoints, and numbers what can last too long.
+///
+/// A number that has not changed between two looks means that the same thing is still going on:
+/// so nothing on the way of a message has to look at a clock.
+#[derive(Debug)]
+pub(super) struct Tally {
+    limits: Option<TenantLimits>,
+    /// Messages since the last Sync.
+    messages: usize,
+    /// Savepoints of this transaction.
+    savepoints: usize,
+    /// Answers that are over.
+    answers: u64,
+    /// Transactions that are over.
+    transactions: u64,
+    /// We have asked the server to cancel what is running.
+    cancelled: bool,
+}
+
+/// What is going on, by number.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Standing {
+    /// Something was asked and not answered.
+    pub(super) query: Option<u64>,
+    /// A transaction is open.
+    pub(super) transaction: Option<u64>,
+    /// It waits for the client.
+    pub(super) idle: Option<u64>,
+}
+
+impl Tally {
+    pub(super) const fn new(limits: Option<TenantLimits>) -> Self {
+        Self { limits, messages: 0, savepoints: 0, answers: 0, transactions: 0, cancelled: false }
+    }
+
+    /// The client's next message, before it is awaited.
+    pub(super) fn check(&self, header: Header) -> Result<(), End> {
+        match &self.limits {
+            Some(limits) if header.frame_len() > limits.packet => {
+                let message = format!("a message of {} bytes is too long", header.frame_len());
+                let hint = format!("At most {} (max_packet_size).", limits.packet);
+                Err(told("54000", "C014", message, hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A message of the client's was taken.
+    pub(super) fn sent(&mut self, tag: u8) -> Result<(), End> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        match tag {
+            frontend::SYNC | frontend::QUERY => self.messages = 0,
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {}
+            _ => self.messages += 1,
+        }
+        if limits.pipeline > 0 && self.messages > limits.pipeline {
+            let message = format!("more than {} messages without a Sync", limits.pipeline);
+            let hint = "Send a Sync now and then, or raise max_pipeline.".to_owned();
+            return Err(told("54000", "C014", message, hint));
+        }
+        Ok(())
+    }
+
+    /// The server's next message; an error of ours if the client gets that in its place.
+    pub(super) fn received(&mut self, tag: u8, body: &[u8]) -> Result<Option<ClientError>, End> {
+        let Some(limits) = &self.limits else { return Ok(None) };
+        match tag {
+            backend::COMMAND_COMPLETE if body == b"SAVEPOINT\0" => {
+                self.savepoints += 1;
+                if limits.savepoints > 0 && self.savepoints > limits.savepoints {
+                    let message =
+                        format!("more than {} savepoints in a transaction", limits.savepoints);
+                    let hint = "Use fewer, or raise max_savepoints.".to_owned();
+                    return Err(told("54000", "C014", message, hint));
+                }
+            }
+            backend::READY_FOR_QUERY => {
+                self.answers += 1;
+                self.cancelled = false;
+                if body == b"I" {
+                    self.transactions += 1;
+                    self.savepoints = 0;
+                }
+            }
+            backend::ERROR_RESPONSE
+                if self.cancelled && message::error_field(body, b'C') == Some("57014") =>
+            {
+                self.cancelled = false;
+                return Ok(Some(query_cancelled()));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// What is going on.
+    pub(super) fn standing(&self, is_asked: bool, status: TransactionStatus) -> Standing {
+        let is_open = status != TransactionStatus::Idle;
+        Standing {
+            query: is_asked.then_some(self.answers),
+            transaction: is_open.then_some(self.transactions),
+            idle: (is_open && !is_asked).then_some(self.answers),
+        }
+    }
+
+    /// We have asked the server to cancel what is running.
+    pub(super) const fn cancel(&mut self) {
+        self.cancelled = true;
+    }
+}
+
+fn query_cancelled() -> ClientError {
+    ClientError::error("57014", "C015", "canceling statement due to the proxy's query_timeout")
+        .hint("The operator of the proxy has set how long a tenant's statement may run.")
+}
+
+fn told(sqlstate: &'static str, code: &'static str, message: String, hint: String) -> End {
+    End::Told(ClientError::fatal(sqlstate, code, message).hint(hint))
+}

@@ -1,0 +1,195 @@
+//! What one tenant may take of what all share, whatever it sends.
+
+use std::time::{Duration, Instant};
+
+use crate::support::postgres::{A, B};
+use crate::support::proxy::{self, by_transaction, tenant_token};
+use crate::support::wire::{Message, Wire, error, tags};
+
+const COUNT: &str = "select count(*) from note";
+
+fn told(answer: &[Message]) -> (String, String) {
+    let error = error(answer);
+    (error.field('C').to_owned(), error.field('D').to_owned())
+}
+
+fn is(code: &str, detail: &str) -> (String, String) {
+    (code.to_owned(), format!("cloison: {detail}"))
+}
+
+/// What is said before the proxy closes.
+async fn last_words(wire: &mut Wire) -> (String, String) {
+    let mut all = Vec::new();
+    while let Some(message) = wire.receive().await {
+        all.push(message);
+    }
+    told(&all)
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on() {
+    let proxy = proxy::new().pool_size(1).set("query_timeout = \"300ms\"").run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    // No setting of its own lifts it.
+    wire.ask("set statement_timeout = 0").await;
+    for by_query in [true, false] {
+        let started = Instant::now();
+        let sql = "select pg_sleep(60)";
+        let answer = if by_query {
+            wire.ask(sql).await
+        } else {
+            wire.run(sql).sync().send().await;
+            wire.answer().await
+        };
+        assert_eq!(told(&answer), is("57014", "C015"), "{}", tags(&answer));
+        assert!(started.elapsed() >= Duration::from_millis(300));
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(wire.value(COUNT).await, "3");
+    }
+    // Many short ones are none that takes long; nor is a client that says nothing.
+    for _ in 0..8 {
+        wire.value("select pg_sleep(0.1)::text").await;
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(wire.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_lasts_too_long_ends_with_its_session() {
+    let proxy = proxy::new().pool_size(1).set("transaction_timeout = \"500ms\"").run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    // Many short ones are none that lasts.
+    for _ in 0..8 {
+        wire.ask("begin; select pg_sleep(0.1); commit").await;
+    }
+    wire.ask("begin; insert into note (id) values (10)").await;
+    let busy = async {
+        loop {
+            wire.query("select pg_sleep(0.05)").send().await;
+            while let Some(message) = wire.receive().await {
+                match message.tag {
+                    'Z' => break,
+                    'E' => return told(&[message]),
+                    _ => {}
+                }
+            }
+        }
+    };
+    assert_eq!(busy.await, is("25P04", "C015"));
+    let mut next = Wire::tenant(&proxy, A).await;
+    assert_eq!(next.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sits_on_a_transaction_is_sent_away() {
+    let proxy = proxy::new().pool_size(1).set("idle_transaction_timeout = \"300ms\"").run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.ask("set idle_in_transaction_session_timeout = 0").await;
+    wire.ask("begin; insert into note (id) values (10)").await;
+    // What runs is not idle.
+    wire.value("select pg_sleep(0.8)::text").await;
+    assert_eq!(last_words(&mut wire).await, is("25P03", "C015"));
+    let mut next = Wire::tenant(&proxy, A).await;
+    assert_eq!(next.value(COUNT).await, "3");
+    // Idle outside a transaction is nobody's business.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(next.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_clients_and_no_more() {
+    let proxy = proxy::new().set("max_tenant_client_connections = 2").run().await;
+    let (_one, two) = (Wire::tenant(&proxy, A).await, Wire::tenant(&proxy, A).await);
+    let refused = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
+    assert_eq!((refused.field('C'), refused.field('D')), ("53300", "cloison: C016"));
+    let mut other = Wire::tenant(&proxy, B).await;
+    assert_eq!(other.value(COUNT).await, "5");
+    drop(two);
+    // Its place becomes free a moment later.
+    let mut again = loop {
+        if let Ok(client) = proxy.connect("app", &tenant_token(A), "").await {
+            break client;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(again.transaction().await.unwrap().query(COUNT, &[]).await.unwrap().len(), 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_waits_for_its_share_is_overtaken() {
+    let lines = "max_tenant_connections = 1\nquery_wait_timeout = \"400ms\"";
+    let proxy = proxy::new().pool_size(4).set(lines).run().await;
+    let mut holder = Wire::tenant(&proxy, A).await;
+    holder.ask("begin; select 1").await;
+    if by_transaction() {
+        let mut waiter = Wire::tenant(&proxy, A).await;
+        waiter.query(COUNT).send().await;
+        let mut other = Wire::tenant(&proxy, B).await;
+        assert_eq!(other.value(COUNT).await, "5");
+        assert_eq!(last_words(&mut waiter).await, is("53300", "C302"));
+        let mut waiter = Wire::tenant(&proxy, A).await;
+        waiter.query(COUNT).send().await;
+        holder.ask("commit").await;
+        assert_eq!(tags(&waiter.answer().await), "TDCZ");
+    } else {
+        let refused = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
+        assert_eq!((refused.field('C'), refused.field('D')), ("53300", "cloison: C302"));
+        let mut other = Wire::tenant(&proxy, B).await;
+        assert_eq!(other.value(COUNT).await, "5");
+        drop(holder);
+        let mut next = Wire::tenant(&proxy, A).await;
+        assert_eq!(next.value(COUNT).await, "3");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn messages_and_savepoints_are_counted() {
+    let lines = "max_savepoints = 3\nmax_pipeline = 20\nmax_packet_size = 10000";
+    let proxy = proxy::new().pool_size(2).set(lines).run().await;
+    for repeat in 0..2 {
+        let mut wire = Wire::tenant(&proxy, A).await;
+        // So many in each transaction, and no more, released or not.
+        for _ in 0..2 {
+            wire.ask("begin; savepoint a; release a; savepoint b; savepoint c; commit").await;
+        }
+        wire.ask("begin").await;
+        for _ in 0..4 {
+            if repeat == 0 {
+                wire.query("savepoint a; release a");
+            } else {
+                wire.run("savepoint a").sync();
+            }
+        }
+        wire.send().await;
+        assert_eq!(last_words(&mut wire).await, is("54000", "C014"));
+    }
+    let mut wire = Wire::tenant(&proxy, A).await;
+    for _ in 0..5 {
+        for _ in 0..6 {
+            wire.run("select 1");
+        }
+        wire.sync();
+    }
+    wire.send().await;
+    for _ in 0..5 {
+        assert_eq!(tags(&wire.answer().await), "12DC12DC12DC12DC12DC12DCZ");
+    }
+    for _ in 0..7 {
+        wire.run("select 1");
+    }
+    wire.sync().send().await;
+    assert_eq!(last_words(&mut wire).await, is("54000", "C014"));
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.parse("", "select $1").bind("", "", &[&"x".repeat(9_000)]).execute("", 0).sync();
+    wire.send().await;
+    assert_eq!(tags(&wire.answer().await), "12DCZ");
+    // The header alone is enough.
+    wire.raw(b"B\x00\x01\x00\x00").send().await;
+    assert_eq!(last_words(&mut wire).await, is("54000", "C014"));
+    proxy.stop().await;
+}
