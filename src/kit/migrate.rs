@@ -17,16 +17,18 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 4] = [
+const UP: [File; 5] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
     file!("migrations/0004_surroundings.sql"),
+    file!("migrations/0005_lint.sql"),
 ];
 const UP_COMPAT: File = file!("compat/public_names.sql");
 
-const DOWN: [File; 5] = [
+const DOWN: [File; 6] = [
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0005_lint.sql"),
     file!("migrations/down/0004_surroundings.sql"),
     file!("migrations/down/0003_row_level_security.sql"),
     file!("migrations/down/0002_functions.sql"),
@@ -34,7 +36,7 @@ const DOWN: [File; 5] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 2;
+pub const KIT_VERSION: i32 = 3;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
@@ -149,8 +151,14 @@ mod tests {
     #[test]
     fn print_has_every_file_in_order() {
         let printed = print(PublicNames::With);
-        let files =
-            ["0001_schema", "0002_functions", "0003_row_level", "0004_surround", "public_names"];
+        let files = [
+            "0001_schema",
+            "0002_functions",
+            "0003_row_level",
+            "0004_surround",
+            "0005_lint",
+            "public_names",
+        ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(!print(PublicNames::Without).contains("-- sql/compat"));

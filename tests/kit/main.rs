@@ -9,6 +9,7 @@
 mod context;
 mod findings;
 mod install;
+mod lint;
 mod pipeline;
 mod protect;
 mod support;
