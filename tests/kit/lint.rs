@@ -1,6 +1,7 @@
 //! Each lint finds its fault, exactly that, and its fix cures it: on every major, as the database's
 //! owner and as a role that may read the catalogue alone.
 
+mod cli;
 mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
