@@ -205,6 +205,7 @@ async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
+    pool.admit()?;
     match pool.mode() {
         PoolMode::Session => {
             let bound = Box::pin(bind(&pool, &admitted, shared)).await?;

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::types::Access;
 
-use super::file::{CLIENT_TLS_MODES, LOG_FORMATS, SERVER_TLS_MODES};
+use super::file::{CLIENT_TLS_MODES, LINT_ACTIONS, LOG_FORMATS, SERVER_TLS_MODES};
 use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::reader::REDACTED;
 use super::{
@@ -25,6 +25,8 @@ pub fn effective(config: &Config) -> String {
     page.list("allow_startup_parameters", &config.startup_parameters.allow);
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
     page.list("harmless_functions", &config.harmless_functions);
+    page.text("lint", word(LINT_ACTIONS, config.lint.action));
+    page.duration("lint_interval", config.lint.interval);
     page.text("log_format", word(LOG_FORMATS, config.log.format));
     page.text("log_filter", &config.log.filter);
     page.section("server");

@@ -59,6 +59,8 @@ pub(super) const KEYS: &[Key] = &[
     key("allow_startup_parameters", Kind::List, "[]"),
     key("ignore_startup_parameters", Kind::List, "[]"),
     key("harmless_functions", Kind::List, "[]"),
+    key("lint", Kind::Text, r#""refuse""#),
+    key("lint_interval", Kind::Duration, "60"),
     key("log_format", Kind::Text, r#""text""#),
     key("log_filter", Kind::Text, r#""info""#),
     key("server.host", Kind::Text, r#""localhost""#),

@@ -49,6 +49,8 @@ pub struct Config {
     /// Functions of the application, as `schema.name`, that leave nothing in a session: a server
     /// connection that has run them needs no reset because of them.
     pub harmless_functions: Vec<String>,
+    /// What a critical finding of the lints leads to.
+    pub lint: Lint,
     /// How the program tells what it does.
     pub log: Log,
 }
@@ -276,6 +278,26 @@ pub struct StartupParameters {
     pub allow: Vec<String>,
     /// Accepted and dropped: pgbouncer's `ignore_startup_parameters`.
     pub ignore: Vec<String>,
+}
+
+/// How the database is looked over, and what for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lint {
+    /// What a critical finding leads to.
+    pub action: LintAction,
+    /// How often it is looked for; zero: at the start only.
+    pub interval: Duration,
+}
+
+/// What a critical finding leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LintAction {
+    /// `cloison serve` does not start; while it runs, tenants get no session and no transaction.
+    Refuse,
+    /// Tenants get no new session; those who have one go on.
+    Unready,
+    /// It is logged.
+    Warn,
 }
 
 /// How the program tells what it does.

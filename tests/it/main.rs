@@ -13,6 +13,7 @@ mod backend;
 mod basics;
 mod cancel;
 mod fuzz;
+mod lint;
 mod pool;
 mod relay;
 mod session;
