@@ -53,19 +53,26 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let (client, connection) = database::open(args.database_url).await?;
     let work = async move {
         if args.down {
-            migrate::down(&client).await
+            migrate::down(&client).await.map(|()| None)
         } else {
-            migrate::install(&client, names).await
+            migrate::install(&client, names).await?;
+            migrate::may_watch(&client).await.map(Some)
         }
     };
     // The connection ends when `work` drops its client. Why a connection broke is in the error
     // of the statement that it broke.
     let (done, _) = tokio::join!(work, connection);
-    done?;
-    if args.down {
+    let Some(may_watch) = done? else {
         println!("The kit is gone.");
-    } else {
-        println!("The kit is installed, version {}.", migrate::KIT_VERSION);
-    }
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("The kit is installed, version {}.", migrate::KIT_VERSION);
+    println!("{}", if may_watch { WATCH } else { NO_WATCH });
     Ok(ExitCode::SUCCESS)
 }
+
+const WATCH: &str = "New tables: this role may make event triggers. \
+    select cloison.watch_schema('public', 'protect') has them protected as they are made.";
+
+const NO_WATCH: &str = "New tables: this role may not make event triggers, which takes a superuser. \
+    They are found when lint runs next: `cloison lint`, and `cloison serve` every lint_interval.";

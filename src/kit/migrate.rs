@@ -1,6 +1,7 @@
 //! INSTALL: runs the files of `sql/` in order, each in the transaction that it opens itself.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 /// One file of the kit, as it was when this program was built.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,9 @@ pub enum Error {
         /// What Postgres said.
         source: tokio_postgres::Error,
     },
+    /// Whether event triggers are allowed could not be found out.
+    #[error("could not try to make an event trigger{}", told(.0))]
+    Probe(#[source] tokio_postgres::Error),
     /// The server could not be asked what it is.
     #[error("could not ask the server for its version{}", told(.0))]
     Version(#[source] tokio_postgres::Error),
@@ -83,6 +87,27 @@ pub async fn install(client: &Client, names: PublicNames) -> Result<(), Error> {
 pub async fn down(client: &Client) -> Result<(), Error> {
     run(client, &DOWN).await
 }
+
+/// Whether this role may have new tables seen as they are made, which takes an event trigger: a
+/// superuser may, and whoever a provider lets. One is made, and taken back.
+///
+/// # Errors
+///
+/// Fails when the kit is not installed, or the connection is lost.
+pub async fn may_watch(client: &Client) -> Result<bool, Error> {
+    let tried = client.batch_execute(PROBE).await;
+    let _ = client.batch_execute("rollback").await;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(source) => Err(Error::Probe(source)),
+    }
+}
+
+const PROBE: &str = "
+    begin;
+    create event trigger cloison_probe on ddl_command_end execute function cloison.on_new_table();
+    rollback";
 
 /// What [`install`] would run, for people who want to read it or run it with `psql`.
 pub fn print(names: PublicNames) -> String {

@@ -15,4 +15,5 @@ mod protect;
 mod support;
 mod surroundings;
 mod tables;
+mod watch;
 mod wire;
