@@ -71,7 +71,7 @@ impl Stand {
 
     /// The findings by key. Two roles may look, and on each major the other one looks for the fault.
     async fn findings(&self, look: Look) -> BTreeMap<String, Finding> {
-        let is_owner = (look == Look::ForCure) == (self.major % 2 == 0);
+        let is_owner = (look == Look::ForCure) == self.major.is_multiple_of(2);
         let who = if is_owner { &self.owner } else { &self.control };
         by_key(lint::run(who).await.unwrap())
     }
@@ -97,7 +97,7 @@ impl Stand {
         }
         // The order does not matter, unless somebody has to lend a hand: some majors try the other.
         let mut to_cure = new.clone();
-        if self.major % 2 == 1 && fault.cure_by_hand.is_empty() {
+        if !self.major.is_multiple_of(2) && fault.cure_by_hand.is_empty() {
             to_cure.reverse();
         }
         for (place, finding) in to_cure.into_iter().enumerate() {
