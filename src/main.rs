@@ -21,6 +21,8 @@ enum Verb {
     Dev(cli::dev::Args),
     /// Install the SQL kit in a database, or print it
     Install(cli::install::Args),
+    /// Look the database over for what lets tenants see each other's rows
+    Lint(cli::lint::Args),
     /// Serve clients until SIGTERM
     Serve(cli::serve::Args),
     /// Mint a development token
@@ -53,6 +55,10 @@ async fn main() -> ExitCode {
         Verb::Install(args) => {
             cli::install::run(args).await.unwrap_or_else(|error| fail(&error.to_string()))
         }
+        Verb::Lint(args) => cli::lint::run(args).await.unwrap_or_else(|error| {
+            eprintln!("cloison: {error}");
+            cli::lint::EXIT_COULD_NOT_RUN.into()
+        }),
         Verb::Serve(args) => match cli::serve::run(args).await {
             Ok(code) => code,
             Err(cli::serve::Error::Config(errors)) => {

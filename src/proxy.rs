@@ -219,6 +219,7 @@ async fn open(
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
+    pool.admit()?;
     match pool.mode() {
         PoolMode::Session => {
             let share = match &member {

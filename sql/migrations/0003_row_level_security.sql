@@ -515,11 +515,14 @@ begin
             using errcode = 'wrong_object_type',
                   hint = pg_catalog.format('select cloison.protect(%L)', parent);
     end if;
+    -- An event trigger on new tables (0005) would take the steps for so many faults.
+    perform pg_catalog.set_config('cloison.protecting', 'on', true);
     perform cloison.protect_one(
         relation, class, tenant_column,
         coalesce(existing_rows_to,
             (select t.id from cloison.tenants t where t.slug = 'system-default')),
         null);
+    perform pg_catalog.set_config('cloison.protecting', '', true);
 end;
 $$;
 

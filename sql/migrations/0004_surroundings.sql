@@ -107,6 +107,7 @@ as $$
               'cloison.current_tenant_key()',
               'cloison.is_superadmin()',
               'cloison.visible_tenants()',
+              'cloison.on_new_table()',
               'cloison.tenant_changed()',
               'cloison.touch_tenant()',
               'cloison.signing_key_changed()')

@@ -2,11 +2,8 @@
 
 use std::process::ExitCode;
 
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls};
-
+use super::database;
 use crate::kit::migrate::{self, PublicNames};
-use crate::types::Secret;
 
 /// Installs the SQL kit: roles, tables, functions and policies in the schema `cloison`.
 ///
@@ -36,24 +33,9 @@ pub struct Args {
 /// Why `cloison install` gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a URL nor the `DB_…` variables.
-    #[error("which database? Give --database-url, or set DB_HOST, DB_NAME and DB_USER")]
-    NoDatabase,
-    /// The URL cannot be read. It is not repeated: it may hold a password.
-    #[error("--database-url cannot be read")]
-    Url(#[source] tokio_postgres::Error),
-    /// `DB_PORT` is not a port.
-    #[error("DB_PORT is not a port number: {0:?}")]
-    Port(String),
-    /// TLS was demanded, which this verb does not speak yet.
-    #[error(
-        "sslmode=require is not supported here; \
-         run `cloison install --print | psql --set ON_ERROR_STOP=1 URL` instead"
-    )]
-    Tls,
-    /// The server did not let us in.
-    #[error("could not connect to the database")]
-    Connect(#[source] tokio_postgres::Error),
+    /// There is no connection.
+    #[error(transparent)]
+    Database(#[from] database::Error),
     /// A file of the kit failed.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
@@ -68,99 +50,29 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let config = match args.database_url {
-        Some(url) => url.parse().map_err(Error::Url)?,
-        None => Environment::read().config()?,
-    };
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(Error::Tls);
-    }
-    let (client, connection) = config.connect(NoTls).await.map_err(Error::Connect)?;
+    let (client, connection) = database::open(args.database_url).await?;
     let work = async move {
         if args.down {
-            migrate::down(&client).await
+            migrate::down(&client).await.map(|()| None)
         } else {
-            migrate::install(&client, names).await
+            migrate::install(&client, names).await?;
+            migrate::may_watch(&client).await.map(Some)
         }
     };
     // The connection ends when `work` drops its client. Why a connection broke is in the error
     // of the statement that it broke.
     let (done, _) = tokio::join!(work, connection);
-    done?;
-    if args.down {
+    let Some(may_watch) = done? else {
         println!("The kit is gone.");
-    } else {
-        println!("The kit is installed, version {}.", migrate::KIT_VERSION);
-    }
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("The kit is installed, version {}.", migrate::KIT_VERSION);
+    println!("{}", if may_watch { WATCH } else { NO_WATCH });
     Ok(ExitCode::SUCCESS)
 }
 
-/// The variables that deployment scripts commonly set for a database.
-#[derive(Debug, Default)]
-struct Environment {
-    host: Option<String>,
-    port: Option<String>,
-    name: Option<String>,
-    user: Option<String>,
-    password: Option<Secret<String>>,
-}
+const WATCH: &str = "New tables: this role may make event triggers. \
+    select cloison.watch_schema('public', 'protect') has them protected as they are made.";
 
-impl Environment {
-    fn read() -> Self {
-        let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self {
-            host: read("DB_HOST"),
-            port: read("DB_PORT"),
-            name: read("DB_NAME"),
-            user: read("DB_USER"),
-            password: read("DB_PASSWORD").map(Secret::new),
-        }
-    }
-
-    fn config(self) -> Result<Config, Error> {
-        let (Some(host), Some(name), Some(user)) = (self.host, self.name, self.user) else {
-            return Err(Error::NoDatabase);
-        };
-        let mut config = Config::new();
-        config.host(host).dbname(name).user(user);
-        if let Some(port) = self.port {
-            config.port(port.parse().map_err(|_| Error::Port(port))?);
-        }
-        if let Some(password) = self.password {
-            config.password(password.expose());
-        }
-        Ok(config)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn environment() -> Environment {
-        Environment {
-            host: Some("db".into()),
-            name: Some("app".into()),
-            user: Some("owner".into()),
-            ..Environment::default()
-        }
-    }
-
-    #[test]
-    fn the_environment_is_enough_to_connect() {
-        let mut environment = environment();
-        environment.port = Some("5433".into());
-        environment.password = Some(Secret::new("p".into()));
-        let config = environment.config().unwrap();
-        assert_eq!(config.get_ports(), [5433]);
-        assert_eq!(config.get_dbname(), Some("app"));
-        assert_eq!(config.get_password(), Some(&b"p"[..]));
-    }
-
-    #[test]
-    fn what_is_missing_or_wrong_is_said() {
-        assert!(matches!(Environment::default().config(), Err(Error::NoDatabase)));
-        let wrong = Environment { port: Some("x".into()), ..environment() };
-        assert!(matches!(wrong.config(), Err(Error::Port(port)) if port == "x"));
-    }
-}
+const NO_WATCH: &str = "New tables: this role may not make event triggers, which takes a superuser. \
+    They are found when lint runs next: `cloison lint`, and `cloison serve` every lint_interval.";

@@ -1,11 +1,14 @@
 //! The verbs of the command line, one file each: `Args`, and `run` which answers an exit code.
+//! [`database`] is what several of them begin with.
 
 use std::env;
 use std::path::PathBuf;
 
 pub mod check;
+pub mod database;
 pub mod dev;
 pub mod install;
+pub mod lint;
 pub mod serve;
 pub mod token;
 pub mod verify;

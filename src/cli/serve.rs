@@ -1,5 +1,7 @@
 //! `cloison serve`: builds what all clients share, binds the addresses, serves, drains.
 
+mod watch;
+
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use crate::tenant::{self, Directory, Shares};
 use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
+
+use watch::Watch;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -63,6 +67,9 @@ pub enum Error {
     /// A pool's role could see or do more than it may.
     #[error("refusing to serve:\n{}", .0.join("\n"))]
     Unfit(Vec<String>),
+    /// Whether the database keeps tenants apart is not known.
+    #[error("refusing to serve: the database could not be looked over")]
+    Look(#[from] watch::LookError),
     /// An address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -124,13 +131,15 @@ pub async fn until_signalled() -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds everything, checks that the roles are fit, and starts to serve.
+/// Builds everything, checks that the roles and the database are fit, and starts to serve.
 ///
 /// # Errors
 ///
 /// Nothing is bound when anything is wrong.
 pub async fn start(config: Config, observer: Observer) -> Result<Running, Error> {
     let shared = Arc::new(build(config, observer.clone()).await?);
+    let mut watch = Watch::new(&shared.config)?;
+    watch.begin(&shared).await?;
     let listeners = bind(&shared.config)?;
     let (trigger, shutdown) = shutdown::channel();
     let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
@@ -153,6 +162,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
         ));
     }
     learn(&shared).await;
+    tasks.spawn(watch.go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
     let shutdown_timeout = shared.config.limits.shutdown_timeout;

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::guard::Policy;
 use crate::types::Access;
 
-use super::file::{CLIENT_TLS_MODES, LOG_FORMATS, SERVER_TLS_MODES};
+use super::file::{CLIENT_TLS_MODES, LINT_ACTIONS, LOG_FORMATS, SERVER_TLS_MODES};
 use super::filter::SWITCH;
 use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::reader::REDACTED;
@@ -28,6 +28,8 @@ pub fn effective(config: &Config) -> String {
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
     page.list("harmless_functions", &config.harmless_functions);
     filter(&mut page, config.statement_filter.as_ref());
+    page.text("lint", word(LINT_ACTIONS, config.lint.action));
+    page.duration("lint_interval", config.lint.interval);
     page.text("log_format", word(LOG_FORMATS, config.log.format));
     page.text("log_filter", &config.log.filter);
     page.section("server");

@@ -11,9 +11,9 @@ use super::error::{Error, Errors};
 use super::login::{self, Defaults};
 use super::reader::{Reader, Section};
 use super::{
-    ClientTls, ClientTlsMode, Config, Limits, Listen, Log, LogFormat, Server, ServerAddress,
-    ServerTlsMode, StartupParameters, TenantLimits, TransactionPooling, environment, filter,
-    issuer,
+    ClientTls, ClientTlsMode, Config, Limits, Lint, LintAction, Listen, Log, LogFormat, Server,
+    ServerAddress, ServerTlsMode, StartupParameters, TenantLimits, TransactionPooling, environment,
+    filter, issuer,
 };
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
@@ -33,6 +33,9 @@ pub(super) const SERVER_TLS_MODES: &[(&str, ServerTlsMode)] = &[
 
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+pub(super) const LINT_ACTIONS: &[(&str, LintAction)] =
+    &[("refuse", LintAction::Refuse), ("unready", LintAction::Unready), ("warn", LintAction::Warn)];
 
 /// Most threads: more than any machine has cores.
 const MOST_WORKERS: i64 = 1_024;
@@ -115,6 +118,7 @@ pub(super) fn config(reader: &Reader) -> Config {
     let limits = limits(&top);
     let startup_parameters = startup_parameters(&top);
     let harmless_functions = harmless_functions(&top);
+    let lint = lint(&top);
     let log = log(&top);
     let server = server(&top, &reader.section("server"));
     let defaults = Defaults::read(&top);
@@ -134,6 +138,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         startup_parameters,
         harmless_functions,
         statement_filter: filter::policy(&top),
+        lint,
         log,
     }
 }
@@ -273,6 +278,11 @@ fn harmless_functions(top: &Section<'_>) -> Vec<String> {
         }
     }
     functions
+}
+
+fn lint(top: &Section<'_>) -> Lint {
+    let action = top.choice("lint", LINT_ACTIONS).unwrap_or(LintAction::Refuse);
+    Lint { action, interval: top.duration("lint_interval") }
 }
 
 fn log(top: &Section<'_>) -> Log {

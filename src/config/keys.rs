@@ -71,6 +71,8 @@ pub(super) const KEYS: &[Key] = &[
     key("allowed_statements", Kind::List, "[]"),
     key("allowed_settings", Kind::List, "[]"),
     key("max_statement_length", Kind::Integer, "1048576"),
+    key("lint", Kind::Text, r#""refuse""#),
+    key("lint_interval", Kind::Duration, "60"),
     key("log_format", Kind::Text, r#""text""#),
     key("log_filter", Kind::Text, r#""info""#),
     key("server.host", Kind::Text, r#""localhost""#),

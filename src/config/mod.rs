@@ -53,6 +53,8 @@ pub struct Config {
     pub harmless_functions: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
+    /// What a critical finding of the lints leads to.
+    pub lint: Lint,
     /// How the program tells what it does.
     pub log: Log,
 }
@@ -303,6 +305,26 @@ pub struct StartupParameters {
     pub allow: Vec<String>,
     /// Accepted and dropped: pgbouncer's `ignore_startup_parameters`.
     pub ignore: Vec<String>,
+}
+
+/// How the database is looked over, and what for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lint {
+    /// What a critical finding leads to.
+    pub action: LintAction,
+    /// How often it is looked for; zero: at the start only.
+    pub interval: Duration,
+}
+
+/// What a critical finding leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LintAction {
+    /// `cloison serve` does not start; while it runs, tenants get no session and no transaction.
+    Refuse,
+    /// Tenants get no new session; those who have one go on.
+    Unready,
+    /// It is logged.
+    Warn,
 }
 
 /// How the program tells what it does.

@@ -128,6 +128,7 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"listen_addr = "::1,,""#,
             r#"listen_addr = "::1,,": expected a list with commas or an array of texts"#,
         ),
+        (r#"lint = "x""#, r#"lint = "x": expected refuse, unready or warn"#),
         (r#"session_statements = "x""#, r#"session_statements = "x": expected refuse or pin"#),
         (
             "max_prepared_statements = 0",

@@ -1,6 +1,7 @@
 //! INSTALL: runs the files of `sql/` in order, each in the transaction that it opens itself.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 /// One file of the kit, as it was when this program was built.
 #[derive(Clone, Copy, Debug)]
@@ -17,16 +18,18 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 4] = [
+const UP: [File; 5] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
     file!("migrations/0004_surroundings.sql"),
+    file!("migrations/0005_lint.sql"),
 ];
 const UP_COMPAT: File = file!("compat/public_names.sql");
 
-const DOWN: [File; 5] = [
+const DOWN: [File; 6] = [
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0005_lint.sql"),
     file!("migrations/down/0004_surroundings.sql"),
     file!("migrations/down/0003_row_level_security.sql"),
     file!("migrations/down/0002_functions.sql"),
@@ -34,7 +37,7 @@ const DOWN: [File; 5] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 2;
+pub const KIT_VERSION: i32 = 3;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
@@ -59,6 +62,9 @@ pub enum Error {
         /// What Postgres said.
         source: tokio_postgres::Error,
     },
+    /// Whether event triggers are allowed could not be found out.
+    #[error("could not try to make an event trigger{}", told(.0))]
+    Probe(#[source] tokio_postgres::Error),
     /// The server could not be asked what it is.
     #[error("could not ask the server for its version{}", told(.0))]
     Version(#[source] tokio_postgres::Error),
@@ -81,6 +87,27 @@ pub async fn install(client: &Client, names: PublicNames) -> Result<(), Error> {
 pub async fn down(client: &Client) -> Result<(), Error> {
     run(client, &DOWN).await
 }
+
+/// Whether this role may have new tables seen as they are made, which takes an event trigger: a
+/// superuser may, and whoever a provider lets. One is made, and taken back.
+///
+/// # Errors
+///
+/// Fails when the kit is not installed, or the connection is lost.
+pub async fn may_watch(client: &Client) -> Result<bool, Error> {
+    let tried = client.batch_execute(PROBE).await;
+    let _ = client.batch_execute("rollback").await;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(source) => Err(Error::Probe(source)),
+    }
+}
+
+const PROBE: &str = "
+    begin;
+    create event trigger cloison_probe on ddl_command_end execute function cloison.on_new_table();
+    rollback";
 
 /// What [`install`] would run, for people who want to read it or run it with `psql`.
 pub fn print(names: PublicNames) -> String {
@@ -149,8 +176,14 @@ mod tests {
     #[test]
     fn print_has_every_file_in_order() {
         let printed = print(PublicNames::With);
-        let files =
-            ["0001_schema", "0002_functions", "0003_row_level", "0004_surround", "public_names"];
+        let files = [
+            "0001_schema",
+            "0002_functions",
+            "0003_row_level",
+            "0004_surround",
+            "0005_lint",
+            "public_names",
+        ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(!print(PublicNames::Without).contains("-- sql/compat"));

@@ -1,6 +1,6 @@
 //! Everything that the program can tell.
 //!
-//! Events hold ids, durations and labels: never a token, a password, a parameter or SQL.
+//! Events hold ids, durations and labels: never a token, a password, a parameter or a client's SQL.
 
 use std::fmt;
 use std::time::Duration;
@@ -97,6 +97,25 @@ pub enum Event {
     Listening {
         /// The address, with the port that was picked.
         address: Address,
+    },
+    /// A critical finding is not there any more, or was accepted.
+    LintCured {
+        /// Its key.
+        key: String,
+    },
+    /// The database could not be looked over.
+    LintFailed {
+        /// Why not.
+        reason: String,
+    },
+    /// The database has a fault by which tenants could see each other's rows.
+    LintFound {
+        /// By what it can be accepted: lint and object.
+        key: String,
+        /// What is wrong.
+        detail: String,
+        /// SQL that cures it.
+        fix: Option<String>,
     },
     /// Everything that serving needs is there.
     Ready,

@@ -69,6 +69,11 @@ pub(super) fn write(event: &Event) {
         }
         Event::DrainStarted => info!("drain started"),
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
+        Event::LintCured { key } => info!(key, "a critical finding is gone"),
+        Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
+        Event::LintFound { key, detail, fix } => {
+            error!(key, detail, fix, "tenants may see each other's rows");
+        }
         Event::Ready => info!("ready"),
         Event::ServerConnected { pool, pid, duration } => {
             info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");

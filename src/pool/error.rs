@@ -12,6 +12,9 @@ pub enum Error {
     /// There is no such pool.
     #[error("no pool for {} in database {:?}", .0.access, .0.database)]
     NoPool(PoolKey),
+    /// The database is known not to keep tenants apart.
+    #[error("tenants are not served while lint has a critical finding")]
+    Shut,
     /// Every connection was taken for too long.
     #[error("no server connection became free within {0:?}")]
     WaitTimeout(Duration),
@@ -38,6 +41,9 @@ impl From<&Error> for ClientError {
                 let message = format!("this proxy serves no {} sessions here", key.access);
                 Self::fatal("3D000", "C301", message)
             }
+            // What is found is the operator's to know.
+            Error::Shut => Self::fatal("57P03", "C308", "tenants are not served at the moment")
+                .hint("The operator finds the reason in the proxy's log, or with `cloison lint`."),
             Error::WaitTimeout(waited) => {
                 let message =
                     format!("no server connection became free within {} s", waited.as_secs_f64());

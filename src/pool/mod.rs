@@ -1,9 +1,11 @@
 //! CHECKOUT and RELEASE: server connections that may stand in for each other.
 
 mod checkout;
+mod door;
 mod error;
 mod knowledge;
 mod late;
+mod reap;
 mod release;
 mod welcome;
 
@@ -21,6 +23,7 @@ use crate::tenant::bind::LocalBind;
 use crate::types::{Access, SessionSettings};
 
 pub use checkout::{BindError, Bound, Checkout};
+pub use door::{Door, Opening};
 pub use error::{Error, OpenError};
 pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
@@ -40,6 +43,8 @@ pub struct PoolKey {
 pub struct Pools {
     pools: DashMap<PoolKey, Arc<Pool>>,
     changes: Arc<Changes>,
+    /// The tenants' own.
+    door: Arc<Door>,
 }
 
 /// Server connections of one login to one database.
@@ -62,6 +67,8 @@ pub struct Pool {
     welcomes: Mutex<HashMap<Arc<SessionSettings>, Welcome>>,
     /// Counts what makes plans stale, for all pools.
     changes: Arc<Changes>,
+    /// Shut while tenants are not to be served; nobody shuts the other pools'.
+    door: Arc<Door>,
     /// Names the statement by which transactions are bound.
     local_bind: LocalBind,
     /// Clean connections, the longest unused first.
@@ -102,6 +109,7 @@ impl Pools {
     /// Fails when a certificate cannot be used, or the system has no randomness.
     pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, OpenError> {
         let (pools, changes) = (DashMap::new(), Arc::new(Changes::default()));
+        let door = Arc::new(Door::default());
         for (&access, pool) in &config.pools {
             let timeout = config.limits.server_connect_timeout;
             let target = Arc::new(Target::new(&config.server, &pool.login, timeout)?);
@@ -117,6 +125,11 @@ impl Pools {
                 statuses: Mutex::default(),
                 welcomes: Mutex::default(),
                 changes: Arc::clone(&changes),
+                door: match access {
+                    Access::Tenant => Arc::clone(&door),
+                    // Somebody has to come in who can mend what shuts the door.
+                    Access::Superadmin | Access::Owner => Arc::default(),
+                },
                 local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
                 slots: Arc::new(Semaphore::new(pool.size)),
                 idle: Mutex::new(VecDeque::new()),
@@ -124,7 +137,7 @@ impl Pools {
             };
             pools.insert(key, Arc::new(pool));
         }
-        Ok(Self { pools, changes })
+        Ok(Self { pools, changes, door })
     }
 
     /// The pool of `key`.
@@ -135,6 +148,11 @@ impl Pools {
     pub fn find(&self, key: &PoolKey) -> Result<Arc<Pool>, Error> {
         let pool = self.pools.get(key).map(|entry| Arc::clone(entry.value()));
         pool.ok_or_else(|| Error::NoPool(key.clone()))
+    }
+
+    /// Lets tenants in, or not.
+    pub const fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 
     /// Tells when tables may have changed.
@@ -168,6 +186,9 @@ impl Pool {
         settings: &Arc<SessionSettings>,
     ) -> Result<Checkout, Error> {
         let slot = self.wait_for_slot().await?;
+        if !self.door.admits_transactions() {
+            return Err(Error::Shut);
+        }
         while let Some(mut server) = self.take_idle(settings) {
             if server.is_quiet() && self.has_fresh_plans(&mut server).await {
                 return Ok(Checkout::new(Arc::clone(self), slot, server, Arc::clone(settings)));
@@ -176,6 +197,15 @@ impl Pool {
         }
         // Seldom, and large: who is served from an idle connection does not have to make room for it.
         Box::pin(self.connect(slot, settings)).await
+    }
+
+    /// Refuses a session that would only be refused its first statement.
+    ///
+    /// # Errors
+    ///
+    /// The door is shut.
+    pub fn admit(&self) -> Result<(), Error> {
+        if self.door.admits_sessions() { Ok(()) } else { Err(Error::Shut) }
     }
 
     /// Whether no statement of the connection was planned for tables that have changed since; if
@@ -348,26 +378,6 @@ impl Pool {
     /// Takes back a connection that a confirmed reset has made clean.
     fn put_idle(&self, server: ServerConnection, settings: Arc<SessionSettings>) {
         lock(&self.idle).push_back(Idle { server, settings, since: Instant::now() });
-    }
-
-    async fn reap(&self) {
-        let (idle_limit, age_limit) =
-            (self.limits.server_idle_timeout, self.limits.server_lifetime);
-        let is_past = |entry: &Idle| {
-            let too_idle = !idle_limit.is_zero() && entry.since.elapsed() >= idle_limit;
-            let too_old = !age_limit.is_zero() && entry.server.age() >= age_limit;
-            too_idle || too_old
-        };
-        let past: Vec<_> = {
-            let mut idle = lock(&self.idle);
-            let (past, kept) = idle.drain(..).partition(is_past);
-            *idle = kept;
-            VecDeque::into_iter(past).map(|entry| entry.server).collect()
-        };
-        for server in past {
-            self.observe_discard(&server, Reason::Age);
-            server.terminate().await;
-        }
     }
 
     fn observe_discard(&self, server: &ServerConnection, reason: Reason) {

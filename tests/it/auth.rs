@@ -283,7 +283,12 @@ async fn a_role_that_could_step_around_the_policies_is_not_served() {
         ("super", "alter role {} superuser", "nosuperuser"),
         ("bypass", "alter role {} bypassrls", "nobypassrls"),
         ("owner", "alter table note owner to {}", "owner to"),
-        ("member", "grant it_owner to {}", "revoke"),
+        // A role that owns something in this database alone, so that other tests' are left in peace.
+        (
+            "member",
+            "create role {}_boss; alter table note owner to {}_boss; grant {}_boss to {}",
+            "revoke",
+        ),
     ] {
         let role = format!("{}_{suffix}", database.name);
         let make = format!("create role {role} login; grant cloison_tenant to {role};");
@@ -294,7 +299,8 @@ async fn a_role_that_could_step_around_the_policies_is_not_served() {
         assert!(said.contains(&role), "{suffix}: {said}");
         assert!(said.to_lowercase().contains(mend), "{suffix}: {said}");
         superuser.batch_execute("alter table note owner to it_owner").await.unwrap();
-        let drop = format!("drop owned by {role}; drop role {role}");
+        let drop =
+            format!("drop owned by {role}; drop role {role}; drop role if exists {role}_boss");
         superuser.batch_execute(&drop).await.unwrap();
     }
 }

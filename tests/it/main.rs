@@ -15,6 +15,7 @@ mod cancel;
 mod fuzz;
 mod guard;
 mod limits;
+mod lint;
 mod pool;
 mod relay;
 mod session;

@@ -28,11 +28,12 @@ macro_rules! on_a_server_of_its_own {
 }
 on_a_server_of_its_own!(a_second_install_changes_nothing);
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "sql/migrations/0001_schema.sql",
     "sql/migrations/0002_functions.sql",
     "sql/migrations/0003_row_level_security.sql",
     "sql/migrations/0004_surroundings.sql",
+    "sql/migrations/0005_lint.sql",
     "sql/compat/public_names.sql",
 ];
 
@@ -85,7 +86,7 @@ async fn a_superuser_may_install(server: &Server) {
     let superuser = database.superuser().await;
     migrate::install(&superuser, PublicNames::With).await.unwrap();
     migrate::install(&superuser, PublicNames::With).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["2"]);
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["3"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]

@@ -9,9 +9,11 @@
 mod context;
 mod findings;
 mod install;
+mod lint;
 mod pipeline;
 mod protect;
 mod support;
 mod surroundings;
 mod tables;
+mod watch;
 mod wire;

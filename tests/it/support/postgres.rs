@@ -132,6 +132,7 @@ pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
         include_str!("../../../sql/migrations/0002_functions.sql"),
         include_str!("../../../sql/migrations/0003_row_level_security.sql"),
         include_str!("../../../sql/migrations/0004_surroundings.sql"),
+        include_str!("../../../sql/migrations/0005_lint.sql"),
         include_str!("schema.sql"),
     ] {
         template.batch_execute(sql).await.unwrap();

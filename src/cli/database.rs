@@ -1,0 +1,116 @@
+//! The database that a verb of the kit works on, straight and not through the proxy.
+
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
+
+use crate::types::Secret;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither a URL nor the `DB_…` variables.
+    #[error("which database? Give --database-url, or set DB_HOST, DB_NAME and DB_USER")]
+    NoDatabase,
+    /// The URL cannot be read. It is not repeated: it may hold a password.
+    #[error("--database-url cannot be read")]
+    Url(#[source] tokio_postgres::Error),
+    /// `DB_PORT` is not a port.
+    #[error("DB_PORT is not a port number: {0:?}")]
+    Port(String),
+    /// TLS was demanded, which these verbs do not speak yet.
+    #[error(
+        "sslmode=require is not supported here; use a Unix socket or a tunnel, or, to install, \
+         run `cloison install --print | psql --set ON_ERROR_STOP=1 URL`"
+    )]
+    Tls,
+    /// The server did not let us in.
+    #[error("could not connect to the database")]
+    Connect(#[source] tokio_postgres::Error),
+}
+
+/// Connects as the URL says or, without one, the environment. The connection has to be polled.
+///
+/// # Errors
+///
+/// Says what is missing, or that the server did not answer as hoped.
+pub async fn open(url: Option<String>) -> Result<(Client, Connection<Socket, NoTlsStream>), Error> {
+    let config = match url {
+        Some(url) => url.parse().map_err(Error::Url)?,
+        None => Environment::read().config()?,
+    };
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(Error::Tls);
+    }
+    config.connect(NoTls).await.map_err(Error::Connect)
+}
+
+/// The variables that deployment scripts commonly set for a database.
+#[derive(Debug, Default)]
+struct Environment {
+    host: Option<String>,
+    port: Option<String>,
+    name: Option<String>,
+    user: Option<String>,
+    password: Option<Secret<String>>,
+}
+
+impl Environment {
+    fn read() -> Self {
+        let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            host: read("DB_HOST"),
+            port: read("DB_PORT"),
+            name: read("DB_NAME"),
+            user: read("DB_USER"),
+            password: read("DB_PASSWORD").map(Secret::new),
+        }
+    }
+
+    fn config(self) -> Result<Config, Error> {
+        let (Some(host), Some(name), Some(user)) = (self.host, self.name, self.user) else {
+            return Err(Error::NoDatabase);
+        };
+        let mut config = Config::new();
+        config.host(host).dbname(name).user(user);
+        if let Some(port) = self.port {
+            config.port(port.parse().map_err(|_| Error::Port(port))?);
+        }
+        if let Some(password) = self.password {
+            config.password(password.expose());
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment {
+        Environment {
+            host: Some("db".into()),
+            name: Some("app".into()),
+            user: Some("owner".into()),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    fn the_environment_is_enough_to_connect() {
+        let mut environment = environment();
+        environment.port = Some("5433".into());
+        environment.password = Some(Secret::new("p".into()));
+        let config = environment.config().unwrap();
+        assert_eq!(config.get_ports(), [5433]);
+        assert_eq!(config.get_dbname(), Some("app"));
+        assert_eq!(config.get_password(), Some(&b"p"[..]));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_said() {
+        assert!(matches!(Environment::default().config(), Err(Error::NoDatabase)));
+        let wrong = Environment { port: Some("x".into()), ..environment() };
+        assert!(matches!(wrong.config(), Err(Error::Port(port)) if port == "x"));
+    }
+}
