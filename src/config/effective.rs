@@ -27,6 +27,7 @@ pub fn effective(config: &Config) -> String {
     page.list("allow_startup_parameters", &config.startup_parameters.allow);
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
     page.list("harmless_functions", &config.harmless_functions);
+    page.list("role_settings", &config.role_settings);
     filter(&mut page, config.statement_filter.as_ref());
     page.text("log_format", word(LOG_FORMATS, config.log.format));
     page.text("log_filter", &config.log.filter);

@@ -2,6 +2,7 @@
 
 mod checkout;
 mod error;
+mod fitness;
 mod knowledge;
 mod late;
 mod release;
@@ -47,6 +48,8 @@ pub struct Pool {
     key: PoolKey,
     target: Arc<Target>,
     limits: config::Limits,
+    /// What the tenants' role may have been given as defaults, as `name=value`.
+    role_settings: Vec<String>,
     mode: PoolMode,
     size: usize,
     /// A permit for each connection that is checked out; waiters queue here, first come, first
@@ -110,6 +113,7 @@ impl Pools {
                 key: key.clone(),
                 target,
                 limits: config.limits,
+                role_settings: config.role_settings.clone(),
                 mode: pool.mode,
                 size: pool.size,
                 logins: Semaphore::new(CONCURRENT_LOGINS),
@@ -211,6 +215,9 @@ impl Pool {
         let started = Instant::now();
         let mut server = self.target.connect(settings).await?;
         drop(login);
+        if self.key.access == Access::Tenant {
+            self.demand_fit(&mut server).await?;
+        }
         server.plans = self.changes.count();
         self.share_statuses(&mut server);
         self.remember_welcome(settings, &server);

@@ -136,7 +136,9 @@ impl From<pool::Error> for Refusal {
     fn from(error: pool::Error) -> Self {
         let fault = match &error {
             pool::Error::NoPool(_) => Fault::Proxy,
-            pool::Error::WaitTimeout(_) | pool::Error::Connect(_) => Fault::Server,
+            pool::Error::WaitTimeout(_) | pool::Error::Connect(_) | pool::Error::Unfit(_) => {
+                Fault::Server
+            }
         };
         match &error {
             pool::Error::Connect(backend::Error::Refused { sqlstate, body, .. })
@@ -144,9 +146,10 @@ impl From<pool::Error> for Refusal {
             {
                 Self { told: Told::Servers(body.clone()), fault, detail: chain(&error) }
             }
-            pool::Error::NoPool(_) | pool::Error::WaitTimeout(_) | pool::Error::Connect(_) => {
-                Self::new(ClientError::from(&error), fault, &error)
-            }
+            pool::Error::NoPool(_)
+            | pool::Error::WaitTimeout(_)
+            | pool::Error::Connect(_)
+            | pool::Error::Unfit(_) => Self::new(ClientError::from(&error), fault, &error),
         }
     }
 }
