@@ -10,7 +10,9 @@ use bytes::{BufMut, BytesMut};
 use cloison::auth::Verifier;
 use cloison::config;
 use cloison::dev::key::SigningKey;
+use cloison::guard::{Guard, Policy};
 use cloison::protocol::{Frame, Header};
+use cloison::statement::Lexis;
 use cloison::tenant::bind::{LocalBind, Signer};
 use cloison::types::{Access, TenantId};
 use criterion::{BatchSize, Criterion, Throughput};
@@ -26,6 +28,7 @@ fn main() {
     frames(&mut criterion);
     token(&mut criterion);
     bind(&mut criterion);
+    guard(&mut criterion);
     criterion.final_summary();
 }
 
@@ -139,4 +142,28 @@ fn bind(criterion: &mut Criterion) {
             buffer.len()
         });
     });
+}
+
+fn guard(criterion: &mut Criterion) {
+    const SHORT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = ";
+    const LONG: &str = "SELECT p.id, p.name, count(t.id) AS n FROM projects p \
+        LEFT JOIN tasks t ON t.project_id = p.id WHERE p.status = $1 AND p.owner_id = $2 \
+        AND t.due > now() - interval '7 days' GROUP BY p.id, p.name ORDER BY p.name LIMIT ";
+    let lexis = Lexis { standard_strings: true, safe_encoding: true };
+    let policy = || Policy { longest: 1 << 20, ..Policy::default() };
+    for (name, text) in [("short", SHORT), ("long", LONG)] {
+        let guard = Guard::new(policy());
+        criterion.bench_function(&format!("guard, a {name} statement, seen before"), |bencher| {
+            let text = format!("{text}1");
+            bencher.iter(|| guard.judge(black_box(text.as_bytes()), lexis).is_ok());
+        });
+        criterion.bench_function(&format!("guard, a {name} statement, new"), |bencher| {
+            let mut number = 0_u64;
+            bencher.iter(|| {
+                number += 1;
+                let text = format!("{text}{number}");
+                guard.judge(black_box(text.as_bytes()), lexis).is_ok()
+            });
+        });
+    }
 }

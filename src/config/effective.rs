@@ -27,6 +27,7 @@ pub fn effective(config: &Config) -> String {
     page.list("allow_startup_parameters", &config.startup_parameters.allow);
     page.list("ignore_startup_parameters", &config.startup_parameters.ignore);
     page.list("harmless_functions", &config.harmless_functions);
+    page.list("role_settings", &config.role_settings);
     filter(&mut page, config.statement_filter.as_ref());
     page.text("lint", word(LINT_ACTIONS, config.lint.action));
     page.duration("lint_interval", config.lint.interval);

@@ -137,6 +137,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         transaction_pooling: transaction_pooling(&top),
         startup_parameters,
         harmless_functions,
+        role_settings: role_settings(&top),
         statement_filter: filter::policy(&top),
         lint,
         log,
@@ -283,6 +284,15 @@ fn harmless_functions(top: &Section<'_>) -> Vec<String> {
 fn lint(top: &Section<'_>) -> Lint {
     let action = top.choice("lint", LINT_ACTIONS).unwrap_or(LintAction::Refuse);
     Lint { action, interval: top.duration("lint_interval") }
+}
+
+fn role_settings(top: &Section<'_>) -> Vec<String> {
+    let settings = top.list("role_settings").unwrap_or_default();
+    for setting in settings.iter().filter(|setting| !setting.contains('=')) {
+        let problem = format!("{setting:?} is not name=value, such as statement_timeout=30s");
+        top.refuse("role_settings", problem);
+    }
+    settings
 }
 
 fn log(top: &Section<'_>) -> Log {

@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     key("allow_startup_parameters", Kind::List, "[]"),
     key("ignore_startup_parameters", Kind::List, "[]"),
     key("harmless_functions", Kind::List, "[]"),
+    key("role_settings", Kind::List, "[]"),
     key("statement_filter", Kind::Text, r#""on""#),
     key("allowed_statements", Kind::List, "[]"),
     key("allowed_settings", Kind::List, "[]"),

@@ -51,6 +51,8 @@ pub struct Config {
     /// Functions of the application, as `schema.name`, that leave nothing in a session: a server
     /// connection that has run them needs no reset because of them.
     pub harmless_functions: Vec<String>,
+    /// What the tenants' role may have been given as defaults of its own, as `name=value`.
+    pub role_settings: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
     /// What a critical finding of the lints leads to.

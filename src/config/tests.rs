@@ -181,6 +181,10 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"harmless_functions = ["public.f", "touch"]: "touch" is not schema.name, such as public.touch_updated_at"#,
         ),
         (
+            r#"role_settings = ["lock_timeout"]"#,
+            r#"role_settings = ["lock_timeout"]: "lock_timeout" is not name=value, such as statement_timeout=30s"#,
+        ),
+        (
             r#"allowed_statements = "lock, truncate""#,
             r#"allowed_statements = "lock, truncate": expected a list of ddl, do, explain, listen, lock, maintenance, prepare transaction or temporary tables"#,
         ),
@@ -524,7 +528,7 @@ fn effective_configuration_reads_back_as_the_same() {
          server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\n\
          server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'\n\
          harmless_functions = ['public.touch', 'app.f']\nallowed_statements = 'lock, temporary tables'\n\
-         allowed_settings = ['Work_Mem', 'app.*']\nmax_savepoints = 3\nquery_timeout = '1.5'"
+         allowed_settings = ['Work_Mem', 'app.*']\nrole_settings = ['lock_timeout=5s']\nmax_savepoints = 3\nquery_timeout = '1.5'"
     );
     let below = format!(
         "[pools.owner]\nuser = 'o'\npassword = 'hunter2'\nclient_user = 'boss'\npool_size = 3\n\

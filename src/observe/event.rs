@@ -137,6 +137,15 @@ pub enum Event {
         /// Why: one of a few words.
         reason: &'static str,
     },
+    /// A new server connection has defaults of its role's that nobody is known to have given it.
+    ServerUnfit {
+        /// Its pool.
+        pool: Access,
+        /// The role.
+        role: String,
+        /// The names of the settings.
+        settings: String,
+    },
     /// What is known of a pool's role and database has changed.
     PoolLearnt {
         /// The pool.

@@ -81,6 +81,15 @@ pub(super) fn write(event: &Event) {
         Event::ServerDiscarded { pool, pid, reason } => {
             info!(%pool, server.pid = pid.0, reason, "server connection discarded");
         }
+        Event::ServerUnfit { pool, role, settings } => {
+            error!(
+                %pool,
+                role,
+                settings,
+                "the role's own defaults have been changed: new server connections are refused; \
+                 ALTER ROLE … RESET ALL, or name them in role_settings"
+            );
+        }
         Event::PoolLearnt { pool, resets_because } => match resets_because {
             Some(because) => info!(
                 %pool,

@@ -21,6 +21,10 @@ pub enum Error {
     /// Postgres could not be reached or refused the login.
     #[error("no server connection could be opened")]
     Connect(#[from] backend::Error),
+    /// Its role has defaults that nobody is known to have given it: their names, or why they could
+    /// not be asked for.
+    #[error("the role of new server connections has changed defaults: {0}")]
+    Unfit(String),
 }
 
 /// Why there are no pools.
@@ -49,6 +53,10 @@ impl From<&Error> for ClientError {
                     format!("no server connection became free within {} s", waited.as_secs_f64());
                 Self::fatal("53300", "C302", message)
                     .hint("Raise default_pool_size or query_wait_timeout, or hold connections for less time.")
+            }
+            Error::Unfit(_) => {
+                let message = "new connections to the database are not as they should be";
+                Self::fatal("57P03", "C309", message).hint("The proxy's log has the cause.")
             }
             Error::Connect(_) => {
                 Self::fatal("08006", "C303", "the proxy cannot open a connection to Postgres")

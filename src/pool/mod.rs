@@ -3,6 +3,7 @@
 mod checkout;
 mod door;
 mod error;
+mod fitness;
 mod knowledge;
 mod late;
 mod reap;
@@ -52,6 +53,8 @@ pub struct Pool {
     key: PoolKey,
     target: Arc<Target>,
     limits: config::Limits,
+    /// What the tenants' role may have been given as defaults, as `name=value`.
+    role_settings: Vec<String>,
     mode: PoolMode,
     size: usize,
     /// A permit for each connection that is checked out; waiters queue here, first come, first
@@ -118,6 +121,7 @@ impl Pools {
                 key: key.clone(),
                 target,
                 limits: config.limits,
+                role_settings: config.role_settings.clone(),
                 mode: pool.mode,
                 size: pool.size,
                 logins: Semaphore::new(CONCURRENT_LOGINS),
@@ -241,6 +245,9 @@ impl Pool {
         let started = Instant::now();
         let mut server = self.target.connect(settings).await?;
         drop(login);
+        if self.key.access == Access::Tenant {
+            self.demand_fit(&mut server).await?;
+        }
         server.plans = self.changes.count();
         self.share_statuses(&mut server);
         self.remember_welcome(settings, &server);
@@ -365,14 +372,6 @@ impl Pool {
         let position =
             idle.iter().rposition(is_near).or_else(|| idle.iter().rposition(is_alike))?;
         idle.remove(position).map(|entry| entry.server)
-    }
-
-    /// Idle connections that have to make room for one more.
-    fn take_surplus(&self) -> Vec<ServerConnection> {
-        let mut idle = lock(&self.idle);
-        let in_use = self.size - self.slots.available_permits().min(self.size);
-        let surplus = (in_use + idle.len()).saturating_sub(self.size).min(idle.len());
-        idle.drain(..surplus).map(|entry| entry.server).collect()
     }
 
     /// Takes back a connection that a confirmed reset has made clean.

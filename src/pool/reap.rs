@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Idle, Pool, Reason, lock};
+use crate::backend::ServerConnection;
 
 impl Pool {
     /// Closes idle connections that are past their time.
@@ -24,5 +25,13 @@ impl Pool {
             self.observe_discard(&server, Reason::Age);
             server.terminate().await;
         }
+    }
+
+    /// Idle connections that have to make room for one more.
+    pub(super) fn take_surplus(&self) -> Vec<ServerConnection> {
+        let mut idle = lock(&self.idle);
+        let in_use = self.size - self.slots.available_permits().min(self.size);
+        let surplus = (in_use + idle.len()).saturating_sub(self.size).min(idle.len());
+        idle.drain(..surplus).map(|entry| entry.server).collect()
     }
 }

@@ -136,9 +136,10 @@ impl From<pool::Error> for Refusal {
     fn from(error: pool::Error) -> Self {
         let fault = match &error {
             pool::Error::NoPool(_) => Fault::Proxy,
-            pool::Error::Shut | pool::Error::WaitTimeout(_) | pool::Error::Connect(_) => {
-                Fault::Server
-            }
+            pool::Error::Shut
+            | pool::Error::WaitTimeout(_)
+            | pool::Error::Connect(_)
+            | pool::Error::Unfit(_) => Fault::Server,
         };
         match &error {
             pool::Error::Connect(backend::Error::Refused { sqlstate, body, .. })
@@ -149,7 +150,8 @@ impl From<pool::Error> for Refusal {
             pool::Error::NoPool(_)
             | pool::Error::Shut
             | pool::Error::WaitTimeout(_)
-            | pool::Error::Connect(_) => Self::new(ClientError::from(&error), fault, &error),
+            | pool::Error::Connect(_)
+            | pool::Error::Unfit(_) => Self::new(ClientError::from(&error), fault, &error),
         }
     }
 }

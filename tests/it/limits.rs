@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::postgres::{A, B};
+use cloison::observe::Event;
+
+use crate::support::postgres::{A, B, Database};
 use crate::support::proxy::{self, by_transaction, tenant_token};
 use crate::support::wire::{Message, Wire, error, tags};
 
@@ -191,5 +193,43 @@ async fn messages_and_savepoints_are_counted() {
     // The header alone is enough.
     wire.raw(b"B\x00\x01\x00\x00").send().await;
     assert_eq!(last_words(&mut wire).await, is("54000", "C014"));
+    proxy.stop().await;
+}
+
+/// Any role may change its own defaults, and who logs in next would have them.
+#[tokio::test]
+async fn a_new_server_connection_with_other_defaults_is_refused() {
+    let mut proxy = proxy::new().pool_size(4).unfiltered().run().await;
+    let mut hostile = Wire::tenant(&proxy, A).await;
+    let name = proxy.database.name.clone();
+    let harm = format!("alter role current_user in database {name} set search_path = pg_temp, x");
+    assert!(!tags(&hostile.ask(&harm).await).contains('E'));
+    // A startup parameter that no connection has yet asks for a new one.
+    let new = |name| vec![("TimeZone", name)];
+    let refused = Wire::refused(&proxy, "app", &tenant_token(B), &new("Asia/Tokyo")).await;
+    assert_eq!((refused.field('C'), refused.field('D')), ("57P03", "cloison: C309"));
+    let settings = proxy.observed(|event| match event {
+        Event::ServerUnfit { role, settings, .. } => Some((role.clone(), settings.clone())),
+        _ => None,
+    });
+    assert_eq!(settings.await, ("it_app".to_owned(), "search_path".to_owned()));
+    // What is open goes on.
+    assert_eq!(hostile.value(COUNT).await, "3");
+    let undo = format!("alter role it_app in database {name} reset all");
+    proxy.database.superuser().await.batch_execute(&undo).await.unwrap();
+    let (mut next, _) = Wire::login(&proxy, "app", &tenant_token(B), &new("Asia/Tokyo")).await;
+    assert_eq!(next.value(COUNT).await, "5");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_can_give_the_role_defaults() {
+    let database = Database::new();
+    let give = format!("alter role it_app in database {} set lock_timeout = '7s'", database.name);
+    database.superuser().await.batch_execute(&give).await.unwrap();
+    let proxy = proxy::new().set("role_settings = \"lock_timeout=7s\"").run_on(database).await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    assert_eq!(wire.value("show lock_timeout").await, "7s");
+    assert_eq!(wire.value(COUNT).await, "3");
     proxy.stop().await;
 }
