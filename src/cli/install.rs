@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 
+use crate::kit::harden::{self, Report};
 use crate::kit::migrate::{self, PublicNames};
 use crate::types::Secret;
 
@@ -13,6 +14,10 @@ use crate::types::Secret;
 /// Without --database-url it connects as DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD say.
 /// Run it as a role that owns the database and has CREATEROLE, or as a superuser. Where the kit is
 /// installed already, nothing changes.
+///
+/// Then it hardens the database: it takes from everybody, and so from tenants, what leads to the
+/// sessions of others or tells of their rows. Most of that only a superuser may; what could not be
+/// done is listed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The database: postgres://user:password@host:port/name, or libpq's key=value words.
@@ -23,6 +28,15 @@ pub struct Args {
     /// view `tenants` into the schema public.
     #[arg(long)]
     compat: bool,
+
+    /// Take nothing from PUBLIC.
+    #[arg(long, conflicts_with = "allow")]
+    no_harden: bool,
+
+    /// Let tenants have this in spite of hardening: the name of a function, a view or a language,
+    /// or of a whole line in the report, such as temporary. It is remembered. Can be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "down")]
+    allow: Vec<String>,
 
     /// Print the SQL and change nothing. Pipe it into psql to install without this program.
     #[arg(long)]
@@ -57,14 +71,16 @@ pub enum Error {
     /// A file of the kit failed.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
+    /// The kit is in, and nothing is hardened.
+    #[error(transparent)]
+    Harden(#[from] harden::Error),
 }
 
 /// Does what the arguments say; what was done is told on standard output.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let names = if args.compat { PublicNames::With } else { PublicNames::Without };
     if args.print {
-        let sql = if args.down { migrate::print_down() } else { migrate::print(names) };
-        print!("{sql}");
+        print!("{}", printed(&args, names));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -78,21 +94,58 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let (client, connection) = config.connect(NoTls).await.map_err(Error::Connect)?;
     let work = async move {
         if args.down {
-            migrate::down(&client).await
-        } else {
-            migrate::install(&client, names).await
+            migrate::down(&client).await?;
+            return Ok(Done::Gone);
         }
+        migrate::install(&client, names).await?;
+        if args.no_harden {
+            return Ok(Done::Installed(None));
+        }
+        Ok::<_, Error>(Done::Installed(Some(harden::harden(&client, &args.allow).await?)))
     };
     // The connection ends when `work` drops its client. Why a connection broke is in the error
     // of the statement that it broke.
     let (done, _) = tokio::join!(work, connection);
-    done?;
-    if args.down {
-        println!("The kit is gone.");
-    } else {
-        println!("The kit is installed, version {}.", migrate::KIT_VERSION);
-    }
+    done?.tell();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The SQL that does the same.
+fn printed(args: &Args, names: PublicNames) -> String {
+    if args.down {
+        return migrate::print_down();
+    }
+    let mut sql = migrate::print(names);
+    if !args.no_harden {
+        sql.push_str(&harden::print(&args.allow));
+    }
+    sql
+}
+
+/// What was done.
+enum Done {
+    Gone,
+    /// With what hardening reports, unless it was not wanted.
+    Installed(Option<Report>),
+}
+
+impl Done {
+    fn tell(&self) {
+        let Self::Installed(report) = self else {
+            println!("The kit is gone.");
+            return;
+        };
+        println!("The kit is installed, version {}.", migrate::KIT_VERSION);
+        let Some(report) = report else { return };
+        print!("\n{report}");
+        let open = report.open();
+        if open > 0 {
+            println!(
+                "\n{open} rights stay open to tenants. A superuser closes them with: \
+                 select * from cloison.harden()"
+            );
+        }
+    }
 }
 
 /// The variables that deployment scripts commonly set for a database.

@@ -2,6 +2,8 @@
 
 use tokio_postgres::Client;
 
+use super::told;
+
 /// One file of the kit, as it was when this program was built.
 #[derive(Clone, Copy, Debug)]
 struct File {
@@ -17,16 +19,20 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 4] = [
+const UP: [File; 6] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
     file!("migrations/0004_surroundings.sql"),
+    file!("migrations/0006_harden.sql"),
+    file!("migrations/0007_advisory_locks.sql"),
 ];
 const UP_COMPAT: File = file!("compat/public_names.sql");
 
-const DOWN: [File; 5] = [
+const DOWN: [File; 7] = [
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0007_advisory_locks.sql"),
+    file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0004_surroundings.sql"),
     file!("migrations/down/0003_row_level_security.sql"),
     file!("migrations/down/0002_functions.sql"),
@@ -34,7 +40,7 @@ const DOWN: [File; 5] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 2;
+pub const KIT_VERSION: i32 = 3;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
@@ -124,15 +130,6 @@ fn text<'a>(files: impl Iterator<Item = &'a File>) -> String {
     files.map(|file| format!("-- sql/{}\n\n{}\n", file.name, file.sql)).collect()
 }
 
-/// The server's own words, which `tokio_postgres::Error` keeps to itself when displayed.
-fn told(error: &tokio_postgres::Error) -> String {
-    let Some(told) = error.as_db_error() else {
-        return String::new();
-    };
-    let hint = told.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!(": {}{hint} [{}]", told.message(), told.code().code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,8 +146,15 @@ mod tests {
     #[test]
     fn print_has_every_file_in_order() {
         let printed = print(PublicNames::With);
-        let files =
-            ["0001_schema", "0002_functions", "0003_row_level", "0004_surround", "public_names"];
+        let files = [
+            "0001_schema",
+            "0002_functions",
+            "0003_row_level",
+            "0004_surround",
+            "0006_harden",
+            "0007_advisory",
+            "public_names",
+        ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(!print(PublicNames::Without).contains("-- sql/compat"));

@@ -8,7 +8,9 @@
 
 mod context;
 mod findings;
+mod harden;
 mod install;
+mod locks;
 mod pipeline;
 mod protect;
 mod support;
