@@ -32,6 +32,11 @@ async fn log_in(cluster: &Cluster, database: &str, login: &Login) -> Client {
     cluster.connect(database, &login.user, password).await.unwrap()
 }
 
+async fn harden(client: &Client) -> Result<(), BoxError> {
+    cloison::kit::harden::harden(client, &[]).await?;
+    Ok(())
+}
+
 /// The groups that a login is a member of, and whether it is more than a login.
 async fn standing(client: &Client) -> String {
     let sql = "select concat_ws(' ', string_agg(m.roleid::regrole::text, ','), \
@@ -47,7 +52,7 @@ async fn a_private_cluster_gets_logins_and_the_sample_however_often() {
     for name in ["first", "second"] {
         // Other passwords the second time: what is remembered wins over what was set.
         let logins = logins(name);
-        let (database, owner) = setup::private(&cluster, &logins, install).await.unwrap();
+        let (database, owner) = setup::private(&cluster, &logins, install, harden).await.unwrap();
         assert_eq!((&*database.name, database.tls_mode), ("app", "disable"));
         for (login, group) in [
             (&logins.tenant, "cloison_tenant"),
@@ -69,7 +74,7 @@ async fn a_private_cluster_gets_logins_and_the_sample_however_often() {
 #[tokio::test]
 async fn every_tenant_has_rows_in_every_tenant_table_of_the_sample() {
     let cluster = cluster().await;
-    let (_, owner) = setup::private(&cluster, &logins("rows"), install).await.unwrap();
+    let (_, owner) = setup::private(&cluster, &logins("rows"), install, harden).await.unwrap();
     let sql = "select relation::text, tenant_column::text from cloison.protected_tables \
                where class = 'tenant'";
     for table in owner.query(sql, &[]).await.unwrap() {
@@ -83,7 +88,7 @@ async fn every_tenant_has_rows_in_every_tenant_table_of_the_sample() {
 async fn the_tenants_login_may_create_nothing_and_sees_nothing_by_itself() {
     let cluster = cluster().await;
     let logins = logins("tenant");
-    setup::private(&cluster, &logins, install).await.unwrap();
+    setup::private(&cluster, &logins, install, harden).await.unwrap();
     let tenant = log_in(&cluster, "app", &logins.tenant).await;
     for sql in [
         "create table public.mine ()",
@@ -91,6 +96,10 @@ async fn the_tenants_login_may_create_nothing_and_sees_nothing_by_itself() {
         "select * from public.internal_notes",
         "select * from cloison.signing_key",
         "select public.enable_superadmin_mode()",
+        // Hardened, as a superuser may.
+        "select * from pg_stat_activity",
+        "select pg_terminate_backend(0)",
+        "create temporary table t ()",
     ] {
         let error = tenant.batch_execute(sql).await.unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{sql}: {error:?}");
@@ -106,7 +115,8 @@ async fn an_existing_database_gets_the_kit_and_keeps_to_itself_otherwise() {
     let url = format!("postgres://boss:of%20boss@127.0.0.1:{}/shop", cluster.port());
     let mut logins = logins("existing");
     for sample in [Sample::Without, Sample::Without, Sample::With] {
-        let (database, client) = setup::existing(&url, &mut logins, sample, install).await.unwrap();
+        let (database, client) =
+            setup::existing(&url, &mut logins, sample, install, harden).await.unwrap();
         assert_eq!((&*database.name, &*logins.owner.user), ("shop", "boss"));
         let projects = client.query_one("select to_regclass('public.projects')::text", &[]).await;
         let found: Option<String> = projects.unwrap().get(0);
@@ -126,7 +136,8 @@ async fn a_url_that_will_not_do_is_refused_in_words() {
         ("postgres://u:secret@[", "cannot be read"),
         ("postgres://u:secret@127.0.0.1:1/app", "could not connect to the database as u"),
     ] {
-        let refused = setup::existing(url, &mut logins("url"), Sample::Without, install).await;
+        let refused =
+            setup::existing(url, &mut logins("url"), Sample::Without, install, harden).await;
         let error = refused.err().unwrap().to_string();
         assert!(error.contains(words) && !error.contains("secret"), "{url}: {error}");
     }

@@ -5,7 +5,6 @@ select
     implicit_code,
     blame,
     sequences,
-    reads_statements,
-    may_set_seed
+    reads_statements
 from
     cloison.surroundings($1::text::name, $2::text[]);

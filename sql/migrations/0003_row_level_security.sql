@@ -778,6 +778,11 @@ as $$
           'cloison.current_tenant_id()',
           'cloison.current_tenant_key()',
           'cloison.is_superadmin()',
+          -- Of 0007.
+          'cloison.advisory_xact_lock(bigint)',
+          'cloison.advisory_xact_lock(text)',
+          'cloison.try_advisory_xact_lock(bigint)',
+          'cloison.try_advisory_xact_lock(text)',
           -- The compat file's, on 14.
           'cloison.visible_tenants()')
     order by 1, 2;

@@ -3,9 +3,6 @@
 -- A server connection may go from one tenant to the next without a reset only where it is proven
 -- clean, and the proof reads the statements. cloison.surroundings() tells it what the text does
 -- not: which names stand for the application's own code, and whether code runs that no text names.
---
--- And the texts of prepared statements are taken from PUBLIC: they belong to a server connection,
--- which in transaction pooling several tenants use in turn. That needs a superuser.
 
 begin;
 set local client_min_messages = warning;
@@ -22,26 +19,15 @@ as $$
     select 2;
 $$;
 
--- Does what only the owner of pg_catalog's functions may; said once, when it cannot.
+-- It once said whether a login may call setseed() too.
 do $$
-declare
-    reader constant regprocedure := 'pg_catalog.pg_prepared_statement()';
-    owner oid;
-    acl aclitem[];
 begin
-    select p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)) into owner, acl
-        from pg_catalog.pg_proc p where p.oid = reader;
-    if not exists (select from pg_catalog.aclexplode(acl) a where a.grantee = 0) then
-        return;
-    end if;
-    if pg_catalog.pg_has_role(owner, 'usage') then
-        revoke execute on function pg_catalog.pg_prepared_statement() from public;
-    elsif pg_catalog.to_regprocedure('cloison.surroundings(name, text[])') is null then
-        perform pg_catalog.set_config('client_min_messages', 'notice', true);
-        raise notice 'PUBLIC may still execute %: only a superuser can revoke that', reader
-            using hint = 'revoke execute on function pg_catalog.pg_prepared_statement() '
-                'from public';
-        perform pg_catalog.set_config('client_min_messages', 'warning', true);
+    if exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = pg_catalog.to_regprocedure('cloison.surroundings(name, text[])')
+          and 'may_set_seed' = any (p.proargnames)
+    ) then
+        drop function cloison.surroundings(name, text[]);
     end if;
 end
 $$;
@@ -55,7 +41,6 @@ $$;
 --   blame             by way of what, for the log: null if there is none
 --   sequences         whether the login may ask what a session has drawn from a sequence
 --   reads_statements  whether it may read the texts of a session's prepared statements
---   may_set_seed      whether it may choose what random() says next
 --
 -- `harmless` holds schema-qualified names, such as 'public.touch_updated_at', of functions that
 -- somebody has read and vouches for: they leave nothing in a session.
@@ -70,8 +55,7 @@ create or replace function cloison.surroundings(login name, harmless text[])
         implicit_code boolean,
         blame text,
         sequences boolean,
-        reads_statements boolean,
-        may_set_seed boolean
+        reads_statements boolean
     )
     stable
     security definer
@@ -110,7 +94,12 @@ as $$
               'cloison.on_new_table()',
               'cloison.tenant_changed()',
               'cloison.touch_tenant()',
-              'cloison.signing_key_changed()')
+              'cloison.signing_key_changed()',
+              -- Of 0007: their locks end with the transaction.
+              'cloison.advisory_xact_lock(bigint)',
+              'cloison.advisory_xact_lock(text)',
+              'cloison.try_advisory_xact_lock(bigint)',
+              'cloison.try_advisory_xact_lock(text)')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is
     -- known for extensions that have been read: it computes, and leaves nothing. Not among them:
@@ -297,9 +286,7 @@ as $$
               and case when s.relkind = 'S'
                   then pg_catalog.has_sequence_privilege(login, s.oid, 'usage, select') end),
         pg_catalog.has_function_privilege(
-            login, 'pg_catalog.pg_prepared_statement()'::regprocedure, 'execute'),
-        pg_catalog.has_function_privilege(
-            login, 'pg_catalog.setseed(double precision)'::regprocedure, 'execute');
+            login, 'pg_catalog.pg_prepared_statement()'::regprocedure, 'execute');
 $$;
 
 revoke execute on function cloison.surroundings(name, text[]) from public;

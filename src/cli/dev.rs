@@ -52,6 +52,12 @@ pub struct Args {
     /// Most server connections of each pool
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
+    /// Leave to tenants what hardening takes from them
+    #[arg(long, conflicts_with = "allow")]
+    no_harden: bool,
+    /// Let tenants have this in spite of hardening, as with `cloison install`; can be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    allow: Vec<String>,
     /// Print one line of JSON on stdout, once clients can connect
     #[arg(long)]
     json: bool,
@@ -164,30 +170,35 @@ struct Files {
 
 impl Prepared {
     async fn new(args: &Args) -> Result<Self, Error> {
+        let harden = async |client: &tokio_postgres::Client| harden(client, args).await;
         let folder = args.data_dir.clone().unwrap_or_else(dev::default_data_dir);
         match &args.database_url {
             Some(url) => {
                 let folder = make_folder(&folder)?;
                 let mut logins = Logins::load_or_choose(&folder.join(LOGINS))?;
                 let sample = if args.sample { Sample::With } else { Sample::Without };
-                let (database, client) = setup::existing(url, &mut logins, sample, install).await?;
+                let (database, client) =
+                    setup::existing(url, &mut logins, sample, install, harden).await?;
                 let tenants = setup::tenants(&client).await?;
                 let (key, files) = make_key(&folder)?;
                 let postgres_url = url.clone();
                 Ok(Self { cluster: None, database, logins, tenants, postgres_url, key, files })
             }
-            None => Self::private(&folder).await,
+            None => Self::private(&folder, harden).await,
         }
     }
 
-    async fn private(folder: &Path) -> Result<Self, Error> {
+    async fn private(
+        folder: &Path,
+        harden: impl AsyncFn(&tokio_postgres::Client) -> Result<(), BoxError>,
+    ) -> Result<Self, Error> {
         // It may take minutes, and asks other programs all the time.
         let found = tokio::task::spawn_blocking(binaries::find_or_install).await;
         found.map_err(|_| Error::Interrupted)??;
         let cluster = Cluster::builder().data_dir(folder.join("postgres")).start().await?;
         let folder = make_folder(folder)?;
         let logins = Logins::load_or_choose(&folder.join(LOGINS))?;
-        let (database, client) = setup::private(&cluster, &logins, install).await?;
+        let (database, client) = setup::private(&cluster, &logins, install, harden).await?;
         let tenants = setup::tenants(&client).await?;
         let (key, files) = make_key(&folder)?;
         let postgres_url = format!(
@@ -249,6 +260,18 @@ impl Prepared {
 /// Installs the kit, with the names that the fourth seed's application uses.
 async fn install(client: &tokio_postgres::Client) -> Result<(), BoxError> {
     crate::kit::migrate::install(client, crate::kit::migrate::PublicNames::With).await?;
+    Ok(())
+}
+
+/// Hardens the database, and says on standard error what could not be done.
+async fn harden(client: &tokio_postgres::Client, args: &Args) -> Result<(), BoxError> {
+    if args.no_harden {
+        return Ok(());
+    }
+    let report = crate::kit::harden::harden(client, &args.allow).await?;
+    if report.open() > 0 {
+        eprintln!("{report}");
+    }
     Ok(())
 }
 

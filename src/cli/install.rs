@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::database;
+use crate::kit::harden::{self, Report};
 use crate::kit::migrate::{self, PublicNames};
 
 /// Installs the SQL kit: roles, tables, functions and policies in the schema `cloison`.
@@ -10,6 +11,10 @@ use crate::kit::migrate::{self, PublicNames};
 /// Without --database-url it connects as DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD say.
 /// Run it as a role that owns the database and has CREATEROLE, or as a superuser. Where the kit is
 /// installed already, nothing changes.
+///
+/// Then it hardens the database: it takes from everybody, and so from tenants, what leads to the
+/// sessions of others or tells of their rows. Most of that only a superuser may; what could not be
+/// done is listed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The database: postgres://user:password@host:port/name, or libpq's key=value words.
@@ -20,6 +25,15 @@ pub struct Args {
     /// view `tenants` into the schema public.
     #[arg(long)]
     compat: bool,
+
+    /// Take nothing from PUBLIC.
+    #[arg(long, conflicts_with = "allow")]
+    no_harden: bool,
+
+    /// Let tenants have this in spite of hardening: the name of a function, a view or a language,
+    /// or of a whole line in the report, such as temporary. It is remembered. Can be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "down")]
+    allow: Vec<String>,
 
     /// Print the SQL and change nothing. Pipe it into psql to install without this program.
     #[arg(long)]
@@ -39,36 +53,81 @@ pub enum Error {
     /// A file of the kit failed.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
+    /// The kit is in, and nothing is hardened.
+    #[error(transparent)]
+    Harden(#[from] harden::Error),
 }
 
 /// Does what the arguments say; what was done is told on standard output.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let names = if args.compat { PublicNames::With } else { PublicNames::Without };
     if args.print {
-        let sql = if args.down { migrate::print_down() } else { migrate::print(names) };
-        print!("{sql}");
+        print!("{}", printed(&args, names));
         return Ok(ExitCode::SUCCESS);
     }
 
     let (client, connection) = database::open(args.database_url).await?;
     let work = async move {
         if args.down {
-            migrate::down(&client).await.map(|()| None)
-        } else {
-            migrate::install(&client, names).await?;
-            migrate::may_watch(&client).await.map(Some)
+            migrate::down(&client).await?;
+            return Ok(Done::Gone);
         }
+        migrate::install(&client, names).await?;
+        let may_watch = migrate::may_watch(&client).await?;
+        let hardening = match args.no_harden {
+            true => None,
+            false => Some(harden::harden(&client, &args.allow).await?),
+        };
+        Ok::<_, Error>(Done::Installed { may_watch, hardening })
     };
     // The connection ends when `work` drops its client. Why a connection broke is in the error
     // of the statement that it broke.
     let (done, _) = tokio::join!(work, connection);
-    let Some(may_watch) = done? else {
-        println!("The kit is gone.");
-        return Ok(ExitCode::SUCCESS);
-    };
-    println!("The kit is installed, version {}.", migrate::KIT_VERSION);
-    println!("{}", if may_watch { WATCH } else { NO_WATCH });
+    done?.tell();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The SQL that does the same.
+fn printed(args: &Args, names: PublicNames) -> String {
+    if args.down {
+        return migrate::print_down();
+    }
+    let mut sql = migrate::print(names);
+    if !args.no_harden {
+        sql.push_str(&harden::print(&args.allow));
+    }
+    sql
+}
+
+/// What was done.
+enum Done {
+    Gone,
+    Installed {
+        /// New tables can be seen as they are made.
+        may_watch: bool,
+        /// What hardening reports, unless it was not wanted.
+        hardening: Option<Report>,
+    },
+}
+
+impl Done {
+    fn tell(&self) {
+        let Self::Installed { may_watch, hardening } = self else {
+            println!("The kit is gone.");
+            return;
+        };
+        println!("The kit is installed, version {}.", migrate::KIT_VERSION);
+        println!("{}", if *may_watch { WATCH } else { NO_WATCH });
+        let Some(report) = hardening else { return };
+        print!("\n{report}");
+        let open = report.open();
+        if open > 0 {
+            println!(
+                "\n{open} rights stay open to tenants. A superuser closes them with: \
+                 select * from cloison.harden()"
+            );
+        }
+    }
 }
 
 const WATCH: &str = "New tables: this role may make event triggers. \

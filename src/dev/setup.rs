@@ -55,6 +55,9 @@ pub enum Error {
         /// Why not.
         source: tokio_postgres::Error,
     },
+    /// Hardening failed as a whole.
+    #[error("{0}")]
+    Harden(BoxError),
     /// The kit's own files failed.
     #[error("could not install the kit: {0}")]
     Kit(BoxError),
@@ -80,15 +83,16 @@ pub enum Error {
     Url(tokio_postgres::Error),
 }
 
-/// What the installer of the kit may answer.
+/// What the installer of the kit, and what hardens the database, may answer.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Prepares the database `app` of a private cluster, with the sample application. Answers a
-/// connection of the owner too.
+/// connection of the owner too. The owner installs; the superuser hardens, who alone may.
 pub async fn private(
     cluster: &Cluster,
     logins: &Logins,
     install: impl AsyncFn(&Client) -> Result<(), BoxError>,
+    harden: impl AsyncFn(&Client) -> Result<(), BoxError>,
 ) -> Result<(Database, Client), Error> {
     let server = connect_superuser(cluster, "postgres").await?;
     run(&server, "create the owner's login", &login_sql(&logins.owner, "createrole")).await?;
@@ -115,6 +119,7 @@ pub async fn private(
     install(&owner).await.map_err(Error::Kit)?;
     install_sample(&owner).await?;
     create_logins(&superuser, logins).await?;
+    harden(&superuser).await.map_err(Error::Harden)?;
     let address = ServerAddress::Tcp(cluster.host().to_owned(), cluster.port());
     Ok((Database { address, name: "app".to_owned(), tls_mode: "disable" }, owner))
 }
@@ -126,6 +131,7 @@ pub async fn existing(
     logins: &mut Logins,
     sample: Sample,
     install: impl AsyncFn(&Client) -> Result<(), BoxError>,
+    harden: impl AsyncFn(&Client) -> Result<(), BoxError>,
 ) -> Result<(Database, Client), Error> {
     let config: tokio_postgres::Config = url.parse().map_err(Error::Url)?;
     if config.get_ssl_mode() == SslMode::Require {
@@ -157,6 +163,7 @@ pub async fn existing(
         Sample::Without => {}
     }
     create_logins(&client, logins).await?;
+    harden(&client).await.map_err(Error::Harden)?;
     logins.owner = Login { user, password };
     Ok((Database { address, name, tls_mode: "disable" }, client))
 }

@@ -3,6 +3,8 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::told;
+
 /// One file of the kit, as it was when this program was built.
 #[derive(Clone, Copy, Debug)]
 struct File {
@@ -18,17 +20,21 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 5] = [
+const UP: [File; 7] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
     file!("migrations/0004_surroundings.sql"),
     file!("migrations/0005_lint.sql"),
+    file!("migrations/0006_harden.sql"),
+    file!("migrations/0007_advisory_locks.sql"),
 ];
 const UP_COMPAT: File = file!("compat/public_names.sql");
 
-const DOWN: [File; 6] = [
+const DOWN: [File; 8] = [
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0007_advisory_locks.sql"),
+    file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0005_lint.sql"),
     file!("migrations/down/0004_surroundings.sql"),
     file!("migrations/down/0003_row_level_security.sql"),
@@ -37,7 +43,7 @@ const DOWN: [File; 6] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 3;
+pub const KIT_VERSION: i32 = 4;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
@@ -151,15 +157,6 @@ fn text<'a>(files: impl Iterator<Item = &'a File>) -> String {
     files.map(|file| format!("-- sql/{}\n\n{}\n", file.name, file.sql)).collect()
 }
 
-/// The server's own words, which `tokio_postgres::Error` keeps to itself when displayed.
-fn told(error: &tokio_postgres::Error) -> String {
-    let Some(told) = error.as_db_error() else {
-        return String::new();
-    };
-    let hint = told.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!(": {}{hint} [{}]", told.message(), told.code().code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +179,8 @@ mod tests {
             "0003_row_level",
             "0004_surround",
             "0005_lint",
+            "0006_harden",
+            "0007_advisory",
             "public_names",
         ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();

@@ -177,8 +177,7 @@ impl Bound {
     async fn carry_out(mut self, verdict: Disposition) -> Disposition {
         let mut verdict = verdict;
         if verdict == Disposition::Reset {
-            let may_set_seed = self.loan.pool.knowledge().may_set_seed;
-            verdict = if release::reset(&mut self.loan.server, may_set_seed).await {
+            verdict = if release::reset(&mut self.loan.server).await {
                 Disposition::Reuse
             } else {
                 Disposition::Discard(Reason::ResetFailed)

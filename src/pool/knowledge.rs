@@ -16,8 +16,6 @@ pub struct Knowledge {
     /// The role may read the texts of the statements that its session holds, so that one tenant's
     /// must not be there for the next.
     pub reads_statements: bool,
-    /// The role may choose the seed of `random()`, so that it has to be chosen anew.
-    pub may_set_seed: bool,
 }
 
 impl Default for Knowledge {
@@ -27,12 +25,7 @@ impl Default for Knowledge {
             sequences: true,
             ..statement::Surroundings::default()
         };
-        Self {
-            surroundings: Arc::new(surroundings),
-            reads_statements: true,
-            // Whoever may not is refused, and then the connection is closed instead of reset.
-            may_set_seed: true,
-        }
+        Self { surroundings: Arc::new(surroundings), reads_statements: true }
     }
 }
 
@@ -44,11 +37,7 @@ impl From<tenant::Surroundings> for Knowledge {
             implicit_code: found.implicit_code,
             sequences: found.sequences,
         };
-        Self {
-            surroundings: Arc::new(surroundings),
-            reads_statements: found.reads_statements,
-            may_set_seed: found.may_set_seed,
-        }
+        Self { surroundings: Arc::new(surroundings), reads_statements: found.reads_statements }
     }
 }
 

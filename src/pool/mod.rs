@@ -218,7 +218,7 @@ impl Pool {
         let plans = self.changes.count();
         let is_fresh = server.plans == plans || server.prepared.is_empty();
         server.plans = plans;
-        is_fresh || Box::pin(release::reset(server, self.knowledge().may_set_seed)).await
+        is_fresh || Box::pin(release::reset(server)).await
     }
 
     /// Closes every idle connection, after one of them turned out to be lost.

@@ -111,22 +111,22 @@ impl Disposition {
 /// The confirmation is an answer that nobody can have asked for before: a random text. Answers
 /// come in the order of the requests, so whatever a client may have left behind, with our count of
 /// it wrong, would stand where the text has to be.
-pub(super) async fn reset(server: &mut ServerConnection, may_set_seed: bool) -> bool {
+pub(super) async fn reset(server: &mut ServerConnection) -> bool {
     let (Some(nonce), Some(seed)) = (nonce(), seed()) else {
         return false;
     };
-    // Where nobody may call it, nobody has.
-    let reseed = if may_set_seed { format!("pg_catalog.setseed({seed}), ") } else { String::new() };
+    // DISCARD ALL keeps the seed. Not by setseed(), which hardening takes from tenants: `set seed`
+    // stays with them.
+    let echo = format!("select pg_catalog.set_config('seed', '{seed}', false), '{nonce}'");
     let out = &mut server.stream.outgoing;
-    let queued = frontend::query(RESET, out)
-        .and_then(|()| frontend::query(&format!("select {reseed}'{nonce}'"), out));
+    let queued = frontend::query(RESET, out).and_then(|()| frontend::query(&echo, out));
     if queued.is_err() {
         return false;
     }
     let confirmed = async {
         let reset = server.round_trip().await;
         let echo = server.round_trip().await;
-        is_reset(reset.ok()) && is_echo(echo.ok(), may_set_seed, &nonce)
+        is_reset(reset.ok()) && is_echo(echo.ok(), &nonce)
     };
     let confirmed = tokio::time::timeout(RESET_TIMEOUT, confirmed).await;
     let is_clean = confirmed == Ok(true) && server.stream.incoming.is_empty();
@@ -140,12 +140,11 @@ fn is_reset(reply: Option<Reply>) -> bool {
     matches!(reply, Some(Reply::Complete { tags, rows }) if tags == [RESET] && rows.is_empty())
 }
 
-fn is_echo(reply: Option<Reply>, after_seed: bool, nonce: &str) -> bool {
-    // A DataRow: the number of columns, then of each the value's length and the value. What
-    // setseed() returns is void, an empty text.
+fn is_echo(reply: Option<Reply>, nonce: &str) -> bool {
+    // A DataRow: the number of columns, then of each the value's length and the value. Of a seed
+    // Postgres says only this.
     let length = u32::try_from(nonce.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let columns: &[u8] = if after_seed { b"\0\x02\0\0\0\0" } else { b"\0\x01" };
-    let row = [columns, &length, nonce.as_bytes()].concat();
+    let row = [b"\0\x02\0\0\0\x0bunavailable", &length[..], nonce.as_bytes()].concat();
     matches!(reply, Some(Reply::Complete { tags, rows }) if tags == ["SELECT 1"] && rows == [row])
 }
 
@@ -190,14 +189,14 @@ mod tests {
             let rows = vec![bytes::Bytes::copy_from_slice(row)];
             Some(Reply::Complete { tags: vec![tag.to_owned()], rows })
         };
-        assert!(is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), false, "ab"));
-        assert!(is_echo(reply("SELECT 1", b"\0\x02\0\0\0\0\0\0\0\x02ab"), true, "ab"));
-        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), true, "ab"));
-        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ac"), false, "ab"));
-        assert!(!is_echo(reply("SELECT 2", b"\0\x01\0\0\0\x02ab"), false, "ab"));
+        let row = |nonce: &str| format!("\0\x02\0\0\0\x0bunavailable\0\0\0\x02{nonce}");
+        assert!(is_echo(reply("SELECT 1", row("ab").as_bytes()), "ab"));
+        assert!(!is_echo(reply("SELECT 1", row("ac").as_bytes()), "ab"));
+        assert!(!is_echo(reply("SELECT 2", row("ab").as_bytes()), "ab"));
+        assert!(!is_echo(reply("SELECT 1", b"\0\x01\0\0\0\x02ab"), "ab"));
         let reset = Some(Reply::Complete { tags: vec![RESET.into()], rows: vec![] });
-        assert!(!is_echo(reset, false, "ab"));
-        assert!(!is_echo(None, false, "ab"));
+        assert!(!is_echo(reset, "ab"));
+        assert!(!is_echo(None, "ab"));
         assert!(!is_reset(reply("SELECT 1", b"")));
         assert!(!is_reset(Some(Reply::Refused("57014".into(), String::new()))));
         assert_ne!(nonce(), nonce());

@@ -211,4 +211,8 @@ pub(super) const DOUBTFUL: &[&str] = &[
 ];
 
 /// Functions of the schema `cloison` that a tenant may call and that leave nothing.
-pub(super) const OURS: &[&str] = &["current_tenant_id", "current_tenant_key", "get_current_tenant"];
+#[rustfmt::skip]
+pub(super) const OURS: &[&str] = &[
+    "advisory_xact_lock", "current_tenant_id", "current_tenant_key", "get_current_tenant",
+    "try_advisory_xact_lock",
+];

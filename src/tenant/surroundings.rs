@@ -23,8 +23,6 @@ pub struct Surroundings {
     pub sequences: bool,
     /// Whether the role may read the texts of the prepared statements of its session.
     pub reads_statements: bool,
-    /// Whether the role may choose what `random()` says next.
-    pub may_set_seed: bool,
 }
 
 impl Directory {
@@ -51,7 +49,6 @@ impl Directory {
             blame: row.try_get("blame")?,
             sequences: row.try_get("sequences")?,
             reads_statements: row.try_get("reads_statements")?,
-            may_set_seed: row.try_get("may_set_seed")?,
         })
     }
 }

@@ -28,6 +28,9 @@ pub(crate) const B: &str = "e0000000-0000-4000-8000-000000000001";
 /// A tenant of the background's alone.
 pub(crate) const C: &str = "c0000000-0000-4000-8000-000000000001";
 
+/// What the scripts need and hardening takes: everything else works hardened.
+const ALLOWED: &str = "advisory_locks,languages,pg_locks,pg_notify,pg_terminate_backend,temporary";
+
 /// When the proxy gives a server connection to somebody else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mode {
@@ -73,9 +76,10 @@ fn start() -> Stand {
     let folder = PathBuf::from(format!("/tmp/cloison-drivers-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let watch = watch(&folder);
-    let (wide_proxy, wide) = dev(&folder, &["--pool-size", "24"]);
+    let (wide_proxy, wide) = dev(&folder, "wide", &["--pool-size", "24", "--allow", ALLOWED]);
     let postgres = wide["postgres_url"].as_str().unwrap();
-    let (narrow_proxy, narrow) = dev(&folder, &["--pool-size", "1", "--database-url", postgres]);
+    let arguments = ["--pool-size", "1", "--database-url", postgres];
+    let (narrow_proxy, narrow) = dev(&folder, "narrow", &arguments);
 
     let (moving_proxy, moving) = serve(&folder, "moving", postgres, 3, "refuse");
     let (pinned_proxy, pinned) = serve(&folder, "pinned", postgres, 24, "pin");
@@ -129,8 +133,7 @@ fn token(key: &SigningKey, tenant: &str, ends: i64) -> String {
 }
 
 /// Starts `cloison dev` and waits for the line that says where it is.
-fn dev(folder: &Path, arguments: &[&str]) -> (Child, Value) {
-    let kind = if arguments.len() > 2 { "narrow" } else { "wide" };
+fn dev(folder: &Path, kind: &str, arguments: &[&str]) -> (Child, Value) {
     let log = folder.join(format!("{kind}.log"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
         .args([

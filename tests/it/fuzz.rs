@@ -229,7 +229,9 @@ fn whatever_one_tenant_sends_the_next_finds_itself_alone() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.unwrap();
     let line = "query_wait_timeout = \"20s\"";
-    let proxy = runtime.block_on(proxy::new().by_transaction().pool_size(1).set(line).run());
+    let proxy = proxy::new().by_transaction().pool_size(1).set(line);
+    let proxy = proxy.allowing(&["advisory_locks", "languages", "temporary"]);
+    let proxy = runtime.block_on(proxy.run());
     // One that stays, beside one for each case.
     let stays = tokio::sync::Mutex::new(runtime.block_on(Wire::tenant(&proxy, A)));
     run(80, harmful(), |bytes| {

@@ -4,7 +4,7 @@ use clap::Parser;
 use cloison::cli::install;
 use cloison::kit::migrate::{self, PublicNames};
 
-use crate::support::{Rows, Server, batch, on_every_major, run, texts};
+use crate::support::{Rows, Server, batch, on_a_server_of_its_own, on_every_major, texts};
 
 on_every_major!(
     a_superuser_may_install,
@@ -12,28 +12,16 @@ on_every_major!(
     without_createrole_it_says_so,
 );
 
-/// Tests that need a server of their own: what they drop is shared by all databases.
-macro_rules! on_a_server_of_its_own {
-    ($name:ident) => {
-        mod $name {
-            use super::{Server, run};
-            #[test]
-            fn on_14_to_18() {
-                for major in [14, 15, 16, 17, 18] {
-                    run(super::$name(&Server::start(major)));
-                }
-            }
-        }
-    };
-}
 on_a_server_of_its_own!(a_second_install_changes_nothing);
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "sql/migrations/0001_schema.sql",
     "sql/migrations/0002_functions.sql",
     "sql/migrations/0003_row_level_security.sql",
     "sql/migrations/0004_surroundings.sql",
     "sql/migrations/0005_lint.sql",
+    "sql/migrations/0006_harden.sql",
+    "sql/migrations/0007_advisory_locks.sql",
     "sql/compat/public_names.sql",
 ];
 

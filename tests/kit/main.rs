@@ -8,8 +8,10 @@
 
 mod context;
 mod findings;
+mod harden;
 mod install;
 mod lint;
+mod locks;
 mod pipeline;
 mod protect;
 mod support;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use cloison::backend::{Control, Target};
 use cloison::config;
+use cloison::kit::harden;
 use cloison::kit::migrate::{self, PublicNames};
 use cloison::tenant::Directory;
 use tokio_postgres::error::SqlState;
@@ -34,6 +35,24 @@ macro_rules! on_every_major {
     };
 }
 pub(crate) use on_every_major;
+
+/// Tests that need a server of their own: what they change is shared by all databases.
+macro_rules! on_a_server_of_its_own {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                use crate::support::{run, Server};
+                #[test]
+                fn on_14_to_18() {
+                    for major in [14, 15, 16, 17, 18] {
+                        run(super::$name(&Server::start(major)));
+                    }
+                }
+            }
+        )*
+    };
+}
+pub(crate) use on_a_server_of_its_own;
 
 pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
@@ -187,6 +206,12 @@ pub(crate) struct Database<'a> {
 }
 
 impl Database<'_> {
+    /// Hardens it as a superuser, and lets tenants keep what goes by these names.
+    pub(crate) async fn harden(&self, allow: &[&str]) -> harden::Report {
+        let allow: Vec<String> = allow.iter().map(|name| (*name).to_owned()).collect();
+        harden::harden(&self.superuser().await, &allow).await.unwrap()
+    }
+
     pub(crate) fn login(&self, access: &str) -> String {
         format!("{}_{access}", self.name)
     }
@@ -214,6 +239,14 @@ impl Database<'_> {
     /// Where the server listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.server.directory.join(".s.PGSQL.5432")
+    }
+
+    /// What a login of this access is told when it may not connect to a database.
+    pub(crate) async fn refused_in(&self, database: &str, access: &str) -> Option<SqlState> {
+        let mut config = Config::new();
+        config.host_path(&self.server.directory).dbname(database).user(self.login(access));
+        let error = config.connect(NoTls).await.err()?;
+        error.code().cloned()
     }
 
     /// A session bound to a tenant, as the proxy binds it.
@@ -256,6 +289,18 @@ impl Database<'_> {
             .args(arguments)
             .output()
             .unwrap()
+    }
+
+    /// The schema as the login of this access dumps it. For servers that are no newer than the
+    /// installed `pg_dump`.
+    pub(crate) fn dump_as(&self, access: &str) -> String {
+        let done = Command::new("pg_dump")
+            .args(["--schema-only", "-h", path(&self.server.directory)])
+            .args(["-U", &self.login(access), "-d", &self.name])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
     }
 
     /// Everything of the schema and of the kit's rows, to compare. The same as two `pg_dump`s, and

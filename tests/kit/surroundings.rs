@@ -1,10 +1,9 @@
 //! What the database adds to a statement's text: every verdict, in both directions.
 
-use cloison::kit::migrate::{self, PublicNames};
 use cloison::tenant::Surroundings;
 use tokio_postgres::Client;
 
-use crate::support::{Database, Rows, Server, add_tenant, batch, denied, on_every_major, texts};
+use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, texts};
 
 on_every_major!(
     the_kit_itself_adds_nothing,
@@ -16,9 +15,7 @@ on_every_major!(
     compiled_code_is_code_unless_it_is_known,
     objects_of_one_session_do_not_count,
     sequences_tell_only_whom_they_are_granted_to,
-    texts_of_prepared_statements_are_for_superusers,
-    a_kit_that_may_not_revoke_says_so,
-    a_seed_is_whoever_may_set_it,
+    hardening_takes_the_texts_of_prepared_statements,
 );
 
 async fn surroundings(database: &Database<'_>, vouched: &[&str]) -> Surroundings {
@@ -492,58 +489,11 @@ async fn sequences_tell_only_whom_they_are_granted_to(server: &Server) {
     denied(&session, "select lastval()").await;
 }
 
-async fn texts_of_prepared_statements_are_for_superusers(server: &Server) {
+async fn hardening_takes_the_texts_of_prepared_statements(server: &Server) {
     let database = server.database().await;
     assert!(surroundings(&database, &[]).await.reads_statements);
-    let session = database.session("tenant").await;
-    texts(&session, "select count(*) from pg_prepared_statements").await;
-
-    let superuser = database.superuser().await;
-    migrate::install(&superuser, PublicNames::Without).await.unwrap();
+    database.harden(&[]).await;
     assert!(!surroundings(&database, &[]).await.reads_statements);
-    for sql in [
-        "select * from pg_prepared_statements",
-        "select pg_prepared_statement()",
-        "prepare p as \
-          select * from pg_prepared_statements; execute p",
-    ] {
-        denied(&session, sql).await;
-    }
-    denied(&database.owner().await, "select * from pg_prepared_statements").await;
-    texts(&superuser, "select count(*) from pg_prepared_statements").await;
-    batch(&database.owner().await, "create table public.item (id serial primary key)").await;
-    for command in ["\\d", "\\d public.item", "\\d+ pg_prepared_statements", "\\df", "\\dv pg_*"] {
-        let done = database.psql("tenant", &["-c", command]);
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success() && told.is_empty(), "{command}: {told}");
-    }
-
-    let installed = database.dump(Rows::Without).await;
-    migrate::install(&superuser, PublicNames::Without).await.unwrap();
-    assert_eq!(installed, database.dump(Rows::Without).await);
-    migrate::down(&superuser).await.unwrap();
-    texts(&session, "select count(*) from pg_prepared_statements").await;
-}
-
-async fn a_kit_that_may_not_revoke_says_so(server: &Server) {
-    let database = server.empty_database().await;
-    for file in ["0001_schema", "0002_functions", "0003_row_level_security"] {
-        let done = database.psql("owner", &["-f", &format!("sql/migrations/{file}.sql")]);
-        assert!(done.status.success());
-    }
-    let file = "sql/migrations/0004_surroundings.sql";
-    let told = database.psql("owner", &["-f", file]);
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.contains("NOTICE:  PUBLIC may still execute pg_prepared_statement()"), "{told}");
-    assert!(told.contains("HINT:  revoke execute on function"), "{told}");
-    let again = database.psql("owner", &["-f", file]);
-    assert_eq!(String::from_utf8_lossy(&again.stderr), "");
-}
-
-async fn a_seed_is_whoever_may_set_it(server: &Server) {
-    let database = server.database().await;
-    assert!(surroundings(&database, &[]).await.may_set_seed);
-    let superuser = database.superuser().await;
-    batch(&superuser, "revoke execute on function setseed(double precision) from public").await;
-    assert!(!surroundings(&database, &[]).await.may_set_seed);
+    database.harden(&["pg_prepared_statements"]).await;
+    assert!(surroundings(&database, &[]).await.reads_statements);
 }

@@ -1,5 +1,4 @@
--- Takes 0004 away. Whoever had taken pg_prepared_statement() from PUBLIC himself before has to do
--- that again.
+-- Takes 0004 away.
 
 begin;
 set local client_min_messages = warning;
@@ -18,13 +17,6 @@ begin
         set search_path = pg_catalog, pg_temp
         language sql
     as 'select 1';
-    if (
-        select pg_catalog.pg_has_role(p.proowner, 'usage')
-        from pg_catalog.pg_proc p
-        where p.oid = 'pg_catalog.pg_prepared_statement()'::regprocedure
-    ) then
-        grant execute on function pg_catalog.pg_prepared_statement() to public;
-    end if;
 end
 $$;
 

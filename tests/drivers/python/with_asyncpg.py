@@ -262,6 +262,14 @@ async def introspection(side):
         got = await c.fetch("select column_name from information_schema.columns where table_name = $1 order by ordinal_position limit 2", "projects")
         check("information_schema", [row[0] for row in got], ["tenant_id", "id"])
         check("server version", c.get_server_version().major >= 14, True)
+        rows = await c.fetchval("select array_agg(p) from projects p")
+        check("an array of rows, whose type is looked up", {str(row["tenant_id"]) for row in rows}, {side.own})
+    async with connected(side.session) as c, c.transaction():
+        await c.execute("create type pg_temp.mood as enum ('sad', 'glad'); create type pg_temp.pair as (m pg_temp.mood, n int[])")
+        got = await c.fetchval("select array[('glad', '{1,2}')]::pg_temp.pair[]")
+        check("an array of composites of an enum and an array", [tuple(row) for row in got], [("glad", [1, 2])])
+        kinds = await c.fetch("select $1::pg_temp.mood, $2::pg_temp.mood[]", "sad", ["glad"])
+        check("an enum as a parameter", tuple(kinds[0]), ("sad", ["glad"]))
 
 
 async def pooled(side):

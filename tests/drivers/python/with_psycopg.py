@@ -319,6 +319,19 @@ def introspection(side):
         check("information_schema", got, [("tenant_id",), ("id",)])
         info = psycopg.types.TypeInfo.fetch(c, "projects")
         check("type lookup", info.name, "projects")
+        row = psycopg.types.composite.CompositeInfo.fetch(c, "projects")
+        check("a composite's fields", row.field_names[:2], ("tenant_id", "id"))
+        check("a range's look-up", psycopg.types.range.RangeInfo.fetch(c, "int4range").subtype_oid, 23)
+        check("a multirange's look-up", psycopg.types.multirange.MultirangeInfo.fetch(c, "int4multirange").subtype_oid, 23)
+    with psycopg.connect(side.session) as c:
+        c.execute("create type pg_temp.mood as enum ('sad', 'glad')")
+        mood = psycopg.types.enum.EnumInfo.fetch(c, "pg_temp.mood")
+        check("an enum's labels", list(mood.labels), ["sad", "glad"])
+        psycopg.types.enum.register_enum(mood, c)
+        got = c.execute("select array['glad']::pg_temp.mood[]").fetchone()[0]
+        check("an array of an enum", [value.name for value in got], ["glad"])
+        c.rollback()
+    with psycopg.connect(side.url, autocommit=True) as c:
         cursor = c.execute("select * from projects")
         check("columns", cursor.description[0].name, "tenant_id")
 

@@ -32,12 +32,33 @@ def url(side, driver, narrow=False):
     return (side.narrow if narrow else side.url).replace("postgres://", f"postgresql+{driver}://")
 
 
+def everything(c):
+    """All that the inspector can ask, of all that there is, on a hardened database."""
+    found = MetaData()
+    found.reflect(c, views=True)
+    check("all tables", {"projects", "crm_leads", "crm_deals"} <= set(found.tables), True)
+    asked = inspect(c)
+    kinds = (
+        "columns", "pk_constraint", "foreign_keys", "indexes", "unique_constraints", "check_constraints",
+        "table_comment", "table_options",
+    )
+    for kind in kinds:
+        every = getattr(asked, f"get_multi_{kind}")(schema="public")
+        check(f"{kind} of every table", ("public", "projects") in every, True)
+    check("its schemas", {"public", "information_schema"} <= set(asked.get_schema_names()), True)
+    check("its views", "tenants" in asked.get_view_names(), True)
+    check("a view's text", "cloison" in asked.get_view_definition("tenants"), True)
+    for kind in ("enums", "domains", "sequence_names", "materialized_view_names"):
+        check(f"its {kind}", isinstance(getattr(asked, f"get_{kind}")(), list), True)
+
+
 def work(c, side):
     """On a connection of either kind, inside a transaction of its own."""
     projects = Table("projects", MetaData(), autoload_with=c)
     check("reflection", [column.name for column in projects.primary_key], ["tenant_id", "id"])
     check("the inspector", "crm_deals" in inspect(c).get_table_names(), True)
     check("its foreign keys", {key["referred_table"] for key in inspect(c).get_foreign_keys("crm_deals")}, {"crm_leads", "tenants"})
+    everything(c)
     own = uuid.UUID(side.own)
     only = select(projects.c.tenant_id).distinct()
     check("reads its own rows", c.scalars(only).all(), [own])

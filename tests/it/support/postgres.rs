@@ -29,7 +29,7 @@ struct Server {
 static SERVER: OnceLock<Server> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A database with the kit, two tenants and a few protected tables, for one test alone.
+/// A database with the kit, hardened, two tenants and a few protected tables, for one test alone.
 pub(crate) struct Database {
     pub(crate) name: String,
 }
@@ -49,6 +49,12 @@ impl Database {
     /// The template itself, in a cluster of the test's own.
     pub(crate) fn elsewhere() -> Self {
         Self { name: TEMPLATE.to_owned() }
+    }
+
+    /// Gives tenants back what goes by these names.
+    pub(crate) async fn allow(&self, names: &[&str]) {
+        let superuser = self.superuser().await;
+        superuser.query("select cloison.harden($1)", &[&names]).await.unwrap();
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -133,7 +139,10 @@ pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
         include_str!("../../../sql/migrations/0003_row_level_security.sql"),
         include_str!("../../../sql/migrations/0004_surroundings.sql"),
         include_str!("../../../sql/migrations/0005_lint.sql"),
+        include_str!("../../../sql/migrations/0006_harden.sql"),
+        include_str!("../../../sql/migrations/0007_advisory_locks.sql"),
         include_str!("schema.sql"),
+        "select cloison.harden()",
     ] {
         template.batch_execute(sql).await.unwrap();
     }

@@ -60,6 +60,7 @@ const CLEAN: &[&str] = &[
     "with x as (select * from note) select count(*) from x join note using (id)",
     "begin; declare c cursor for select * from note; fetch all from c; commit",
     "select pg_advisory_xact_lock(7)",
+    "select cloison.advisory_xact_lock(7), cloison.try_advisory_xact_lock('seven')",
     "set timezone = 'Asia/Tokyo'",
     "set session characteristics as transaction read write",
 ];
@@ -79,7 +80,9 @@ const DIRTY: &[&str] = &[
 
 #[tokio::test]
 async fn clean_statements_lead_to_no_reset_and_others_do() {
-    let mine = "create function mine() returns int language sql as 'select 1'";
+    let mine = "create function mine() returns int language sql as 'select 1'; \
+                select cloison.harden(array[\
+                    'advisory_locks', 'languages', 'notifications', 'random_seed', 'settings', 'temporary'])";
     let mut tapped = Tapped::with(mine, "").await;
     let pid = tapped.a.value(PID).await;
     for sql in CLEAN {
@@ -149,8 +152,8 @@ async fn code_that_no_text_names_keeps_every_connection_in_doubt() {
 
 #[tokio::test]
 async fn where_tenants_may_read_statements_those_of_others_are_dropped() {
-    let grant = "grant execute on function pg_catalog.pg_prepared_statement() to public";
-    let mut tapped = Tapped::with(grant, "").await;
+    let allow = "select cloison.allow_back('pg_prepared_statements')";
+    let mut tapped = Tapped::with(allow, "").await;
     tapped.a.parse("s", "select 'secret of a'").sync().send().await;
     tapped.a.answer().await;
     let look = "select count(*) from pg_prepared_statements where statement like '%secret of%' \

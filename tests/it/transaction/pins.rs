@@ -1,6 +1,6 @@
 //! With `session_statements = "pin"` a client that needs a session gets one to itself.
 
-use super::{A, B, COUNT, PID, Pair, Wire, done, pooled, refused, tags};
+use super::{A, B, COUNT, PID, Pair, Wire, done, open, refused, tags};
 
 const PINS: &[(&str, &str, &str)] = &[
     ("create temp table t as select 1 as i", "select i from t", "1"),
@@ -54,7 +54,7 @@ async fn a_pinned_client_keeps_what_it_made_and_the_others_work_on() {
 }
 
 async fn proxy(size: usize) -> crate::support::proxy::Proxy {
-    pooled()
+    open()
         .pinning()
         .edit(move |config| {
             config.pools.get_mut(&cloison::types::Access::Tenant).unwrap().size = size;

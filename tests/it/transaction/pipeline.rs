@@ -1,6 +1,6 @@
 //! Long and odd conversations of the extended protocol, with the other tenant in between.
 
-use super::{COUNT, PID, Pair, done, error, rows, tags};
+use super::{COUNT, PID, Pair, done, error, open, rows, tags};
 
 #[tokio::test]
 async fn three_hundred_messages_are_answered_in_their_order() {
@@ -138,7 +138,7 @@ async fn a_query_behind_an_open_pipeline_ends_it() {
 
 #[tokio::test]
 async fn rows_are_as_postgres_would_send_them() {
-    let mut pair = Pair::new().await;
+    let mut pair = Pair::of(open()).await;
     // Tags of a Query are those of a Query, though it went out as something else.
     for (sql, expected) in [
         ("select 1 where false", "TCZ"),

@@ -1,6 +1,6 @@
 //! What one tenant leaves on the server connection, and what the other finds: nothing.
 
-use super::{B, COUNT, PID, Pair, Wire, done, error, extended, pooled, refused, rows, tags};
+use super::{B, COUNT, PID, Pair, Wire, done, error, extended, open, pooled, refused, rows, tags};
 
 /// What needs a session of its own, and says so.
 const REFUSED: &[&str] = &[
@@ -128,7 +128,7 @@ const HIDDEN: &[(&str, &str, &str)] = &[
 
 #[tokio::test]
 async fn what_hides_from_a_reader_is_gone_all_the_same() {
-    let mut pair = Pair::new().await;
+    let mut pair = Pair::of(open()).await;
     let pid = pair.a.value(PID).await;
     let timezone = pair.b.value("show timezone").await;
     for (residue, look, expected) in HIDDEN {
@@ -169,7 +169,7 @@ async fn an_advisory_lock_from_a_function_is_released_before_the_next_tenant() {
 
 #[tokio::test]
 async fn notifications_for_one_do_not_reach_the_other() {
-    let mut pair = Pair::new().await;
+    let mut pair = Pair::of(open()).await;
     done(&mut pair.a, "do $$ begin execute 'listen news'; end $$").await;
     let superuser = pair.proxy.database.superuser().await;
     superuser.batch_execute("notify news, 'for a'").await.unwrap();
@@ -196,21 +196,26 @@ async fn what_a_sequence_gave_is_not_told_to_the_next() {
 
 #[tokio::test]
 async fn random_numbers_are_not_chosen_by_the_one_before() {
-    let mut pair = Pair::new().await;
-    let superuser = pair.proxy.database.superuser().await;
-    superuser.batch_execute("select setseed(0.25)").await.unwrap();
-    let known: f64 = superuser.query_one("select random()", &[]).await.unwrap().get(0);
-    for sql in [
-        "select setseed(0.25)",
-        "do $$ begin perform setseed(0.25); end $$",
-        "set seed = 0.25",
-        "select set_config('seed', '0.25', false)",
-    ] {
-        done(&mut pair.a, sql).await;
-        let seen: f64 = pair.b.value("select random()").await.parse().unwrap();
-        assert!((seen - known).abs() > 1e-12, "{sql}: {seen}");
+    const BY_SETTING: [&str; 2] = ["set seed = 0.25", "select set_config('seed', '0.25', false)"];
+    const BY_FUNCTION: [&str; 2] =
+        ["select setseed(0.25)", "do $$ begin perform setseed(0.25); end $$"];
+    // Hardening takes the function, and nothing can take the setting.
+    for (builder, ways) in
+        [(pooled(), &BY_SETTING[..]), (open(), &[BY_SETTING, BY_FUNCTION].concat())]
+    {
+        let mut pair = Pair::of(builder).await;
+        let pid = pair.a.value(PID).await;
+        let superuser = pair.proxy.database.superuser().await;
+        superuser.batch_execute("select setseed(0.25)").await.unwrap();
+        let known: f64 = superuser.query_one("select random()", &[]).await.unwrap().get(0);
+        for sql in ways {
+            done(&mut pair.a, sql).await;
+            let seen: f64 = pair.b.value("select random()").await.parse().unwrap();
+            assert!((seen - known).abs() > 1e-12, "{sql}: {seen}");
+        }
+        pair.check(&pid).await;
+        pair.stop().await;
     }
-    pair.stop().await;
 }
 
 #[tokio::test]
