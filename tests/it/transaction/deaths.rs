@@ -1,5 +1,7 @@
 //! A client that is gone in the middle of a COPY or of a message, and what the other finds.
 
+use std::time::Duration;
+
 use cloison::observe::Event;
 
 use super::{A, B, COUNT, Pair, Wire, done, error, pooled};
@@ -42,6 +44,9 @@ async fn a_client_that_dies_in_copy_leaves_nothing_to_the_next() {
         dying.until('G').await;
         dying.raw(data).send().await;
         drop(dying);
+        // What it would have sent is not waited for.
+        let next = tokio::time::timeout(Duration::from_secs(4), pair.b.value(COUNT)).await;
+        assert_eq!(next.expect("the connection was kept for the dead"), "5", "{what}");
         for _ in 0..2 {
             assert_eq!(pair.b.value(COUNT).await, "5", "{what}");
             assert_eq!(pair.b.value("select 'b'").await, "b", "{what}");

@@ -179,8 +179,10 @@ async fn nobody_guesses_the_name_of_anothers_statement() {
     pair.a.parse("s", "select 'of a'").sync().send().await;
     pair.a.answer().await;
     assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
-    for number in 0..200 {
+    for number in 0..40 {
         for name in [format!("_cloison_{number}"), format!("_cloison_{number:016x}")] {
+            // A guess that fails leads to a reset, so that it has to be prepared for the next.
+            assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
             let answer = execute(&mut pair.b, &name).await;
             assert_eq!(error(&answer).field('C'), "26000", "{name}");
         }
@@ -225,7 +227,38 @@ async fn an_unnamed_statement_is_not_run_for_another() {
         assert_eq!(error(&execute(&mut pair.b, "").await).field('C'), "26000", "{by}");
         assert_eq!(rows_of(&mut pair.a, "").await, ["of a"], "{by}");
     }
+    // Settings are read and applied by unnamed statements, too, and B's own has a name.
+    for _ in 0..2 {
+        pair.a.parse("", "select 'of a'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        assert_eq!(rows_of(&mut pair.b, "s").await, ["of b"]);
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"]);
+    }
+    for _ in 0..2 {
+        pair.a.parse("", "set work_mem = '2MB'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        for _ in 0..2 {
+            assert_eq!(tags(&execute(&mut pair.a, "").await), "2CZ");
+        }
+    }
     pair.check(&pid).await;
+    pair.stop().await;
+}
+
+/// A Parse that the server skips leaves there what was there before.
+#[tokio::test]
+async fn an_unnamed_statement_that_was_skipped_is_not_anothers() {
+    let mut pair = Pair::new().await;
+    pair.a.parse("s", "select 1/0").sync().send().await;
+    pair.a.answer().await;
+    for _ in 0..3 {
+        pair.b.parse("", "select 'of b'").sync().send().await;
+        assert_eq!(rows(&pair.b.answer().await).len(), 0);
+        pair.a.bind("", "s", &[]).execute("", 0).parse("", "select 'of a'").sync().send().await;
+        assert_eq!(error(&pair.a.answer().await).field('C'), "22012");
+        assert_eq!(error(&execute(&mut pair.a, "").await).field('C'), "26000");
+        assert_eq!(rows_of(&mut pair.b, "").await, ["of b"]);
+    }
     pair.stop().await;
 }
 
