@@ -3,7 +3,7 @@
 use cloison::observe::Event;
 
 use super::{A, B, COUNT, PID, Wire, done, execute, extended, pooled, rows_of, tags};
-use crate::support::postgres::{Database, until_any};
+use crate::support::postgres::Database;
 use crate::support::proxy::Proxy;
 use crate::support::tap::Tap;
 
@@ -175,23 +175,18 @@ async fn where_tenants_may_read_statements_those_of_others_are_dropped() {
 /// A client can make the reset fail: the connection is closed then, with all that is on it.
 #[tokio::test]
 async fn a_reset_that_fails_takes_the_connection_along() {
-    let mut proxy = pooled().run().await;
+    let mut proxy = pooled().pinning().run().await;
     let mut a = Wire::tenant(&proxy, A).await;
     let pid = a.value(PID).await;
-    let superuser = proxy.database.superuser().await;
-    superuser.batch_execute("begin; select pg_advisory_lock(9)").await.unwrap();
     // The clock of DISCARD ALL starts before it has undone the limit, and the table that it has to
     // drop is locked by somebody.
-    let leave = "do $$ begin create temp table left_behind (i int); commit; \
-                 perform pg_advisory_xact_lock(9); \
-                 perform set_config('statement_timeout', '50', false); end $$";
-    a.query(leave).send().await;
-    until_any(&superuser, "select count(*) from pg_class where relname = 'left_behind'").await;
+    done(&mut a, "create temp table left_behind (i int)").await;
+    done(&mut a, "set statement_timeout = 50").await;
+    let superuser = proxy.database.superuser().await;
     let find = "select oid::regclass::text from pg_class where relname = 'left_behind'";
     let table: String = superuser.query_one(find, &[]).await.unwrap().get(0);
-    let go_on = format!("lock table {table}; select pg_advisory_unlock(9)");
-    superuser.batch_execute(&go_on).await.unwrap();
-    assert_eq!(tags(&a.answer().await), "CZ");
+    superuser.batch_execute(&format!("begin; lock table {table}")).await.unwrap();
+    drop(a);
     let told = proxy.observed(|event| match event {
         Event::ServerDiscarded { reason, .. } => Some(*reason),
         _ => None,

@@ -193,8 +193,12 @@ async fn a_commit_on_the_server_shows_nobody_a_row() {
         "call ends()",
     ] {
         assert_eq!(pair.b.value(COUNT).await, "5");
-        assert_eq!(refused(&mut pair.a, sql).await, "42501", "{sql}");
-        assert_eq!(error(&super::extended(&mut pair.a, sql).await).field('C'), "42501", "{sql}");
+        // Behind our bind, Postgres 18 does not let it end the transaction at all.
+        let by_query = refused(&mut pair.a, sql).await;
+        let extended = super::extended(&mut pair.a, sql).await;
+        for code in [by_query.as_str(), error(&extended).field('C')] {
+            assert!(["2D000", "42501"].contains(&code), "{sql}: {code}");
+        }
         assert_eq!(pair.b.value(COUNT).await, "5", "{sql}");
         assert_eq!(pair.a.value(COUNT).await, "3", "{sql}");
     }
