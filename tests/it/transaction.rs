@@ -3,12 +3,14 @@
 mod cancel;
 mod clean;
 mod context;
+mod deaths;
 mod pins;
 mod pipeline;
 mod plans;
 mod residue;
 mod settings;
 mod statements;
+mod tickets;
 mod waiting;
 
 use crate::support::postgres::{A, B, Database};

@@ -122,6 +122,7 @@ mod tests {
                 "savepoint" => Kind::Savepoint,
                 "reset" => Kind::ResetAll,
                 "set" => Kind::Set(vec!["timezone".to_owned()]),
+                "other" => Kind::Other,
                 "forge" => Kind::Set(vec!["cloison.context".to_owned()]),
                 other => panic!("{other}"),
             };
@@ -144,6 +145,8 @@ mod tests {
         check("begin R forge R");
         // The server knows of a block that we did not see begin.
         check("R s =T R s =T r");
+        // And of the end of one that we did not see end, as by PREPARE TRANSACTION.
+        check("begin R other s =I R");
     }
 
     #[test]

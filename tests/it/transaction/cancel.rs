@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{A, B, COUNT, Pair, Wire, error, pooled, tags};
 use crate::support::postgres::until_any;
-use crate::support::proxy::{Proxy, tenant_token};
+use crate::support::proxy::{Proxy, settled, tenant_token};
 use crate::support::wire::{cancel_key, cancel_request};
 
 async fn login(proxy: &Proxy, tenant: &str) -> (Wire, Vec<u8>) {
@@ -73,6 +73,25 @@ async fn one_that_comes_too_late_hits_nobody() {
     }
     b.ask("commit").await;
     assert_eq!(super::rows(&a.answer().await), ["3"]);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_comes_while_its_owner_waits_is_carried_out_once_it_runs() {
+    let proxy = pooled().run().await;
+    let (mut a, key) = login(&proxy, A).await;
+    let (mut b, _) = login(&proxy, B).await;
+    b.ask("begin").await;
+    b.value(COUNT).await;
+    a.query("select pg_sleep(3600)").send().await;
+    // There is no event of waiting; by the time of another's login it has been read.
+    settled(&proxy).await;
+    cancel(&proxy, &key).await;
+    assert_eq!(b.value(COUNT).await, "5");
+    b.ask("commit").await;
+    assert_eq!(error(&a.answer().await).field('C'), "57014");
+    assert_eq!(a.value(COUNT).await, "3");
+    assert_eq!(b.value(COUNT).await, "5");
     proxy.stop().await;
 }
 

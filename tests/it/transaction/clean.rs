@@ -1,6 +1,8 @@
 //! When a server connection goes to another tenant without a reset, and when it must not.
 
-use super::{A, B, COUNT, PID, Wire, done, execute, extended, pooled, rows_of};
+use cloison::observe::Event;
+
+use super::{A, B, COUNT, PID, Wire, done, execute, extended, pooled, rows_of, tags};
 use crate::support::postgres::Database;
 use crate::support::proxy::Proxy;
 use crate::support::tap::Tap;
@@ -32,6 +34,15 @@ impl Tapped {
         assert_eq!(self.b.value("select count(*) from note where id < 50").await, "5");
         assert_eq!(self.a.value("select count(*) from note where id < 50").await, "3");
         before + self.tap.count(RESET)
+    }
+
+    /// As [`Self::resets`], where every statement on rows leads to one: these are about none, and
+    /// leave A's unnamed statement as it is.
+    async fn resets_so_far(&mut self) -> usize {
+        for _ in 0..2 {
+            assert_eq!(self.b.value("show work_mem").await, "4MB");
+        }
+        self.tap.count(RESET)
     }
 
     async fn stop(self) {
@@ -161,5 +172,61 @@ async fn where_tenants_may_read_statements_those_of_others_are_dropped() {
     assert_eq!(tapped.b.value(look).await, "0");
     assert_eq!(rows_of(&mut tapped.a, "s").await, ["secret of a"]);
     assert_eq!(tapped.b.value(look).await, "0");
+    tapped.stop().await;
+}
+
+/// A client can make the reset fail: the connection is closed then, with all that is on it.
+#[tokio::test]
+async fn a_reset_that_fails_takes_the_connection_along() {
+    let mut proxy = pooled().pinning().run().await;
+    let mut a = Wire::tenant(&proxy, A).await;
+    let pid = a.value(PID).await;
+    // The clock of DISCARD ALL starts before it has undone the limit, and the table that it has to
+    // drop is locked by somebody.
+    done(&mut a, "create temp table left_behind (i int)").await;
+    done(&mut a, "set statement_timeout = 50").await;
+    let superuser = proxy.database.superuser().await;
+    let find = "select oid::regclass::text from pg_class where relname = 'left_behind'";
+    let table: String = superuser.query_one(find, &[]).await.unwrap().get(0);
+    superuser.batch_execute(&format!("begin; lock table {table}")).await.unwrap();
+    drop(a);
+    let told = proxy.observed(|event| match event {
+        Event::ServerDiscarded { reason, .. } => Some(*reason),
+        _ => None,
+    });
+    assert_eq!(told.await, "reset_failed");
+    superuser.batch_execute("commit").await.unwrap();
+    let mut b = Wire::tenant(&proxy, B).await;
+    assert_ne!(b.value(PID).await, pid);
+    assert_eq!(b.value("select to_regclass('pg_temp.left_behind') is null").await, "t");
+    assert_eq!(b.value("show statement_timeout").await, "0");
+    assert_eq!(b.value(COUNT).await, "5");
+    proxy.stop().await;
+}
+
+/// What was clean when it was prepared may not be so after a change of the schema.
+#[tokio::test]
+async fn what_was_read_before_a_change_is_read_anew() {
+    let mut tapped = Tapped::with("", "").await;
+    let write = "update note set body = body where id = 1";
+    tapped.a.parse("s", write).parse("", write).sync().send().await;
+    assert_eq!(tags(&tapped.a.answer().await), "11Z");
+    for name in ["", "s"] {
+        execute(&mut tapped.a, name).await;
+        assert_eq!(tapped.resets_so_far().await, 0, "{name:?}");
+    }
+    tapped.proxy.owner().await.batch_execute(IMPLICIT[0]).await.unwrap();
+    tapped.resets_so_far().await;
+    // It is known a moment later.
+    loop {
+        done(&mut tapped.b, "select count(*) from note").await;
+        if tapped.resets_so_far().await > 0 {
+            break;
+        }
+    }
+    for name in ["", "s", "s"] {
+        execute(&mut tapped.a, name).await;
+        assert_eq!(tapped.resets_so_far().await, 1, "{name:?}");
+    }
     tapped.stop().await;
 }

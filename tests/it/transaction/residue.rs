@@ -182,11 +182,17 @@ async fn notifications_for_one_do_not_reach_the_other() {
 
 #[tokio::test]
 async fn what_a_sequence_gave_is_not_told_to_the_next() {
-    let mut pair = Pair::with("create sequence q; grant usage on sequence q to it_app").await;
+    let sql = "create table t (q int generated always as identity, x int); \
+               grant insert on t to it_app; grant usage on sequence t_q_seq to it_app";
+    let mut pair = Pair::with(sql).await;
     let pid = pair.a.value(PID).await;
-    for sql in ["select nextval('q')", "do $$ begin perform nextval('q'); end $$"] {
+    for sql in [
+        "select nextval('t_q_seq')",
+        "do $$ begin perform nextval('t_q_seq'); end $$",
+        "insert into t (x) values (1)",
+    ] {
         done(&mut pair.a, sql).await;
-        for look in ["select lastval()", "select currval('q')"] {
+        for look in ["select lastval()", "select currval('t_q_seq')"] {
             assert_eq!(refused(&mut pair.b, look).await, "55000", "{sql}");
         }
     }
@@ -375,6 +381,11 @@ async fn what_was_read_in_one_way_and_runs_in_another_is_gone() {
         second.parse(name, TWO_FACED).sync().send().await;
         second.answer().await;
         super::execute(&mut second, name).await;
+        assert_eq!(pair.b.value("show work_mem").await, "4MB", "{name:?}");
+        // By a Query, too.
+        let answer = done(&mut second, TWO_FACED).await;
+        let row = answer.iter().find(|message| message.tag == 'D').unwrap();
+        assert_eq!(row.columns().len(), 2);
         assert_eq!(pair.b.value("show work_mem").await, "4MB", "{name:?}");
         pair.a.run("set standard_conforming_strings = off").sync().send().await;
         pair.a.answer().await;

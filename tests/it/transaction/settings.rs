@@ -78,6 +78,51 @@ async fn what_a_transaction_undoes_is_not_kept() {
     pair.stop().await;
 }
 
+/// These are reported to nobody, so nothing but the statement tells of them.
+#[tokio::test]
+async fn what_is_discarded_does_not_come_back() {
+    let mut pair = Pair::new().await;
+    for reset in ["discard all", "reset all", "set work_mem = default", "begin; reset all; commit"]
+    {
+        for by_query in [true, false] {
+            done(&mut pair.a, "set work_mem = '1MB'").await;
+            assert_eq!(pair.b.value("show work_mem").await, "4MB");
+            assert_eq!(pair.a.value("show work_mem").await, "1MB");
+            if by_query || reset.contains(';') {
+                done(&mut pair.a, reset).await;
+            } else {
+                super::extended(&mut pair.a, reset).await;
+            }
+            assert_eq!(pair.a.value("show work_mem").await, "4MB", "{reset}");
+            assert_eq!(pair.b.value("show work_mem").await, "4MB", "{reset}");
+            assert_eq!(pair.a.value("show work_mem").await, "4MB", "{reset}");
+        }
+    }
+    pair.stop().await;
+}
+
+/// What Postgres reports its client counts on, whatever has changed it.
+#[tokio::test]
+async fn what_a_function_sets_follows_its_client_if_it_is_reported() {
+    let mut pair = Pair::new().await;
+    let timezone = pair.b.value("show timezone").await;
+    for sql in [
+        "select set_config('timezone', 'Asia/Kabul', false)",
+        "do $$ begin set timezone = 'Asia/Kabul'; end $$",
+        "begin; select set_config('timezone', 'Asia/Kabul', false); commit",
+    ] {
+        done(&mut pair.a, sql).await;
+        for _ in 0..2 {
+            assert_eq!(pair.b.value("show timezone").await, timezone, "{sql}");
+            assert_eq!(pair.a.value("show timezone").await, "Asia/Kabul", "{sql}");
+        }
+        done(&mut pair.a, "reset timezone").await;
+        assert_eq!(pair.b.value("show timezone").await, timezone, "{sql}");
+        assert_eq!(pair.a.value("show timezone").await, timezone, "{sql}");
+    }
+    pair.stop().await;
+}
+
 #[tokio::test]
 async fn poison_is_for_its_owner_alone() {
     let mut pair = Pair::new().await;

@@ -149,8 +149,10 @@ async fn more_statements_than_a_connection_holds_all_work() {
 async fn a_parse_that_fails_takes_no_name() {
     let mut pair = Pair::new().await;
     for _ in 0..3 {
-        pair.a.parse("s", "select nothing").sync().send().await;
-        assert_eq!(error(&pair.a.answer().await).field('C'), "42703");
+        for _ in 0..2 {
+            pair.a.parse("s", "select nothing").sync().send().await;
+            assert_eq!(error(&pair.a.answer().await).field('C'), "42703");
+        }
         assert_eq!(error(&execute(&mut pair.a, "s").await).field('C'), "26000");
     }
     // Skipped by the error ahead of it.
@@ -167,5 +169,120 @@ async fn a_parse_that_fails_takes_no_name() {
         pair.a.answer().await;
     }
     assert_eq!(rows_of(&mut pair.a, "t").await, ["t"]);
+    pair.stop().await;
+}
+
+/// The names that the server knows are nothing to count up to.
+#[tokio::test]
+async fn nobody_guesses_the_name_of_anothers_statement() {
+    let mut pair = Pair::new().await;
+    pair.a.parse("s", "select 'of a'").sync().send().await;
+    pair.a.answer().await;
+    assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
+    for number in 0..40 {
+        for name in [format!("_cloison_{number}"), format!("_cloison_{number:016x}")] {
+            // A guess that fails leads to a reset, so that it has to be prepared for the next.
+            assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
+            let answer = execute(&mut pair.b, &name).await;
+            assert_eq!(error(&answer).field('C'), "26000", "{name}");
+        }
+    }
+    for name in ["s", "_cloison_bind", "_cloison_"] {
+        let answer = execute(&mut pair.b, name).await;
+        assert_eq!(error(&answer).field('C'), "26000", "{name}");
+    }
+    assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
+    pair.stop().await;
+}
+
+/// What one runs is never what the other has prepared last, whatever has taken the place of it on
+/// the server.
+#[tokio::test]
+async fn an_unnamed_statement_is_not_run_for_another() {
+    let mut pair = Pair::new().await;
+    let pid = pair.a.value(PID).await;
+    for by in ["query", "text", "extended", "error", "refused", "named", "set", "settings"] {
+        pair.a.parse("", "select 'of a'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        match by {
+            "query" => drop(done(&mut pair.b, "select 'of b'").await),
+            "text" => drop(done(&mut pair.b, "select 'of b'; select 'of b'").await),
+            "extended" => drop(super::extended(&mut pair.b, "select 'of b'").await),
+            "error" => drop(super::extended(&mut pair.b, "select 'of b', nothing").await),
+            "refused" => drop(refused(&mut pair.b, "listen news").await),
+            "named" => {
+                pair.b.parse("s", "select 'of b'").bind("", "s", &[]).execute("", 0).sync();
+                pair.b.send().await;
+                pair.b.answer().await;
+            }
+            "set" => drop(done(&mut pair.b, "set work_mem = '1MB'").await),
+            // B's settings are applied, and taken back for A, who has none.
+            _ => drop(pair.b.value("show work_mem").await),
+        }
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"], "{by}");
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"], "{by}");
+        // Without one of its own, nobody has another's.
+        pair.b.message('C', b"S\0").sync().send().await;
+        pair.b.answer().await;
+        assert_eq!(error(&execute(&mut pair.b, "").await).field('C'), "26000", "{by}");
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"], "{by}");
+    }
+    // Settings are read and applied by unnamed statements, too, and B's own has a name.
+    for _ in 0..2 {
+        pair.a.parse("", "select 'of a'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        assert_eq!(rows_of(&mut pair.b, "s").await, ["of b"]);
+        assert_eq!(rows_of(&mut pair.a, "").await, ["of a"]);
+    }
+    for _ in 0..2 {
+        pair.a.parse("", "set work_mem = '2MB'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        for _ in 0..2 {
+            assert_eq!(tags(&execute(&mut pair.a, "").await), "2CZ");
+        }
+    }
+    pair.check(&pid).await;
+    pair.stop().await;
+}
+
+/// A Parse that the server skips leaves there what was there before.
+#[tokio::test]
+async fn an_unnamed_statement_that_was_skipped_is_not_anothers() {
+    let mut pair = Pair::new().await;
+    pair.a.parse("s", "select 1/0").sync().send().await;
+    pair.a.answer().await;
+    for _ in 0..3 {
+        pair.b.parse("", "select 'of b'").sync().send().await;
+        assert_eq!(rows(&pair.b.answer().await).len(), 0);
+        pair.a.bind("", "s", &[]).execute("", 0).parse("", "select 'of a'").sync().send().await;
+        assert_eq!(error(&pair.a.answer().await).field('C'), "22012");
+        assert_eq!(error(&execute(&mut pair.a, "").await).field('C'), "26000");
+        assert_eq!(rows_of(&mut pair.b, "").await, ["of b"]);
+    }
+    pair.stop().await;
+}
+
+/// What the server has given up in the middle of a transaction is prepared anew in it.
+#[tokio::test]
+async fn what_is_deallocated_in_a_transaction_is_there_again() {
+    let mut pair = Pair::new().await;
+    for give_up in ["deallocate all", "deallocate prepare all"] {
+        pair.a.parse("s", "select 'of a'").sync().send().await;
+        pair.a.answer().await;
+        assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"]);
+        for sql in ["begin", COUNT, give_up] {
+            done(&mut pair.a, sql).await;
+        }
+        assert_eq!(error(&execute(&mut pair.a, "s").await).field('C'), "26000", "{give_up}");
+        done(&mut pair.a, "rollback and chain").await;
+        pair.a.parse("t", "select 'of a'").sync().send().await;
+        assert_eq!(tags(&pair.a.answer().await), "1Z");
+        assert_eq!(rows_of(&mut pair.a, "t").await, ["of a"], "{give_up}");
+        // So is the statement that binds the tenant.
+        assert_eq!(pair.a.value(COUNT).await, "3", "{give_up}");
+        done(&mut pair.a, "commit").await;
+        done(&mut pair.a, "discard all").await;
+        assert_eq!(pair.b.value(COUNT).await, "5", "{give_up}");
+    }
     pair.stop().await;
 }
