@@ -1,19 +1,24 @@
 //! `cloison verify`: the isolation suite against a running proxy, and what it tells about it.
 
+mod chaos;
 mod junit;
+mod own;
 mod roads;
+mod sections;
+mod self_test;
 mod text;
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{dev, serve};
 use crate::dev::key;
-use crate::kit::verify::{self, Conclusion, ProbeRows, Report};
+use crate::kit::verify::{self, Conclusion, ProbeRows, Report, Roads};
 
 /// Tries, through the proxy and as two tenants, everything that isolation forbids.
 ///
@@ -31,12 +36,38 @@ pub struct Args {
     /// The super-admin's
     #[arg(long, value_name = "URL", requires = "tenant_url")]
     superadmin_url: Option<String>,
-    /// Straight to the database, as somebody who sees all rows: counts what there is to see
-    /// [default: the super-admin]
-    #[arg(long, value_name = "URL", requires = "tenant_url")]
+    /// Straight to the database, as somebody who sees all rows: counts what there is to see, and
+    /// with --chaos ends server connections [default: the super-admin]
+    #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// Start a proxy of its own from this configuration, on a free port and with tokens of its own,
+    /// and try that one
+    #[arg(long, value_name = "FILE", requires = "database_url", conflicts_with = "tenant_url")]
+    config: Option<PathBuf>,
+    /// The pool mode of the proxy of its own [default: the configuration's]
+    #[arg(long, value_enum, requires = "config")]
+    pool_mode: Option<own::Mode>,
+    /// Switch a layer of the proxy of its own off, to see that the others hold
+    #[arg(long, value_enum, value_name = "LAYER", requires = "config")]
+    without: Vec<own::Without>,
+    /// Break each layer of a scratch server of its own, and see that the suite notices
+    #[arg(long, conflicts_with_all = ["tenant_url", "config", "data_dir", "chaos"])]
+    self_test: bool,
+    /// Instead of the suite: let many clients work for so long, while clients and server
+    /// connections are ended at any moment, and hold each row against who asked for it
+    #[arg(long, value_name = "TIME", value_parser = chaos::time)]
+    chaos: Option<Duration>,
+    /// How many clients work at a time
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "chaos")]
+    clients: usize,
+    /// Clients write, too, in transactions that are rolled back
+    #[arg(long, requires = "chaos")]
+    chaos_writes: bool,
+    /// Run this command once, in the middle: it has to restart Postgres
+    #[arg(long, value_name = "COMMAND", requires = "chaos")]
+    chaos_restart: Option<String>,
     /// Where `cloison dev` keeps its data
-    #[arg(long, value_name = "DIR", conflicts_with = "tenant_url")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tenant_url", "config"])]
     data_dir: Option<PathBuf>,
     /// Where a tenant has no rows, make one, and remove it at the end
     #[arg(long)]
@@ -61,6 +92,12 @@ pub enum Error {
          --tenant-url, --other-url and --superadmin-url choose them"
     )]
     FewTenants(usize),
+    /// The scratch server of the self-test.
+    #[error("the scratch server: {0}")]
+    Scratch(String),
+    /// The proxy of its own does not serve.
+    #[error("the proxy of its own does not serve: {0}")]
+    Own(String),
     /// A report cannot be written.
     #[error("could not write {}: {source}", path.display())]
     File {
@@ -97,15 +134,29 @@ pub enum Error {
 ///
 /// It could not be run, or its reports could not be written.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let roads = roads::of(&args).await?;
-    let probe_rows = if args.probe_rows { ProbeRows::Make } else { ProbeRows::Without };
+    if args.self_test {
+        return self_test::run(&mut progress()).await;
+    }
+    let (roads, own) = roads::of(&args).await?;
+    let code = run_on(&roads, &args).await;
+    if let Some(own) = own {
+        own.stop().await;
+    }
+    code
+}
+
+/// Tells on one line of the terminal what is being done. Whether anybody sees it changes nothing.
+fn progress() -> impl FnMut(&str) {
     let is_terminal = io::stderr().is_terminal();
-    let mut progress = |doing: &str| {
+    move |doing| {
         if is_terminal {
-            // Whether anybody sees it changes nothing.
             let _ = write!(io::stderr(), "\r\x1b[K{doing}");
         }
-    };
+    }
+}
+
+async fn run_on(roads: &Roads, args: &Args) -> Result<ExitCode, Error> {
+    let mut progress = progress();
     // Heard from now on, also while probe rows are being made.
     let signalled = tokio::spawn(serve::until_signalled());
     let stopped = async {
@@ -114,25 +165,32 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             std::future::pending::<()>().await;
         }
     };
-    let report = verify::run(&roads, probe_rows, stopped, &mut progress).await;
-    if is_terminal {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+    if let Some(time) = args.chaos {
+        let outcome = verify::chaos::run(roads, chaos::plan(args, time), stopped, &mut progress);
+        let outcome = outcome.await;
+        progress("");
+        return chaos::report(&outcome?, args);
     }
-    let report = report?;
+    let probe_rows = if args.probe_rows { ProbeRows::Make } else { ProbeRows::Without };
+    let report = verify::run(roads, probe_rows, stopped, &mut progress).await;
+    progress("");
+    publish(&report?, args)
+}
 
+fn publish(report: &Report, args: &Args) -> Result<ExitCode, Error> {
     if let Some(path) = &args.junit {
-        write_file(path, &junit::xml(&report))?;
+        write_file(path, &junit::xml(report))?;
     }
     let mut stdout = io::stdout().lock();
     match &args.json {
         Some(path) if path == Path::new("-") => {
-            writeln!(stdout, "{:#}", in_json(&report)).map_err(Error::Print)?;
+            writeln!(stdout, "{:#}", in_json(report)).map_err(Error::Print)?;
         }
-        Some(path) => write_file(path, &format!("{:#}\n", in_json(&report)))?,
+        Some(path) => write_file(path, &format!("{:#}\n", in_json(report)))?,
         None => {}
     }
     if args.json.as_deref() != Some(Path::new("-")) {
-        stdout.write_all(text::page(&report).as_bytes()).map_err(Error::Print)?;
+        stdout.write_all(text::page(report).as_bytes()).map_err(Error::Print)?;
     }
     Ok(match report.conclusion() {
         Conclusion::Watertight => ExitCode::SUCCESS,
@@ -147,6 +205,12 @@ fn in_json(report: &Report) -> Value {
     let mut value = json!(report);
     value["conclusion"] = json!(report.conclusion());
     value["summary"] = json!(report.tally());
+    if let Some(outcomes) = value["outcomes"].as_array_mut() {
+        for (value, outcome) in outcomes.iter_mut().zip(&report.outcomes) {
+            value["section"] = json!(outcome.check.section().title());
+            value["owasp"] = json!(outcome.check.owasp().title());
+        }
+    }
     value["lines"] = report.lines().map(line).collect();
     value
 }

@@ -4,13 +4,17 @@
 //! writes is in transactions that are rolled back, so the database is left as it was, but for the
 //! audit log, which tells of the super-admin's session.
 
+mod attack;
 mod catalogue;
+pub mod chaos;
+mod check;
 mod forge;
 mod probe;
 mod report;
 mod session;
 mod superadmin;
 mod tenant;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -18,8 +22,10 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 pub use self::catalogue::TenantName;
-pub use self::report::{Check, Conclusion, Outcome, Report, Side, Standing, Tally, Verdict};
+pub use self::check::{Attack, Check, Layer, Owasp, Section};
+pub use self::report::{Conclusion, Outcome, Report, Side, Standing, Tally, Verdict};
 
+use self::attack::Foray;
 use self::catalogue::{Counts, Table, Tenant};
 use self::probe::Probes;
 use self::session::{Session, told};
@@ -319,6 +325,23 @@ impl Suite<'_> {
         for (subject, check, verdict) in forge::forge(road, &self.tables, own, other).await? {
             self.put(subject, check, Some(side), verdict);
         }
+        let other_road = match side {
+            Side::A => &self.roads.tenants[1],
+            Side::B => &self.roads.tenants[0],
+        };
+        let foray = Foray {
+            road,
+            other_road,
+            own,
+            other,
+            operator: self.operator,
+            tables: &self.tables,
+            has_pairs: true,
+            found: Vec::new(),
+        };
+        for (subject, attack, side, verdict) in attack::all(foray, progress).await? {
+            self.put(subject, Check::Attack(attack), Some(side), verdict);
+        }
         Ok(())
     }
 
@@ -331,7 +354,7 @@ impl Suite<'_> {
         let subjects = subjects.chain(logins.keys().map(|login| format!("login {login}")));
         for subject in subjects.collect::<Vec<_>>() {
             if !findings.iter().any(|finding| finding.subject == subject) {
-                self.put(subject, Check::Policies, None, Verdict::Passed);
+                self.put(subject, Check::Policies, None, Verdict::HELD);
             }
         }
         for finding in findings {

@@ -8,10 +8,12 @@
     reason = "tests"
 )]
 
+mod attack;
 mod auth;
 mod backend;
 mod basics;
 mod cancel;
+mod chaos;
 mod fuzz;
 mod guard;
 mod limits;

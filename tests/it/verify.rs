@@ -13,14 +13,14 @@ use tokio_postgres::Client;
 use crate::support::postgres::{A, B, Database};
 use crate::support::proxy::{self, Proxy, tenant_token, token};
 
-async fn with_tables(proxy: &Proxy) -> Client {
+pub(crate) async fn with_tables(proxy: &Proxy) -> Client {
     let superuser = proxy.database.superuser().await;
     let sql = include_str!("verify.sql").replace(":database", &proxy.database.name);
     superuser.batch_execute(&sql).await.unwrap();
     superuser
 }
 
-fn url(proxy: &Proxy, token: &str) -> String {
+pub(crate) fn url(proxy: &Proxy, token: &str) -> String {
     format!("postgres://app:{token}@{}/{}", proxy.address, proxy.database.name)
 }
 
@@ -29,7 +29,7 @@ fn superadmin_url(proxy: &Proxy) -> String {
     format!("postgres://cloison_superadmin:{token}@{}/{}", proxy.address, proxy.database.name)
 }
 
-fn roads(proxy: &Proxy, tenants: [&str; 2], operator: Option<&str>) -> Roads {
+pub(crate) fn roads(proxy: &Proxy, tenants: [&str; 2], operator: Option<&str>) -> Roads {
     let tenant = |who, tenant| Road::new(who, &url(proxy, &tenant_token(tenant))).unwrap();
     Roads {
         tenants: [tenant("tenant A", tenants[0]), tenant("tenant B", tenants[1])],
@@ -38,7 +38,7 @@ fn roads(proxy: &Proxy, tenants: [&str; 2], operator: Option<&str>) -> Roads {
     }
 }
 
-async fn run(roads: &Roads, probe_rows: ProbeRows) -> Result<Report, Error> {
+pub(crate) async fn run(roads: &Roads, probe_rows: ProbeRows) -> Result<Report, Error> {
     verify::run(roads, probe_rows, std::future::pending(), &mut |_| {}).await
 }
 
@@ -48,7 +48,7 @@ async fn verified(proxy: &Proxy) -> Report {
 }
 
 /// What failed, as "subject: check", without repetition.
-fn failures(report: &Report) -> Vec<String> {
+pub(crate) fn failures(report: &Report) -> Vec<String> {
     let failed = report.outcomes.iter().filter(|o| matches!(o.verdict, Verdict::Failed { .. }));
     let mut names: Vec<String> =
         failed.map(|o| format!("{}: {}", o.subject, o.check.title())).collect();
@@ -62,13 +62,13 @@ fn skips(report: &Report) -> Vec<String> {
         Verdict::Skipped { reason } => {
             Some(format!("{}: {}: {reason}", o.subject, o.check.title()))
         }
-        Verdict::Passed | Verdict::Failed { .. } => None,
+        Verdict::Passed { .. } | Verdict::Open { .. } | Verdict::Failed { .. } => None,
     });
     skipped.collect()
 }
 
 /// Rows and checksum of every table but the audit log, and where every sequence stands.
-async fn state(superuser: &Client, with_sequences: bool) -> Vec<String> {
+pub(crate) async fn state(superuser: &Client, with_sequences: bool) -> Vec<String> {
     let mut state = Vec::new();
     let tables = "select c.oid::regclass::text, c.relkind::text from pg_class c \
                   join pg_namespace n on n.oid = c.relnamespace \
@@ -118,15 +118,22 @@ async fn isolation_that_stands_is_confirmed_and_nothing_is_left_behind() {
             ]
         );
         for table in ["public.note", "public.visit", "public.event", "public.ticket"] {
-            for check in Check::ALL {
-                let passed = report.of(table, check).filter(|o| o.verdict == Verdict::Passed);
+            for check in Check::OF_TABLES {
+                let passed = report.of(table, check).filter(|o| o.verdict.is_passed());
                 let both = !matches!(check, Check::Superadmin | Check::Policies);
                 assert_eq!(passed.count(), 1 + usize::from(both), "{table} {check:?}");
             }
         }
         let skipped = skips(&report);
-        let of_part = |skip: &String| skip.starts_with("public.event_2025: ");
-        assert!(skipped.iter().all(of_part) || operator.is_none(), "{skipped:#?}");
+        // A row without a day has no partition to be refused in.
+        let of_part = |skip: &String| {
+            skip.starts_with("public.event_2025: ")
+                || skip.starts_with("public.event: ") && skip.contains("no partition")
+        };
+        // Whether the pool hands the same connection on, and has two, is not the suite's to say.
+        let of_pool = |skip: &String| skip.contains("the pool ");
+        let is_known = |skip: &String| of_part(skip) || of_pool(skip);
+        assert!(skipped.iter().all(is_known) || operator.is_none(), "{skipped:#?}");
         assert_eq!(state(&superuser, true).await, before, "{operator:?}");
     }
     proxy.stop().await;
@@ -370,13 +377,13 @@ async fn rows_that_are_missing_are_said_or_made_and_removed() {
             let mut of = report.of(table, check);
             assert!(of.all(|o| matches!(o.verdict, Verdict::Skipped { .. })), "{table} {check:?}");
         }
-        assert!(report.of(table, Check::Insert).all(|o| o.verdict == Verdict::Passed));
+        assert!(report.of(table, Check::Insert).all(|o| o.verdict.is_passed()));
     }
 
     let report = run(&roads, ProbeRows::Make).await.unwrap();
     for table in ["public.nothing", "public.visit"] {
         for check in needs_rows {
-            assert!(report.of(table, check).all(|o| o.verdict == Verdict::Passed), "{check:?}");
+            assert!(report.of(table, check).all(|o| o.verdict.is_passed()), "{check:?}");
         }
     }
     assert_eq!(state(&superuser, false).await, before);

@@ -4,11 +4,12 @@ use crate::kit::verify::{Outcome, Report, Verdict};
 
 pub(super) fn xml(report: &Report) -> String {
     let tally = report.tally();
-    let total = tally.passed + tally.failed + tally.skipped;
+    let total = tally.passed + tally.open + tally.failed + tally.skipped;
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"cloison verify\" \
          tests=\"{total}\" failures=\"{}\" skipped=\"{}\">\n",
-        tally.failed, tally.skipped,
+        tally.failed,
+        tally.skipped + tally.open,
     );
     let tables = report.tables.iter().map(String::as_str);
     for subject in tables.chain(report.other_subjects()) {
@@ -19,7 +20,7 @@ pub(super) fn xml(report: &Report) -> String {
             escaped(subject),
             of.len(),
             count(|verdict| matches!(verdict, Verdict::Failed { .. })),
-            count(|verdict| matches!(verdict, Verdict::Skipped { .. })),
+            count(|verdict| matches!(verdict, Verdict::Skipped { .. } | Verdict::Open { .. })),
         ));
         for outcome in of {
             xml.push_str(&case(outcome));
@@ -34,17 +35,45 @@ fn case(outcome: &Outcome) -> String {
     let by = outcome.tenant.map(|side| format!(", as tenant {side}")).unwrap_or_default();
     let name = escaped(&format!("{}{by}", outcome.check.promise()));
     let head = format!("    <testcase classname=\"{}\" name=\"{name}\"", escaped(&outcome.subject));
+    let properties = properties(outcome);
     match &outcome.verdict {
-        Verdict::Passed => format!("{head}/>\n"),
+        Verdict::Passed { .. } => format!("{head}>{properties}</testcase>\n"),
+        // JUnit has no word for it; a failure would stop whoever has accepted it.
+        Verdict::Open { seen, remedy } => format!(
+            "{head}>{properties}<skipped message=\"known to be open: {}; {}\"/></testcase>\n",
+            escaped(seen),
+            escaped(remedy),
+        ),
         Verdict::Skipped { reason } => {
-            format!("{head}><skipped message=\"{}\"/></testcase>\n", escaped(reason))
+            format!("{head}>{properties}<skipped message=\"{}\"/></testcase>\n", escaped(reason))
         }
         Verdict::Failed { seen, remedy } => format!(
-            "{head}><failure message=\"{}\">{}</failure></testcase>\n",
+            "{head}>{properties}<failure message=\"{}\">{}</failure></testcase>\n",
             escaped(seen),
             escaped(remedy),
         ),
     }
+}
+
+/// Where the check belongs, and what stopped what it tried.
+fn properties(outcome: &Outcome) -> String {
+    let Outcome { check, verdict, .. } = outcome;
+    let layer = match verdict {
+        Verdict::Passed { layer: Some(layer) } => layer.title(),
+        Verdict::Open { .. } => "nothing",
+        Verdict::Passed { layer: None } | Verdict::Skipped { .. } | Verdict::Failed { .. } => "",
+    };
+    let named = [
+        ("id", check.id()),
+        ("section", check.section().title()),
+        ("owasp", check.owasp().title()),
+        ("layer", layer),
+    ];
+    let told = named.iter().filter(|(_, value)| !value.is_empty());
+    let told: String = told
+        .map(|(name, value)| format!("<property name=\"{name}\" value=\"{}\"/>", escaped(value)))
+        .collect();
+    format!("<properties>{told}</properties>")
 }
 
 /// For text and for attributes. Characters that XML 1.0 cannot hold are left out.

@@ -2,15 +2,28 @@
 
 use serde_json::json;
 
-use super::{Args, Error};
+use super::{Args, Error, own};
 use crate::cli::dev::{self as dev_verb, report::percent_encoded};
+use crate::cli::serve::Running;
+use crate::config;
 use crate::dev;
 use crate::dev::key::SigningKey;
 use crate::dev::logins;
 use crate::dev::state::State;
 use crate::kit::verify::{self, Road, Roads};
 
-pub(super) async fn of(args: &Args) -> Result<Roads, Error> {
+pub(super) async fn of(args: &Args) -> Result<(Roads, Option<Running>), Error> {
+    if let (Some(file), Some(url)) = (&args.config, &args.database_url) {
+        let config = config::load(Some(file), crate::cli::environment());
+        let config = config.map_err(|errors| Error::Own(errors.to_string()))?;
+        let operator = Road::new("the operator", url)?;
+        let own = own::start(config, args.pool_mode, &args.without, operator);
+        return own.await.map(|(roads, running)| (roads, Some(running)));
+    }
+    to_given(args).await.map(|roads| (roads, None))
+}
+
+async fn to_given(args: &Args) -> Result<Roads, Error> {
     let (Some(tenant), Some(other), Some(superadmin)) =
         (&args.tenant_url, &args.other_url, &args.superadmin_url)
     else {
@@ -30,7 +43,8 @@ async fn to_dev(args: &Args) -> Result<Roads, Error> {
     let path = folder.join(dev::STATE);
     let state = State::load(&path).map_err(|source| Error::NoDev { path, source })?;
     let key = SigningKey::load(&folder.join(dev::SIGNING_KEY))?;
-    let operator = Road::new("the operator", &state.postgres_url)?;
+    let operator = args.database_url.as_ref().unwrap_or(&state.postgres_url);
+    let operator = Road::new("the operator", operator)?;
     let candidates = verify::candidates(&operator).await?;
     let [a, b, ..] = &candidates[..] else { return Err(Error::FewTenants(candidates.len())) };
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::sections;
 use crate::kit::verify::{Check, Conclusion, Outcome, Report, Side, Standing, Verdict};
 
 /// All of it, ready to be printed.
@@ -16,7 +17,10 @@ pub(super) fn page(report: &Report) -> String {
     }
     line(&mut page, "");
     table(&mut page, report);
+    line(&mut page, "");
+    page.push_str(&sections::page(report));
     failures(&mut page, report);
+    open(&mut page, report);
     skipped(&mut page, report);
     line(&mut page, "");
     closing_box(&mut page, report);
@@ -24,18 +28,22 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 fn table(page: &mut String, report: &Report) {
-    let subjects: Vec<&str> =
-        report.tables.iter().map(String::as_str).chain(report.other_subjects()).collect();
+    let in_table = |subject: &&str| {
+        let is_of = |check: &Check| report.of(subject, *check).next().is_some();
+        Check::OF_TABLES.iter().any(is_of)
+    };
+    let others = report.other_subjects().into_iter().filter(in_table);
+    let subjects: Vec<&str> = report.tables.iter().map(String::as_str).chain(others).collect();
     let width = subjects.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut head = pad("", width);
-    for check in Check::ALL {
+    for check in Check::OF_TABLES {
         head.push_str("  ");
         head.push_str(check.title());
     }
     line(page, &head);
     for subject in subjects {
         let mut row = pad(subject, width);
-        for check in Check::ALL {
+        for check in Check::OF_TABLES {
             let mark = mark(report.of(subject, check));
             row.push_str("  ");
             row.push_str(&pad(mark, check.title().chars().count()));
@@ -47,8 +55,8 @@ fn table(page: &mut String, report: &Report) {
 /// One sign for both tenants: a failure outweighs everything, what was skipped outweighs what held.
 fn mark<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> &'static str {
     let rank = |outcome: &Outcome| match outcome.verdict {
-        Verdict::Passed => 1,
-        Verdict::Skipped { .. } => 2,
+        Verdict::Passed { .. } => 1,
+        Verdict::Open { .. } | Verdict::Skipped { .. } => 2,
         Verdict::Failed { .. } => 3,
     };
     match outcomes.map(rank).max() {
@@ -70,6 +78,31 @@ fn failures(page: &mut String, report: &Report) {
     }
 }
 
+/// What is known not to be closed: once for each attack, with everything that it was seen on.
+fn open(page: &mut String, report: &Report) {
+    let mut groups: Vec<(&Outcome, &String, &String, Vec<&str>)> = Vec::new();
+    for outcome in &report.outcomes {
+        let Verdict::Open { seen, remedy } = &outcome.verdict else { continue };
+        let same =
+            groups.iter_mut().find(|(of, text, ..)| of.check == outcome.check && *text == seen);
+        let subject = outcome.subject.as_str();
+        match same {
+            Some((.., subjects)) if subjects.contains(&subject) => {}
+            Some((.., subjects)) => subjects.push(subject),
+            None => groups.push((outcome, seen, remedy, vec![subject])),
+        }
+    }
+    if !groups.is_empty() {
+        line(page, "\nKnown to be open; no row crosses by itself (SECURITY.md):");
+    }
+    for (outcome, seen, remedy, subjects) in groups {
+        line(page, &format!("○ {}: {}", outcome.check.id(), outcome.check.promise()));
+        line(page, &format!("    on:     {}", subjects.join(", ")));
+        line(page, &format!("    seen:   {seen}"));
+        line(page, &format!("    remedy: {remedy}"));
+    }
+}
+
 /// What was not tried, with its reason: one line for all that share it.
 fn skipped(page: &mut String, report: &Report) {
     let mut groups: Vec<(String, Vec<&'static str>)> = Vec::new();
@@ -77,6 +110,7 @@ fn skipped(page: &mut String, report: &Report) {
         let Verdict::Skipped { reason } = &outcome.verdict else { continue };
         let key = format!("– {}{}: {reason}", outcome.subject, by(outcome));
         match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, checks)) if checks.contains(&outcome.check.title()) => {}
             Some((_, checks)) => checks.push(outcome.check.title()),
             None => groups.push((key, vec![outcome.check.title()])),
         }
@@ -116,7 +150,10 @@ fn closing_box(page: &mut String, report: &Report) {
         Standing::Broken => format!("✗ {text}"),
     });
     let lines: Vec<String> = lines.collect();
-    let count = format!("{} checks held, {} not tried", tally.passed, tally.skipped);
+    let count = format!(
+        "{} checks held, {} known to be open, {} not tried",
+        tally.passed, tally.open, tally.skipped
+    );
     let rows = [title].into_iter().chain(lines.iter().map(String::as_str));
     let rows: Vec<&str> = rows.chain(["", &verdict, &count]).collect();
     let width = rows.iter().map(|row| row.chars().count()).max().unwrap_or(0);
@@ -131,11 +168,11 @@ fn closing_box(page: &mut String, report: &Report) {
     line(page, &format!("╚{edge}╝"));
 }
 
-fn pad(text: &str, width: usize) -> String {
+pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text:<width$}")
 }
 
-fn line(page: &mut String, text: &str) {
+pub(super) fn line(page: &mut String, text: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(page, "{text}");
 }

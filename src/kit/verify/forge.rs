@@ -4,7 +4,8 @@
 use postgres_protocol::escape::escape_literal;
 
 use super::catalogue::{Class, Counts, Table, Tenant};
-use super::report::{Check, Verdict};
+use super::check::{Check, Layer};
+use super::report::Verdict;
 use super::session::{Reaction, Session, Step};
 use super::{Error, Road};
 
@@ -66,7 +67,7 @@ pub(super) async fn forge(
     own: &Tenant,
     other: &Tenant,
 ) -> Result<Vec<(String, Check, Verdict)>, Error> {
-    let mut verdicts = vec![(SESSION.to_owned(), Check::Forge, Verdict::Passed)];
+    let mut verdicts = vec![(SESSION.to_owned(), Check::Forge, Verdict::HELD)];
     for (table, counts) in tables.iter().filter(|(table, _)| table.class != Class::Shared) {
         let reach = |counts: Counts| match table.class {
             Class::Tenant => counts.of_other(own.side),
@@ -74,8 +75,8 @@ pub(super) async fn forge(
         };
         // A part is refused by its grants, whatever is in it.
         let verdict = match counts {
-            _ if table.class == Class::Part => Verdict::Passed,
-            Some(counts) if reach(*counts) > 0 => Verdict::Passed,
+            _ if table.class == Class::Part => Verdict::by(Layer::Policy),
+            Some(counts) if reach(*counts) > 0 => Verdict::by(Layer::Policy),
             Some(_) => Verdict::skipped("there are no rows of others to reach"),
             None => Verdict::skipped("the operator's connection may not count the rows"),
         };
@@ -85,7 +86,13 @@ pub(super) async fn forge(
         let session = Session::open(road).await?;
         let outcome = attempt(&session, &statement, name, tables, own, &mut verdicts).await;
         session.close().await;
-        outcome?;
+        if let Err(Error::Statement { why, .. }) = outcome {
+            // The proxy ends a session that it cannot bind any more.
+            let reason = format!("after {name} the session was ended: {why}");
+            put(&mut verdicts, SESSION, Verdict::skipped(reason));
+        } else {
+            outcome?;
+        }
     }
     Ok(verdicts)
 }
@@ -142,7 +149,7 @@ fn judge_identity(who: &Reaction, name: &str, verdicts: &mut [(String, Check, Ve
     let who = match who {
         Reaction::Ran(1) => "another tenant",
         Reaction::Ran(2) => "the super-admin",
-        Reaction::Ran(_) | Reaction::Denied | Reaction::Constraint(_) | Reaction::Other(_) => {
+        Reaction::Ran(_) | Reaction::Denied(_) | Reaction::Constraint(_) | Reaction::Other(_) => {
             return;
         }
     };
@@ -159,9 +166,18 @@ fn judge_rows(
     table: &Table,
     verdicts: &mut [(String, Check, Verdict)],
 ) {
-    if let Reaction::Ran(rows @ 1..) = seen {
-        let seen = format!("after {name} {rows} rows of others are visible");
-        put(verdicts, &table.name, Verdict::failed(seen, &table.mend));
+    match seen {
+        Reaction::Ran(rows @ 1..) => {
+            let seen = format!("after {name} {rows} rows of others are visible");
+            put(verdicts, &table.name, Verdict::failed(seen, &table.mend));
+        }
+        Reaction::Denied(layer) => {
+            let of = verdicts.iter_mut().find(|(subject, _, _)| *subject == table.name);
+            if let Some((_, _, verdict @ Verdict::Passed { .. })) = of {
+                *verdict = Verdict::by(*layer);
+            }
+        }
+        Reaction::Ran(_) | Reaction::Constraint(_) | Reaction::Other(_) => {}
     }
 }
 

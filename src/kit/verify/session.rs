@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::check::Layer;
 use super::{Error, Road};
 
 /// What came of one statement.
@@ -14,8 +15,8 @@ use super::{Error, Road};
 pub(super) enum Reaction {
     /// It ran: so many rows were written, or this was counted.
     Ran(i64),
-    /// Refused for want of a right: 42501.
-    Denied,
+    /// Refused for want of a right, 42501, and by what.
+    Denied(Layer),
     /// No policy refused the row; a constraint did.
     Constraint(String),
     /// Something else was in the way, which says nothing about policies.
@@ -50,6 +51,11 @@ impl Session {
             let _ = connection.await;
         });
         Ok(Self { client, connection, who: road.who.clone() })
+    }
+
+    /// For what has errors of its own to tell.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Says goodbye, so that the pool has the server connection back for whoever comes next.
@@ -144,7 +150,8 @@ impl Session {
             return Err(Error::statement(&self.who, "go on", &error));
         };
         let code = answer.code().code();
-        Ok(judge(code, answer.routine(), answer.datatype().is_some(), told(&error)))
+        let layer = layer(answer.routine(), answer.where_());
+        Ok(judge(code, answer.routine(), layer, answer.datatype().is_some(), told(&error)))
     }
 }
 
@@ -153,14 +160,31 @@ impl Session {
 /// A row is held against the policies before it is held against the table's constraints, so a
 /// constraint that speaks up means that they let it pass. A trigger or a domain may speak before
 /// them.
-fn judge(code: &str, routine: Option<&str>, is_of_type: bool, told: String) -> Reaction {
+fn judge(
+    code: &str,
+    routine: Option<&str>,
+    layer: Layer,
+    is_of_type: bool,
+    told: String,
+) -> Reaction {
     let is_early = matches!(routine, Some("exec_stmt_raise" | "ExecFindPartition")) || is_of_type;
     if code == "42501" {
-        Reaction::Denied
+        Reaction::Denied(layer)
     } else if code.starts_with("23") && !is_early {
         Reaction::Constraint(told)
     } else {
         Reaction::Other(told)
+    }
+}
+
+/// What refused, by the place in the server that did.
+fn layer(routine: Option<&str>, place: Option<&str>) -> Layer {
+    if place.is_some_and(|place| place.contains("function cloison.")) {
+        Layer::Context
+    } else if matches!(routine, Some("ExecWithCheckOptions" | "check_enable_rls")) {
+        Layer::Policy
+    } else {
+        Layer::Grant
     }
 }
 
@@ -188,15 +212,17 @@ mod tests {
 
     #[track_caller]
     fn check(code: &str, routine: &str, is_of_type: bool, expected: Reaction) {
-        assert_eq!(judge(code, Some(routine), is_of_type, "told".to_owned()), expected);
+        let layer = layer(Some(routine), None);
+        let told = "told".to_owned();
+        assert_eq!(judge(code, Some(routine), layer, is_of_type, told), expected);
     }
 
     #[test]
     fn only_a_constraint_of_the_table_shows_that_policies_let_a_row_pass() {
         let constraint = || Reaction::Constraint("told".to_owned());
         let other = || Reaction::Other("told".to_owned());
-        check("42501", "ExecWithCheckOptions", false, Reaction::Denied);
-        check("42501", "aclcheck_error", false, Reaction::Denied);
+        check("42501", "ExecWithCheckOptions", false, Reaction::Denied(Layer::Policy));
+        check("42501", "aclcheck_error", false, Reaction::Denied(Layer::Grant));
         check("23502", "ExecConstraints", false, constraint());
         check("23505", "_bt_check_unique", false, constraint());
         check("23503", "ri_ReportViolation", false, constraint());

@@ -49,7 +49,7 @@ fn judge(table: &Table, seen: Option<Counts>, known: Option<Counts>) -> Verdict 
         (None, _) => Verdict::failed("the super-admin may not read it", &table.mend),
         (Some(_), None) => Verdict::skipped("the operator's connection may not count the rows"),
         (Some(_), Some(known)) if known.total == 0 => Verdict::skipped("there are no rows"),
-        (Some(seen), Some(known)) if seen == known => Verdict::Passed,
+        (Some(seen), Some(known)) if seen == known => Verdict::HELD,
         (Some(seen), Some(known)) => {
             let seen = format!("it sees {} rows, and there are {}", seen.total, known.total);
             Verdict::failed(seen, &table.mend)

@@ -2,7 +2,8 @@
 
 use super::Error;
 use super::catalogue::{Class, Counts, Table, Tenant, counts};
-use super::report::{Check, Verdict};
+use super::check::{Check, Layer};
+use super::report::Verdict;
 use super::session::{Reaction, Session, Step};
 
 /// A tenant's session, and what is needed to judge what it sees.
@@ -66,9 +67,9 @@ impl Trial<'_> {
                 Reaction::Ran(0) if expected(known) == 0 => {
                     return Ok(Verdict::skipped(self.without_rows(self.own)));
                 }
-                Reaction::Ran(rows) if rows == expected(known) => return Ok(Verdict::Passed),
+                Reaction::Ran(rows) if rows == expected(known) => return Ok(Verdict::HELD),
                 Reaction::Ran(_) => {}
-                Reaction::Denied => {
+                Reaction::Denied(_) => {
                     return Ok(Verdict::failed("reading its own rows is refused", &table.mend));
                 }
                 Reaction::Constraint(told) | Reaction::Other(told) => {
@@ -104,10 +105,10 @@ impl Trial<'_> {
                     let seen = format!("{rows} rows of others are visible");
                     return Ok(Verdict::failed(seen, &table.mend));
                 }
-                Reaction::Denied if table.is_tenants() => {
+                Reaction::Denied(_) if table.is_tenants() => {
                     return Ok(Verdict::skipped("reading is refused altogether"));
                 }
-                Reaction::Denied => return Ok(Verdict::Passed),
+                Reaction::Denied(layer) => return Ok(Verdict::by(*layer)),
                 Reaction::Constraint(told) | Reaction::Other(told) => {
                     return Ok(Verdict::skipped(told));
                 }
@@ -174,9 +175,9 @@ impl Trial<'_> {
                 );
                 judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
-            None => Verdict::Passed,
+            None => Verdict::by(Layer::Policy),
         };
-        if by_name != Verdict::Passed || table.class == Class::Part {
+        if !by_name.is_passed() || table.class == Class::Part {
             return Ok(by_name);
         }
         let blind = self.blind(table, &blind, vec![own]).await?;
@@ -195,9 +196,10 @@ impl Trial<'_> {
             Step::Write(to_other, vec![Some(other)]),
             Step::Write(own_rows, vec![Some(other), table.value(self.own)]),
         ];
+        let mut by = Layer::Policy;
         for step in steps {
             match self.session.attempt(step).await? {
-                Reaction::Denied => {}
+                Reaction::Denied(layer) => by = layer,
                 Reaction::Ran(0) if known.is_none_or(|known| known.of(self.own.side) == 0) => {
                     return Ok(Verdict::skipped(self.without_rows(self.own)));
                 }
@@ -212,7 +214,7 @@ impl Trial<'_> {
                 Reaction::Other(told) => return Ok(Verdict::skipped(told)),
             }
         }
-        Ok(Verdict::Passed)
+        Ok(Verdict::by(by))
     }
 
     /// As with updates.
@@ -228,9 +230,9 @@ impl Trial<'_> {
                 let sql = format!("delete from {name} where {column} = {}", table.parameter(1));
                 judge_write(table, self.session.attempt(Step::Write(sql, vec![Some(other)])).await?)
             }
-            None => Verdict::Passed,
+            None => Verdict::by(Layer::Policy),
         };
-        if by_name != Verdict::Passed || table.class == Class::Part {
+        if !by_name.is_passed() || table.class == Class::Part {
             return Ok(by_name);
         }
         let blind = self.blind(table, &blind, Vec::new()).await?;
@@ -241,8 +243,10 @@ impl Trial<'_> {
         let empty = "select pg_catalog.set_config('cloison.context', '', true)";
         let sql = format!("select count(*) from {}", table.name);
         match self.session.count_after(empty, &sql).await? {
-            Reaction::Denied => Ok(Verdict::Passed),
-            Reaction::Ran(0) if known.is_some_and(|known| known.total > 0) => Ok(Verdict::Passed),
+            Reaction::Denied(layer) => Ok(Verdict::by(layer)),
+            Reaction::Ran(0) if known.is_some_and(|known| known.total > 0) => {
+                Ok(Verdict::by(Layer::Policy))
+            }
             Reaction::Ran(0) => Ok(Verdict::skipped("there are no rows")),
             Reaction::Ran(rows) => {
                 let seen = format!("{rows} rows are visible without a context");
@@ -297,7 +301,7 @@ impl Trial<'_> {
         };
         match known {
             None => Verdict::skipped(UNCOUNTED),
-            Some(known) if is_proof(known) => Verdict::Passed,
+            Some(known) if is_proof(known) => Verdict::by(Layer::Policy),
             Some(_) if table.is_tenants() => Verdict::skipped(self.without_rows(self.other)),
             Some(_) => Verdict::skipped("there are no rows"),
         }
@@ -310,7 +314,7 @@ impl Trial<'_> {
 
 fn judge_insert(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
-        Reaction::Denied => Verdict::Passed,
+        Reaction::Denied(layer) => Verdict::by(layer),
         Reaction::Ran(_) => Verdict::failed("the row was inserted", &table.mend),
         Reaction::Constraint(told) => {
             let seen = format!("no policy refused the row, only a constraint: {told}");
@@ -322,7 +326,8 @@ fn judge_insert(table: &Table, reaction: Reaction) -> Verdict {
 
 fn judge_write(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
-        Reaction::Denied | Reaction::Ran(0) => Verdict::Passed,
+        Reaction::Denied(layer) => Verdict::by(layer),
+        Reaction::Ran(0) => Verdict::by(Layer::Policy),
         Reaction::Ran(rows) => Verdict::failed(format!("{rows} rows were written"), &table.mend),
         Reaction::Constraint(told) => {
             Verdict::failed(format!("only a constraint refused it: {told}"), &table.mend)
