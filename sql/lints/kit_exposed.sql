@@ -27,7 +27,7 @@ from
         where c.relnamespace = 'cloison'::regnamespace
           and c.relname in ('tenants', 'tenant_users', 'api_keys', 'usage_events', 'audit_log',
                             'protected_tables', 'signing_key', 'settings', 'accepted_findings',
-                            'watched_schemas')
+                            'watched_schemas', 'hardening_allowed', 'hardening_changes')
           and not (a.privilege_type = 'SELECT' and a.grantee = 'cloison_tenant'::regrole
                    and c.relname in ('tenants', 'tenant_users', 'usage_events', 'audit_log'))
         union all
@@ -44,7 +44,11 @@ from
               'cloison.current_tenant_id()',
               'cloison.current_tenant_key()',
               'cloison.is_superadmin()',
-              'cloison.visible_tenants()')
+              'cloison.visible_tenants()',
+              'cloison.advisory_xact_lock(bigint)',
+              'cloison.advisory_xact_lock(text)',
+              'cloison.try_advisory_xact_lock(bigint)',
+              'cloison.try_advisory_xact_lock(text)')
     ) k,
     lateral (
         select case when k.grantee = 0 then 'public'

@@ -74,7 +74,7 @@ async fn a_superuser_may_install(server: &Server) {
     let superuser = database.superuser().await;
     migrate::install(&superuser, PublicNames::With).await.unwrap();
     migrate::install(&superuser, PublicNames::With).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["3"]);
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["4"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]
