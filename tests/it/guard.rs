@@ -224,7 +224,7 @@ async fn only_tenants_are_held_to_the_list() {
 #[tokio::test]
 async fn what_an_operator_gives_back_works() {
     let lines = "allowed_statements = [\"explain\", \"do\", \"lock\"]\nallowed_settings = \"work_mem, app.*\"";
-    let proxy = proxy::new().set(lines).run().await;
+    let proxy = proxy::new().set(lines).allowing(&["languages"]).run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     for sql in [
         "explain analyze select 1",

@@ -22,7 +22,7 @@ const COUNT: &str = "select count(*) from note";
 
 /// One server connection for all tenants, who may send anything.
 fn pooled() -> Builder {
-    proxy::new().by_transaction().pool_size(1).unfiltered()
+    proxy::new().by_transaction().pool_size(1).unwatched().unfiltered()
 }
 
 /// The same without hardening of what leaves something on a connection, or hides that it does:

@@ -300,7 +300,7 @@ const MUTATIONS: &[Mutation] = &[
 
 #[tokio::test]
 async fn every_weakness_turns_it_red() {
-    let proxy = proxy::new().run().await;
+    let proxy = proxy::new().unwatched().run().await;
     let superuser = with_tables(&proxy).await;
     let before = state(&superuser, true).await;
     for (weakness, expected, cure) in MUTATIONS {
@@ -329,7 +329,7 @@ async fn a_role_that_bypasses_row_security_and_a_tenant_against_itself_are_refus
     let other_login = |config: &mut cloison::config::Config| {
         config.pools.get_mut(&Access::Tenant).unwrap().login.user = "it_verify".to_owned();
     };
-    let proxy = proxy::new().edit(other_login).run().await;
+    let proxy = proxy::new().unwatched().edit(other_login).run().await;
     let report = verified(&proxy).await;
     assert_eq!(failures(&report), [""; 0]);
 

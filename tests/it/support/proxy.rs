@@ -48,6 +48,29 @@ pub(crate) fn new() -> Builder {
     Builder { extra: String::new(), server: String::new(), edit: Vec::new(), allow: &[] }
 }
 
+/// The parts of `cloison.hardening_rules()`.
+pub(crate) const HARDENED: &[&str] = &[
+    "activity",
+    "advisory_locks",
+    "counters",
+    "hidden_sql",
+    "languages",
+    "large_objects",
+    "notifications",
+    "planner_statistics",
+    "random_seed",
+    "replication",
+    "row_counts",
+    "row_versions",
+    "settings",
+    "signals",
+    "sizes",
+    "snapshots",
+    "temporary",
+    "transactions",
+    "wal",
+];
+
 impl Builder {
     /// Adds top-level lines to the configuration.
     pub(crate) fn set(mut self, lines: &str) -> Self {
@@ -85,6 +108,16 @@ impl Builder {
     pub(crate) fn allowing(mut self, names: &'static [&'static str]) -> Self {
         self.allow = names;
         self
+    }
+
+    /// Serves tenants whatever lint finds.
+    pub(crate) fn unwatched(self) -> Self {
+        self.set("lint = \"warn\"")
+    }
+
+    /// Leaves nothing between tenants but the policies, the context and the pool.
+    pub(crate) fn bare(self) -> Self {
+        self.unwatched().unfiltered().allowing(HARDENED)
     }
 
     /// Changes what no line can express.

@@ -104,7 +104,7 @@ async fn what_is_discarded_does_not_come_back() {
 /// What Postgres reports its client counts on, whatever has changed it.
 #[tokio::test]
 async fn what_a_function_sets_follows_its_client_if_it_is_reported() {
-    let mut pair = Pair::new().await;
+    let mut pair = Pair::of(super::open()).await;
     let timezone = pair.b.value("show timezone").await;
     for sql in [
         "select set_config('timezone', 'Asia/Kabul', false)",
