@@ -1,5 +1,7 @@
 -- Defaults that the role of this session has been given, as name=value: asked on a new connection
--- of the tenants' role itself, whose search_path may be one of them. So every name is full.
+-- of the tenants' role itself, whose search_path may be one of them, so every name is full. A
+-- statement_timeout that the connection was started with is not meant for this.
+set local statement_timeout = 0;
 select
     s.setting
 from

@@ -1,6 +1,8 @@
 //! What tenants may not send: refused as Postgres would refuse it, while the session goes on; and
 //! what it would come to without the filter.
 
+use cloison::config::{Config, PoolMode};
+
 use crate::support::postgres::{A, B};
 use crate::support::proxy::{self, Proxy};
 use crate::support::wire::{Message, Wire, error, rows, tags};
@@ -214,11 +216,18 @@ async fn a_text_that_cannot_be_parsed_is_answered_as_postgres_does() {
 
 #[tokio::test]
 async fn only_tenants_are_held_to_the_list() {
-    let proxy = proxy::new().run().await;
-    proxy.superadmin().await.batch_execute("set work_mem = '4MB'; explain select 1").await.unwrap();
-    let owner = proxy.owner().await;
-    owner.batch_execute("create table t (i int); lock t; drop table t").await.unwrap();
-    proxy.stop().await;
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let everywhere = move |config: &mut Config| {
+            config.pools.values_mut().for_each(|pool| pool.mode = mode);
+        };
+        let proxy = proxy::new().edit(everywhere).run().await;
+        let superadmin = proxy.superadmin().await;
+        superadmin.batch_execute("set work_mem = '4MB'; explain select 1").await.unwrap();
+        let owner = proxy.owner().await;
+        owner.batch_execute("create table t (i int)").await.unwrap();
+        owner.batch_execute("begin; lock t; drop table t; commit").await.unwrap();
+        proxy.stop().await;
+    }
 }
 
 #[tokio::test]

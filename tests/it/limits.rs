@@ -222,6 +222,22 @@ async fn a_new_server_connection_with_other_defaults_is_refused() {
     proxy.stop().await;
 }
 
+/// Under a limit of a millisecond, the question is answered and names what was changed.
+#[tokio::test]
+async fn the_role_is_asked_about_in_its_own_time() {
+    let mut proxy = proxy::new().run().await;
+    let name = proxy.database.name.clone();
+    let harm = format!("alter role it_app in database {name} set statement_timeout = '1ms'");
+    proxy.database.superuser().await.batch_execute(&harm).await.unwrap();
+    let _ = Wire::refused(&proxy, "app", &tenant_token(B), &[]).await;
+    let settings = proxy.observed(|event| match event {
+        Event::ServerUnfit { settings, .. } => Some(settings.clone()),
+        _ => None,
+    });
+    assert_eq!(settings.await, "statement_timeout");
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn an_operator_can_give_the_role_defaults() {
     let database = Database::new();
