@@ -43,7 +43,7 @@ deps-postgres:
 deps-drivers:
 	tests/setup-drivers.sh
 
-ci: deps-system fmt clippy doc deny test ## What CI runs
+ci: fmt clippy doc deny test ## What CI runs
 
 fmt: ## Check the formatting
 	cargo fmt --check

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure of what the tests need from the system: a Postgres server with psql and pg_dump,
-# Python with venv, npm, a C compiler and libclang. Installs Debian's packages where it may; elsewhere says what is missing.
+# Python with venv, and npm. Installs Debian's packages where it may; elsewhere says what is missing.
 set -eu
 
 missing=
@@ -15,15 +15,6 @@ have_postgres && command -v psql >/dev/null && command -v pg_dump >/dev/null ||
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 command -v npm >/dev/null || missing="$missing npm"
 command -v cc >/dev/null || missing="$missing gcc"
-# bindgen needs it, for the bindings of Postgres' own parser.
-have_libclang() {
-    for library in "${LIBCLANG_PATH:-/nowhere}"/libclang* /usr/lib/llvm-*/lib/libclang* \
-        /usr/lib/*/libclang* /usr/lib64/libclang*; do
-        [ -e "$library" ] && return 0
-    done
-    return 1
-}
-have_libclang || missing="$missing libclang-dev"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
