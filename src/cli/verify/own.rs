@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::Error;
 use crate::cli::serve::{self, Running};
-use crate::config::{Algorithm, ClientTlsMode, Config, Issuer, KeySource, PoolMode, TenantLookup};
+use crate::config::{
+    Algorithm, ClientTlsMode, Config, Issuer, KeySource, LintAction, PoolMode, TenantLookup,
+};
 use crate::kit::verify::{self, Road, Roads};
 use crate::observe::Observer;
 use crate::types::{Access, Secret};
@@ -29,13 +31,19 @@ pub(super) enum Mode {
 /// those in a database that nobody needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(super) enum Without {
+    /// Tenants may send any statement, as with `statement_filter = "off"`
+    Filter,
+    /// Critical findings of lint do not keep tenants out, as with `lint = "warn"`
+    Lint,
     /// Statements that leave something in a session are let through with transaction pooling
     Refusals,
 }
 
-/// The configuration with the layer off. A filter that reads statements has its switch here.
+/// The configuration with the layer off.
 fn switch_off(config: &mut Config, layer: Without) {
     match layer {
+        Without::Filter => config.statement_filter = None,
+        Without::Lint => config.lint.action = LintAction::Warn,
         Without::Refusals => config.transaction_pooling.pins = true,
     }
 }

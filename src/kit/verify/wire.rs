@@ -96,11 +96,9 @@ impl Told {
             return match code.as_bytes() {
                 [b'1', ..] => Layer::Door,
                 [b'2', ..] => Layer::Context,
-                b"402" => Layer::Filter,
+                b"402" | b"405" | b"406" | b"407" | b"408" => Layer::Filter,
                 b"001" | b"002" | b"003" | b"004" | b"007" | b"008" | b"009" | b"010" | b"011"
                 | b"301" => Layer::Door,
-                // The codes of a filter that reads statements go here.
-                [b'5', ..] => Layer::Filter,
                 _ => Layer::Wire,
             };
         }
@@ -407,6 +405,7 @@ mod tests {
         check(&[('C', "42501"), ('R', "exec_stmt_raise"), ('W', context)], Layer::Context);
         check(&[('C', "0A000"), ('D', "cloison: C401")], Layer::Wire);
         check(&[('C', "0A000"), ('D', "cloison: C402")], Layer::Filter);
+        check(&[('C', "42501"), ('D', "cloison: C405")], Layer::Filter);
         check(&[('C', "28P01"), ('D', "cloison: C101")], Layer::Door);
         check(&[('C', "0A000"), ('D', "cloison: C003")], Layer::Door);
         check(&[('C', "08P01"), ('D', "cloison: C005")], Layer::Wire);
