@@ -1,6 +1,6 @@
 //! The documents say what the program does.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests count as tests")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,4 +40,94 @@ fn the_readme_lists_every_code_that_a_client_may_see() {
     let listed = codes(&fs::read_to_string(root.join("README.md")).unwrap(), "\n| ", " |");
     assert!(used.len() > 30, "{used:?}");
     assert_eq!(used, listed);
+}
+
+/// A way of leaking, and what shows that it does not: a row of `tests/ISOLATION.md`.
+struct Entry<'a> {
+    section: &'a str,
+    leak: &'a str,
+    tests: Vec<&'a str>,
+    /// The words in bold of lines of SECURITY.md, or its headings.
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    fn read(section: &'a str, row: &'a str) -> Self {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [leak, _, proof] = cells[..] else { panic!("{section}: three cells are due: {row}") };
+        let (mut tests, mut lines) = (Vec::new(), Vec::new());
+        let mut rest = proof;
+        while !rest.is_empty() {
+            let (found, open, close) = match rest.strip_prefix('`') {
+                Some(_) => (&mut tests, "`", "`"),
+                None => (&mut lines, "SECURITY.md: \"", "\""),
+            };
+            let quoted = rest.strip_prefix(open).and_then(|rest| rest.split_once(close));
+            let Some((proof, after)) = quoted else { panic!("{section}: {leak}: {rest}") };
+            found.push(proof);
+            rest = after.strip_prefix(", ").unwrap_or(after);
+        }
+        Self { section, leak, tests, lines }
+    }
+
+    fn of_section(section: &'a str) -> Vec<Self> {
+        let title = section.lines().next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with('|'));
+        rows.skip(2).map(|row| Self::read(title, row)).collect()
+    }
+}
+
+/// Whether `cargo test` knows it by this path behind its target's name.
+fn is_test(root: &Path, test: &str) -> bool {
+    let parts: Vec<&str> = test.split("::").collect();
+    let [target, modules @ .., name] = &parts[..] else { return false };
+    let folder = if *target == "lib" { root.join("src") } else { root.join("tests").join(target) };
+    // Tests may stand below the code itself.
+    let inline = modules.strip_suffix(&["tests"]).unwrap_or(modules);
+    let files = [modules, inline].map(|modules| folder.join(modules.join("/") + ".rs"));
+    let Some(text) = files.iter().find_map(|file| fs::read_to_string(file).ok()) else {
+        return false;
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let head = [format!("fn {name}("), format!("async fn {name}(")];
+    let Some(at) = lines.iter().position(|line| head.iter().any(|head| line.starts_with(head)))
+    else {
+        return false;
+    };
+    let marks = ["#[test]", "#[tokio::test"];
+    let is_marked = at > 0 && marks.iter().any(|mark| lines[at - 1].starts_with(mark));
+    // The kit's are listed, or have a module, to be run on every major.
+    let lists = ["\non_every_major!(", "\non_a_server_of_its_own!("];
+    let lists = lists.iter().filter_map(|list| text.split_once(list)?.1.split_once(");"));
+    let is_word = |c: char| !c.is_alphanumeric() && c != '_';
+    let mut listed = lists.flat_map(|(list, _)| list.split(is_word));
+    is_marked
+        || listed.any(|word| word == *name)
+        || lines.contains(&format!("mod {name} {{").as_str())
+}
+
+#[test]
+fn every_way_of_leaking_has_a_proof_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let (map, security) = (read("tests/ISOLATION.md"), read("SECURITY.md"));
+    let sections: Vec<_> = map.split("\n## ").skip(1).map(Entry::of_section).collect();
+    assert_eq!(sections.len(), 10);
+    for section in &sections {
+        assert!(section.len() > 5, "{:?}", section.first().map(|entry| entry.section));
+    }
+    let mut wrong = Vec::new();
+    for Entry { section, leak, tests, lines } in sections.iter().flatten() {
+        let mut tell = |what: String| wrong.push(format!("{section}: {leak}: {what}"));
+        for test in tests.iter().filter(|test| !is_test(root, test)) {
+            tell(format!("there is no test {test}"));
+        }
+        for line in lines {
+            let starts = [format!("- **{line}"), format!("## {line}")];
+            if !security.lines().any(|text| starts.iter().any(|start| text.starts_with(start))) {
+                tell(format!("SECURITY.md has no line {line:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -63,6 +63,8 @@ async fn every_bad_token_is_refused_and_not_repeated() {
     for (token, sqlstate) in [
         (String::new(), "28P01"),
         ("hunter2-secret-claim".to_owned(), "28P01"),
+        // The password that the pool's own role has at Postgres.
+        ("app-secret".to_owned(), "28P01"),
         (head.to_owned(), "28P01"),
         (format!("{head}."), "28P01"),
         (format!("{none}.{payload}."), "28P01"),

@@ -57,6 +57,18 @@ async fn a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on() 
     proxy.stop().await;
 }
 
+/// Postgres cannot be cancelled while it waits for somebody to read.
+#[tokio::test]
+async fn a_result_that_nobody_reads_frees_its_connection() {
+    let proxy = proxy::new().pool_size(1).set("query_timeout = \"300ms\"").run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.query("select repeat('x', 100000) from generate_series(1, 100000)").send().await;
+    let next = async { Wire::tenant(&proxy, B).await.value(COUNT).await };
+    let next = tokio::time::timeout(Duration::from_secs(30), next).await;
+    assert_eq!(next.expect("the connection is kept for nobody"), "5");
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn a_transaction_that_lasts_too_long_ends_with_its_session() {
     let proxy = proxy::new().pool_size(1).set("transaction_timeout = \"500ms\"").run().await;

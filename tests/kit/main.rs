@@ -12,6 +12,7 @@ mod harden;
 mod install;
 mod lint;
 mod locks;
+mod oracles;
 mod pipeline;
 mod protect;
 mod support;
