@@ -6,8 +6,9 @@
 use postgres_protocol::message::frontend;
 
 use super::{Error, Pool};
-use crate::backend::{Reply, ServerConnection};
+use crate::backend::{self, Reply, ServerConnection};
 use crate::observe::Event;
+use crate::protocol;
 
 const ASK: &str = include_str!("../../sql/control/role_settings.sql");
 
@@ -15,11 +16,10 @@ impl Pool {
     /// A tenant can give the role that all of them share other defaults, and who logs in next
     /// would have them.
     pub(super) async fn demand_fit(&self, server: &mut ServerConnection) -> Result<(), Error> {
-        let found = changed_settings(server, &self.role_settings).await;
-        let settings = match found {
+        let settings = match changed_settings(server, &self.role_settings).await? {
             Ok(names) if names.is_empty() => return Ok(()),
             Ok(names) => names.join(", "),
-            Err(reason) => reason,
+            Err(refusal) => refusal,
         };
         self.observer.observe(Event::ServerUnfit {
             pool: self.key.access,
@@ -30,25 +30,25 @@ impl Pool {
     }
 }
 
-/// The names of settings that the connection's role has been given, and `known` does not hold.
+/// The names of settings that the connection's role has been given, and `known` does not hold; or
+/// why Postgres did not tell.
 ///
 /// # Errors
 ///
-/// Says why the connection did not answer.
+/// The connection may be lost.
 async fn changed_settings(
     server: &mut ServerConnection,
     known: &[String],
-) -> Result<Vec<String>, String> {
-    frontend::query(ASK, &mut server.stream.outgoing).map_err(|error| error.to_string())?;
-    let rows = match server.round_trip().await {
-        Ok(Reply::Complete { rows, .. }) => rows,
-        Ok(Reply::Refused(sqlstate, message)) => return Err(format!("{message} ({sqlstate})")),
-        Err(error) => return Err(error.to_string()),
+) -> Result<Result<Vec<String>, String>, backend::Error> {
+    frontend::query(ASK, &mut server.stream.outgoing).map_err(protocol::Error::Io)?;
+    let rows = match server.round_trip().await? {
+        Reply::Complete { rows, .. } => rows,
+        Reply::Refused(sqlstate, message) => return Ok(Err(format!("{message} ({sqlstate})"))),
     };
     let settings = rows.iter().map(|row| String::from_utf8_lossy(text(row)).into_owned());
     // The value may be anything, so the log gets the name alone.
     let name = |setting: String| setting.split('=').next().unwrap_or_default().to_owned();
-    Ok(settings.filter(|setting| !known.contains(setting)).map(name).collect())
+    Ok(Ok(settings.filter(|setting| !known.contains(setting)).map(name).collect()))
 }
 
 /// The only value of a `DataRow`.
