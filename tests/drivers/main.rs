@@ -41,4 +41,5 @@ in_both_modes!(
     django: python("python/with_django.py"),
     node_postgres: node("node/with_pg.js"),
     postgres_js: node("node/with_postgres.js"),
+    drizzle: node("node/with_drizzle.js"),
 );
