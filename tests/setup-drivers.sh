@@ -12,6 +12,11 @@ need() {
 need python3 'install Python 3.10 or newer, with venv (Debian: python3-venv)'
 need npm 'install Node.js 18 or newer, with npm (Debian: nodejs npm)'
 need psql 'install the client of Postgres (Debian: postgresql-client)'
+need javac 'install a JDK 17 or newer (Debian: default-jdk-headless)'
+if [ ! -e /usr/share/java/postgresql.jar ]; then
+    echo '/usr/share/java/postgresql.jar is missing: install pgjdbc there (Debian: libpostgresql-jdbc-java)' >&2
+    exit 1
+fi
 
 # A stamp holds what was installed: written last, so that half an installation is done again.
 if ! cmp -s requirements.txt .venv/requirements.txt; then

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes sure of what the tests need from the system: a Postgres server with psql and pg_dump,
-# Python with venv, and npm. Installs Debian's packages where it may; elsewhere says what is missing.
+# Python with venv, npm, and a JDK with pgjdbc. Installs Debian's packages where it may; elsewhere
+# says what is missing.
 set -eu
 
 missing=
@@ -14,6 +15,8 @@ have_postgres && command -v psql >/dev/null && command -v pg_dump >/dev/null ||
     missing="$missing postgresql"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 command -v npm >/dev/null || missing="$missing npm"
+command -v javac >/dev/null || missing="$missing default-jdk-headless"
+[ -e /usr/share/java/postgresql.jar ] || missing="$missing libpostgresql-jdbc-java"
 command -v cc >/dev/null || missing="$missing gcc"
 [ -z "$missing" ] && exit 0
 

@@ -7,7 +7,7 @@ mod rust;
 mod script;
 mod stand;
 
-use script::{node, python, shell};
+use script::{java, node, python, shell};
 
 /// The same tests in each pool mode; a name without one is the session's.
 macro_rules! in_both_modes {
@@ -20,7 +20,7 @@ macro_rules! in_both_modes {
         )*
 
         mod transaction_pooling {
-            use super::{node, python, shell};
+            use super::{java, node, python, shell};
 
             $(
                 #[test]
@@ -41,4 +41,6 @@ in_both_modes!(
     django: python("python/with_django.py"),
     node_postgres: node("node/with_pg.js"),
     postgres_js: node("node/with_postgres.js"),
+    drizzle: node("node/with_drizzle.js"),
+    jdbc: java("java/WithJdbc.java"),
 );

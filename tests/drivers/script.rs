@@ -12,26 +12,35 @@ const PATIENCE: Duration = Duration::from_secs(240);
 
 #[track_caller]
 pub(crate) fn shell(mode: Mode, script: &str) {
-    run(mode, Path::new("bash"), script);
+    run(mode, Command::new("bash"), script);
 }
 
 #[track_caller]
 pub(crate) fn python(mode: Mode, script: &str) {
     let python = folder().join(".venv/bin/python3");
     installed(&python);
-    run(mode, &python, script);
+    run(mode, Command::new(python), script);
 }
 
 #[track_caller]
 pub(crate) fn node(mode: Mode, script: &str) {
     installed(&folder().join("node_modules/pg"));
-    run(mode, Path::new("node"), script);
+    run(mode, Command::new("node"), script);
 }
 
 #[track_caller]
-fn run(mode: Mode, program: &Path, script: &str) {
+pub(crate) fn java(mode: Mode, script: &str) {
+    let driver = Path::new("/usr/share/java/postgresql.jar");
+    installed(driver);
+    let mut command = Command::new("java");
+    // It runs once: better soon than fast.
+    command.args(["-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]).arg(driver);
+    run(mode, command, script);
+}
+
+#[track_caller]
+fn run(mode: Mode, mut command: Command, script: &str) {
     let before = stand().background.transactions();
-    let mut command = Command::new(program);
     // What the person at the terminal has set for a server of their own must not lead us there.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
         command.env_remove(name);
@@ -44,7 +53,7 @@ fn run(mode: Mode, program: &Path, script: &str) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
     let output = collect(child.stdout.take().unwrap());
     let errors = collect(child.stderr.take().unwrap());
     let begun = Instant::now();
