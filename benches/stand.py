@@ -299,8 +299,9 @@ class Stand:
         name = "PgBouncer " + ".".join(map(str, version[:2]))
         return Endpoint(name, port, "plain", process.pid, notes={"prepared": bool(prepared)})
 
-    def cloison(self, database="app"):
-        port, config = free_port(), self.folder / f"{database}.toml"
+    def cloison(self, database="app", statement_filter="on"):
+        name = f"cloison-{database}-{statement_filter}"
+        port, config = free_port(), self.folder / f"{name}.toml"
         config.write_text(f"""
             listen_port = {port}
             pool_mode = "{self.pool_mode}"
@@ -308,6 +309,9 @@ class Stand:
             max_client_conn = 12000
             server_tls_sslmode = "disable"
             log_filter = "error"
+            statement_filter = "{statement_filter}"
+            # Some of the tables here are open to tenants on purpose.
+            lint = "warn"
             [server]
             host = "127.0.0.1"
             port = {self.port}
@@ -322,9 +326,9 @@ class Stand:
             algorithms = ["ES256"]
             public_key_file = "{self.public_key}"
         """)
-        process = self.spawn(f"cloison-{database}",
-                             [TARGET / "cloison", "serve", "--config", config], port)
-        return Endpoint("Cloison", port, database, process.pid, self.tokens[0])
+        process = self.spawn(name, [TARGET / "cloison", "serve", "--config", config], port)
+        called = "Cloison" if statement_filter == "on" else "Cloison, no filter"
+        return Endpoint(called, port, database, process.pid, self.tokens[0])
 
     @contextmanager
     def running(self, *starters):
