@@ -100,37 +100,50 @@ pub struct Prepared {
     held: HashMap<u64, Held>,
     /// Counts uses.
     clock: u64,
+    /// What was prepared before this may not fit its tables any more.
+    fresh_since: u64,
 }
 
 #[derive(Debug)]
 struct Held {
     statement: Arc<Statement>,
+    prepared_at: u64,
     last_use: u64,
 }
 
 impl Prepared {
-    /// Whether the connection holds it; if so, that was a use of it.
+    /// Whether the connection holds it as it should be; if so, that was a use of it.
     pub fn is_held(&mut self, statement: &Statement) -> bool {
         self.clock += 1;
         match self.held.get_mut(&statement.number) {
-            Some(held) => {
+            Some(held) if held.prepared_at >= self.fresh_since => {
                 held.last_use = self.clock;
                 true
             }
-            None => false,
+            Some(_) | None => false,
         }
     }
 
-    /// Notes that it is being prepared, and says which one has to be closed to make room.
+    /// Notes that the tables have changed: each statement has to be prepared anew.
+    pub const fn tables_changed(&mut self) {
+        self.fresh_since = self.clock + 1;
+    }
+
+    /// Notes that it is being prepared, and says which one has to be closed ahead of it: itself as
+    /// it was, or one that makes room.
     pub fn insert(&mut self, statement: Arc<Statement>, limit: usize) -> Option<Arc<Statement>> {
         self.clock += 1;
-        let evicted = if self.held.len() >= limit.max(1) {
+        let before = self.held.remove(&statement.number);
+        let evicted = if before.is_some() {
+            before
+        } else if self.held.len() >= limit.max(1) {
             let oldest = self.held.iter().min_by_key(|(_, held)| held.last_use);
             oldest.map(|(&number, _)| number).and_then(|number| self.held.remove(&number))
         } else {
             None
         };
-        self.held.insert(statement.number, Held { statement, last_use: self.clock });
+        let (prepared_at, last_use) = (self.clock, self.clock);
+        self.held.insert(statement.number, Held { statement, prepared_at, last_use });
         evicted.map(|held| held.statement)
     }
 
@@ -173,6 +186,18 @@ mod tests {
         assert!(!prepared.is_held(&statement(2)));
         prepared.clear();
         assert!(prepared.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_its_tables_is_closed_and_prepared_again() {
+        let mut prepared = Prepared::default();
+        assert!(prepared.insert(statement(1), 2).is_none());
+        assert!(prepared.insert(statement(2), 2).is_none());
+        prepared.tables_changed();
+        assert!(!prepared.is_held(&statement(1)) && !prepared.is_held(&statement(2)));
+        let closed = prepared.insert(statement(1), 2).map(|statement| statement.number());
+        assert_eq!(closed, Some(1));
+        assert!(prepared.is_held(&statement(1)) && !prepared.is_held(&statement(2)));
     }
 
     #[test]

@@ -323,6 +323,9 @@ impl Lent {
         self.fatal_seen |= is_fatal;
         self.stale_plan |= is_stale;
         self.dirty |= is_stale;
+        if is_stale {
+            self.bound.server_mut().prepared.tables_changed();
+        }
         if is_fatal {
             return Fate::Forward;
         }
