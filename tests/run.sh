@@ -11,7 +11,7 @@ status=0
 
 # Each answer that a test waits for has a limit of its own; this one is for what nobody thought of.
 run() {
-    timeout 1800 cargo test --locked --no-fail-fast "$@" 2>&1 | tee -a "$log"
+    timeout 2700 cargo test --locked --no-fail-fast "$@" 2>&1 | tee -a "$log"
     local failed=${PIPESTATUS[0]}
     if ((failed)); then status=$failed; fi
 }
