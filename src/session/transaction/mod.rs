@@ -174,17 +174,17 @@ impl Borrower {
                 }
             }
         }
-        let mut share = match member {
-            Some(member) => member.server().await.map_err(End::Told)?,
-            None => None,
-        };
         let mut attempts = 2;
         loop {
             attempts -= 1;
+            let share = match member {
+                Some(member) => member.server().await.map_err(End::Told)?,
+                None => None,
+            };
             let checkout = self.pool.checkout(&self.settings).await;
             let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
             let mut bound = checkout.bind_late(&self.context, common.directory.signer());
-            if let Some(share) = share.take() {
+            if let Some(share) = share {
                 bound.count_for_tenant(share);
             }
             if bound.has(&self.overrides) {

@@ -69,7 +69,7 @@ const HIDDEN: &[(&str, &str, &str)] = &[
         "\"$user\", public",
     ),
     (
-        "do $$ begin perform set_config('statement_timeout', '1', false); end $$",
+        "do $$ begin perform set_config('statement_timeout', '7000', false); end $$",
         "show statement_timeout",
         "0",
     ),
