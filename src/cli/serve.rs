@@ -2,7 +2,6 @@
 
 mod watch;
 
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -333,13 +332,6 @@ async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {
 impl Error {
     /// The error and its causes, a line each.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str("\n  because: ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        super::report(self)
     }
 }

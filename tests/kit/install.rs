@@ -131,4 +131,6 @@ async fn the_verb_installs_and_takes_away(server: &Server) {
     let nowhere = Program::parse_from(["install", "--database-url", "host=/nowhere user=x"]);
     let error = install::run(nowhere.install).await.unwrap_err();
     assert_eq!(error.to_string(), "could not connect to the database");
+    let report = cloison::cli::report(&error);
+    assert!(report.contains("\n  because: ") && report.contains("No such file"), "{report}");
 }
