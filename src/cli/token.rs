@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::config;
 use crate::dev;
 use crate::dev::key::{self, SigningKey};
 use crate::types::Access;
@@ -40,8 +41,11 @@ pub struct Args {
     #[arg(long, default_value = "tenant_id", value_name = "PATH")]
     tenant_claim: String,
     /// The signing key, PKCS#8 PEM [default: signing-key.pem in the data folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     key: Option<PathBuf>,
+    /// Sign with the secret in this file (HS256), as an issuer's secret_file
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Where `cloison dev` keeps its data
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -57,7 +61,9 @@ pub enum Error {
     #[error("the clock is before 1970 or too far ahead")]
     Clock,
     /// The key cannot be used.
-    #[error("no signing key: give one by --key, or run `cloison dev`, which makes one")]
+    #[error(
+        "no signing key: give one by --key or --secret-file, or run `cloison dev`, which makes one"
+    )]
     Key(#[source] key::Error),
     /// A token for more than one tenant names none.
     #[error("--tenant does not go with --access {0}")]
@@ -71,15 +77,30 @@ pub enum Error {
     /// A claim that has an option of its own, or that we set.
     #[error("--claims may not set {0:?}: {1}")]
     Reserved(String, &'static str),
+    /// `--secret-file` cannot be read.
+    #[error("could not read the secret {}", file.display())]
+    Secret {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Mints a token and prints it.
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let file = args.key.clone().unwrap_or_else(|| {
-        args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
-    });
-    let key = SigningKey::load(&file).map_err(Error::Key)?;
-    let token = key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?;
+    let token = if let Some(file) = &args.secret_file {
+        let unreadable = |source| Error::Secret { file: file.clone(), source };
+        let secret = config::read_secret(file).map_err(unreadable)?;
+        key::mint_with_secret(&secret, &claims(args, SystemTime::now())?)
+    } else {
+        let file = args.key.clone().unwrap_or_else(|| {
+            args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
+        });
+        let key = SigningKey::load(&file).map_err(Error::Key)?;
+        key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?
+    };
     writeln!(io::stdout(), "{token}").map_err(Error::Print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -183,7 +204,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{auth, config};
+    use crate::auth;
 
     #[derive(Parser)]
     struct Command {
@@ -264,6 +285,31 @@ mod tests {
                 line.get(1).copied().filter(|_| access == Access::Tenant)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_a_secret_is_accepted_by_a_rule_that_has_it() {
+        let file = std::env::temp_dir().join(format!("cloison-secret-{}", Uuid::new_v4()));
+        std::fs::write(&file, "thirty-two bytes and a newline...\n").unwrap();
+        let secret = config::read_secret(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let text = format!(
+            "[control]\nuser = 'c'\n[pools.tenant]\nuser = 't'\n[server]\ndatabase = 'd'\n\
+             [issuers.app]\nissuer = 'me'\naudience = 'us'\nalgorithms = ['HS256']\n\
+             secret = '{}'\ntenant_claim = 'org.id'\ntenant_lookup = ['slug']\n",
+            "thirty-two bytes and a newline..."
+        );
+        let rules = config::parse(&text, std::iter::empty()).unwrap().issuers;
+        let verifier = auth::Verifier::new(&rules).unwrap();
+        let line = ["--tenant", "acme", "--issuer", "me", "--audience", "us"];
+        let line = [&line[..], &["--tenant-claim", "org.id"]].concat();
+        let token = key::mint_with_secret(&secret, &minted(&line).unwrap());
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let proven = verifier.verify(&token, Access::Tenant, now).await.unwrap();
+        assert_eq!(proven.tenant().map(auth::TenantClaim::value), Some("acme"));
+        let other =
+            key::mint_with_secret(&crate::types::Secret::new(vec![7; 32]), &minted(&line).unwrap());
+        assert!(verifier.verify(&other, Access::Tenant, now).await.is_err());
     }
 
     #[test]

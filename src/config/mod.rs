@@ -24,6 +24,7 @@ mod tests;
 pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
+pub use reader::read_secret;
 
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]

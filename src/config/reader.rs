@@ -296,8 +296,12 @@ pub(super) fn default_value(default: &str) -> Option<Value> {
     format!("value = {default}").parse::<Table>().ok()?.remove("value")
 }
 
-/// One newline at the end belongs to the file, not to the secret.
-fn read_secret(path: &Path) -> io::Result<Secret<Vec<u8>>> {
+/// Reads a secret from its file. One newline at the end belongs to the file, not to the secret.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn read_secret(path: &Path) -> io::Result<Secret<Vec<u8>>> {
     let mut bytes = fs::read(path)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
