@@ -52,6 +52,11 @@ pub enum Event {
         /// The system's reason.
         reason: String,
     },
+    /// A cancel request was not looked at: there were too many, or too many with wrong keys.
+    CancelDropped {
+        /// Where it came from.
+        client_addr: Address,
+    },
     /// A cancel request reached Postgres.
     CancelForwarded {
         /// The session whose statement it cancels.
@@ -85,6 +90,12 @@ pub enum Event {
         sqlstate: &'static str,
         /// What the client may not know: the chain of causes, without secrets.
         detail: String,
+    },
+    /// Connections were closed unheard, because even those beyond the limit were too many. Told
+    /// when it begins.
+    ClientsDropped {
+        /// Where we listen.
+        address: Address,
     },
     /// The drain is over.
     DrainFinished {

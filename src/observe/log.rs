@@ -53,6 +53,9 @@ pub(super) fn write(event: &Event) {
         Event::BindFailed { address, reason } => {
             error!(listen.addr = %address, reason, "cannot listen");
         }
+        Event::CancelDropped { client_addr } => {
+            warn!(client.addr = %client_addr, "too many cancel requests: one was not looked at");
+        }
         Event::CancelForwarded { session } => info!(%session, "cancel request forwarded"),
         Event::CancelUnknown => info!("cancel request for no session"),
         Event::CheckoutTimedOut { pool, waited } => {
@@ -63,6 +66,12 @@ pub(super) fn write(event: &Event) {
         }
         Event::ClientRefused { session, fault, code, sqlstate, detail } => {
             write_refusal(*session, *fault, code, sqlstate, detail);
+        }
+        Event::ClientsDropped { address } => {
+            warn!(
+                listen.addr = %address,
+                "far more connections than max_client_conn: some are closed unheard"
+            );
         }
         Event::DrainFinished { duration } => {
             info!(duration.ms = millis(*duration), "drain finished");
