@@ -148,6 +148,17 @@ pub enum Event {
         /// Why: one of a few words.
         reason: &'static str,
     },
+    /// Postgres refuses the login of a pool, which it has accepted before.
+    ServerLockedOut {
+        /// The pool.
+        pool: Access,
+        /// The role.
+        role: String,
+        /// What Postgres said, with its SQLSTATE.
+        reason: String,
+        /// What a superuser has to run, with the configured password in its place.
+        fix: String,
+    },
     /// A new server connection has defaults of its role's that nobody is known to have given it.
     ServerUnfit {
         /// Its pool.
