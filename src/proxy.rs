@@ -99,7 +99,7 @@ async fn begin(
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
     let limit = match admission {
         Admission::Admitted(_) => shared.config.limits.client_login_timeout,
-        Admission::Full => FULL_TIMEOUT,
+        Admission::Full(_) => FULL_TIMEOUT,
     };
     let startup = within(limit, log_in(socket, admission, id, &address, shared));
     let startup = tokio::select! {
@@ -110,7 +110,7 @@ async fn begin(
     let (mut client, admitted) = match startup {
         Ok(Login::Admitted(client, admitted)) => (client, admitted),
         Ok(Login::Cancel(client, key)) => {
-            Box::pin(carry_out_cancel(&key, shared)).await;
+            Box::pin(carry_out_cancel(&key, &address, shared)).await;
             // The sender waits for us to close, and may do so until the request is carried out.
             drop(client);
             return None;
@@ -171,7 +171,7 @@ async fn log_in(
         Err(error) => return Err(refusal::of_startup(error)),
     };
     let admitted = match admission {
-        Admission::Full => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
+        Admission::Full(_) => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
         Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
     };
     match admitted {
@@ -304,10 +304,15 @@ async fn checkout_and_bind(
     Ok(checkout.bind(&admitted.context, shared.directory.signer()).await)
 }
 
-async fn carry_out_cancel(key: &CancelKey, shared: &Shared) {
-    match shared.cancels.forward(key).await {
-        Ok(Some(session)) => shared.observer.observe(Event::CancelForwarded { session }),
-        Ok(None) => shared.observer.observe(Event::CancelUnknown),
+async fn carry_out_cancel(key: &CancelKey, from: &Address, shared: &Shared) {
+    match shared.cancels.forward(key, from).await {
+        Ok(session::Outcome::Forwarded(session)) => {
+            shared.observer.observe(Event::CancelForwarded { session });
+        }
+        Ok(session::Outcome::Nothing) => shared.observer.observe(Event::CancelUnknown),
+        Ok(session::Outcome::Dropped) => {
+            shared.observer.observe(Event::CancelDropped { client_addr: from.clone() });
+        }
         Err(error) => tracing::debug!(%error, "cancel request could not be forwarded"),
     }
 }

@@ -10,13 +10,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
 use crate::config::{self, Config, PoolMode};
-use crate::frontend::listener::{self, Listener};
+use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
@@ -141,7 +140,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     watch.begin(&shared).await?;
     let listeners = bind(&shared.config)?;
     let (trigger, shutdown) = shutdown::channel();
-    let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
+    let room = Room::new(shared.config.limits.max_client_conn);
     let workers = Arc::new(Workers::start(shared.config.worker_threads).map_err(Error::Workers)?);
     let mut tasks = JoinSet::new();
     let mut addresses = Vec::new();
@@ -154,7 +153,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
         tasks.spawn(accept(
             listener,
             address,
-            Arc::clone(&limit),
+            room.clone(),
             Arc::clone(&workers),
             Arc::clone(&shared),
             shutdown.clone(),
@@ -262,7 +261,7 @@ fn lacks_ipv6(error: &std::io::Error) -> bool {
 async fn accept(
     listener: Listener,
     address: Address,
-    limit: Arc<Semaphore>,
+    room: Room,
     workers: Arc<Workers>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
@@ -272,16 +271,19 @@ async fn accept(
     let serve = move |socket, admission| {
         proxy::serve_client(socket, admission, Arc::clone(&shared), shutdown.clone())
     };
-    let failed = |error: &std::io::Error| {
-        let reason = error.to_string();
-        observer.observe(Event::AcceptFailed { address: address.clone(), reason });
+    let trouble = |trouble| {
+        let address = address.clone();
+        observer.observe(match trouble {
+            Trouble::Accept(error) => Event::AcceptFailed { address, reason: error.to_string() },
+            Trouble::NoRoom => Event::ClientsDropped { address },
+        });
     };
     listener::run(
         listener,
-        limit,
+        room,
         workers,
         serve,
-        failed,
+        trouble,
         async move { draining.draining().await },
     )
     .await;

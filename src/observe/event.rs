@@ -52,6 +52,11 @@ pub enum Event {
         /// The system's reason.
         reason: String,
     },
+    /// A cancel request was not looked at: there were too many, or too many with wrong keys.
+    CancelDropped {
+        /// Where it came from.
+        client_addr: Address,
+    },
     /// A cancel request reached Postgres.
     CancelForwarded {
         /// The session whose statement it cancels.
@@ -85,6 +90,12 @@ pub enum Event {
         sqlstate: &'static str,
         /// What the client may not know: the chain of causes, without secrets.
         detail: String,
+    },
+    /// Connections were closed unheard, because even those beyond the limit were too many. Told
+    /// when it begins.
+    ClientsDropped {
+        /// Where we listen.
+        address: Address,
     },
     /// The drain is over.
     DrainFinished {
@@ -136,6 +147,17 @@ pub enum Event {
         pid: ServerPid,
         /// Why: one of a few words.
         reason: &'static str,
+    },
+    /// Postgres refuses the login of a pool, which it has accepted before.
+    ServerLockedOut {
+        /// The pool.
+        pool: Access,
+        /// The role.
+        role: String,
+        /// What Postgres said, with its SQLSTATE.
+        reason: String,
+        /// What a superuser has to run, with the configured password in its place.
+        fix: String,
     },
     /// A new server connection has defaults of its role's that nobody is known to have given it.
     ServerUnfit {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod cancel;
+mod cancel_limit;
 mod exchange;
 mod filter;
 mod relay;
@@ -26,8 +27,8 @@ use crate::shutdown::Shutdown;
 use crate::tenant::{Directory, Member, Scope};
 use crate::types::SessionId;
 
-pub use cancel::Cancels;
 use cancel::Registration;
+pub use cancel::{Cancels, Outcome};
 use relay::{End, Relay};
 pub use transaction::{Borrower, Statements};
 use watch::{Exceeded, Watch};
