@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::claims::{Claims, Period, TenantClaim, VerifiedClaims};
+use super::claims::{Claims, MAX_NAME, Period, TenantClaim, Tenants, VerifiedClaims, is_word};
 use super::error::Error;
 use super::json;
 use super::jwk::Key;
@@ -19,8 +19,11 @@ use crate::types::{Access, TenantId};
 /// Longest token that is looked at.
 pub(super) const MAX_TOKEN: usize = 64 * 1024;
 
-/// Longest tenant name, subject and token id, in bytes.
-const MAX_NAME: usize = 255;
+/// In place of a list: every tenant.
+const ANY: &str = "*";
+
+/// Most tenants that a token may list.
+const MOST_TENANTS: usize = 1000;
 
 /// 9999-12-31T23:59:59Z. A later `exp` is a mistake (milliseconds, say) or a token without end.
 const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
@@ -118,8 +121,8 @@ impl Signed<'_> {
                 return Err(Error::RequiredClaim { rule: rule.name.clone(), claim: path.clone() });
             }
         }
-        let tenant = match rule.access {
-            Access::Tenant => Some(self.tenant()?),
+        let tenants = match rule.access {
+            Access::Tenant => Some(self.tenants()?),
             Access::Superadmin | Access::Owner => None,
         };
         Ok(VerifiedClaims::new(Claims {
@@ -128,7 +131,8 @@ impl Signed<'_> {
             subject: self.name("sub")?,
             token_id: self.name("jti")?,
             period,
-            tenant,
+            tenants,
+            lookup: rule.tenant_lookup.clone(),
         }))
     }
 
@@ -189,19 +193,47 @@ impl Signed<'_> {
         UNIX_EPOCH.checked_add(since).map(Some).ok_or_else(refuse)
     }
 
-    /// The one tenant that the token is for.
-    fn tenant(&self) -> Result<TenantClaim, Error> {
+    /// The tenants that the token is for: those that it lists, or the one that it names.
+    fn tenants(&self) -> Result<Tenants, Error> {
+        let at = |path: &[String]| walk(self.claims, path.iter().map(String::as_str));
         let rule = self.rule;
-        let claim = || rule.tenant_claim.join(".");
-        let refuse = |expected| Error::TenantClaimInvalid {
-            rule: rule.name.clone(),
-            claim: claim(),
-            expected,
-        };
-        let lookup = &rule.tenant_lookup;
-        match walk(self.claims, rule.tenant_claim.iter().map(String::as_str)) {
-            None => Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: claim() }),
-            Some(Value::String(text)) if is_word(text) => {
+        let path = &rule.tenants_claim;
+        let refuse = |expected| self.refuse_tenant(path, expected);
+        match at(path) {
+            None => {}
+            Some(Value::String(text)) if text == ANY => return Ok(Tenants::Any),
+            Some(Value::Array(list)) if list.len() > MOST_TENANTS => {
+                return Err(refuse("a list of at most 1000 tenants"));
+            }
+            Some(Value::Array(list)) => {
+                // A star among names could be meant in two ways.
+                if list.iter().any(|entry| entry.as_str() == Some(ANY)) {
+                    return Err(refuse("a list of tenants, or \"*\" without a list"));
+                }
+                let entries = list.iter().map(|entry| self.tenant(path, entry));
+                return entries.collect::<Result<_, _>>().map(Tenants::Listed);
+            }
+            Some(_) => return Err(refuse("a list of tenants, or \"*\"")),
+        }
+        let path = &rule.tenant_claim;
+        match at(path) {
+            None => {
+                Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: path.join(".") })
+            }
+            Some(value) => self.tenant(path, value).map(Tenants::One),
+        }
+    }
+
+    fn refuse_tenant(&self, path: &[String], expected: &'static str) -> Error {
+        Error::TenantClaimInvalid { rule: self.rule.name.clone(), claim: path.join("."), expected }
+    }
+
+    /// One tenant by the name that stands in the claim at `path`.
+    fn tenant(&self, path: &[String], value: &Value) -> Result<TenantClaim, Error> {
+        let refuse = |expected| Err(self.refuse_tenant(path, expected));
+        let lookup = &self.rule.tenant_lookup;
+        match value {
+            Value::String(text) if is_word(text) => {
                 let is_id = text.parse::<TenantId>().is_ok();
                 let lookup: Vec<_> = lookup
                     .iter()
@@ -209,18 +241,23 @@ impl Signed<'_> {
                     .filter(|lookup| is_id || *lookup != TenantLookup::Id)
                     .collect();
                 if lookup.is_empty() {
-                    return Err(refuse("a hyphenated UUID"));
+                    return refuse("a hyphenated UUID");
                 }
                 Ok(TenantClaim::new(text.clone(), lookup))
             }
             // A number is somebody's primary key. It is never an id or a slug that looks like one.
-            Some(Value::Number(number))
+            Value::Number(number)
                 if (number.is_u64() || number.is_i64())
                     && lookup.contains(&TenantLookup::ExternalKey) =>
             {
                 Ok(TenantClaim::new(number.to_string(), vec![TenantLookup::ExternalKey]))
             }
-            Some(_) => Err(refuse("one word of at most 255 bytes")),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => refuse("one word of at most 255 bytes"),
         }
     }
 
@@ -310,13 +347,6 @@ fn holds(claim: Option<&Value>, wanted: &str) -> bool {
         Some(Value::Array(list)) => list.iter().any(|item| item.as_str() == Some(wanted)),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => false,
     }
-}
-
-/// Not empty, not long, no blanks, no control characters.
-fn is_word(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= MAX_NAME
-        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 fn invalid(claim: &'static str, expected: &'static str) -> Error {

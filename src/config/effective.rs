@@ -135,6 +135,7 @@ fn issuer(page: &mut Page, issuer: &Issuer) {
         KeySource::JwksUrl(url) => page.text("jwks_url", url),
     }
     page.list("tenant_claim", &issuer.tenant_claim);
+    page.list("tenants_claim", &issuer.tenants_claim);
     page.list("tenant_lookup", &words(LOOKUPS, &issuer.tenant_lookup));
     let claims = issuer.required_claims.iter();
     let claims: Table = claims.map(|(path, text)| (path.clone(), text.clone().into())).collect();

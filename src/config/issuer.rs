@@ -70,7 +70,8 @@ fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
         audiences: not_empty(&section, "audience", section.list("audience")),
         algorithms: not_empty(&section, "algorithms", algorithms),
         keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
-        tenant_claim: not_empty(&section, "tenant_claim", tenant_claim(&section)),
+        tenant_claim: not_empty(&section, "tenant_claim", claim_path(&section, "tenant_claim")),
+        tenants_claim: claim_path(&section, "tenants_claim").unwrap_or_default(),
         tenant_lookup: not_empty(
             &section,
             "tenant_lookup",
@@ -161,10 +162,10 @@ fn refuse_wrong_algorithms(
 }
 
 /// Text is split at its dots; a list is for names that hold dots.
-fn tenant_claim(section: &Section<'_>) -> Option<Vec<String>> {
+fn claim_path(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
     let allowed =
         r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
-    section.read("tenant_claim", allowed, |value| match value.as_array() {
+    section.read(key, allowed, |value| match value.as_array() {
         None => path(value.as_str()?),
         Some(names) => names
             .iter()

@@ -100,6 +100,7 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.jwks_file", Kind::Text, ""),
     key("issuers.*.jwks_url", Kind::Text, ""),
     key("issuers.*.tenant_claim", Kind::List, r#""tenant_id""#),
+    key("issuers.*.tenants_claim", Kind::List, "[]"),
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
     key("issuers.*.required_claims", Kind::Table, "{}"),
     key("issuers.*.leeway", Kind::Duration, "10"),

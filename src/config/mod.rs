@@ -211,6 +211,8 @@ pub struct Issuer {
     pub keys: KeySource,
     /// Path of the claim that names the tenant, from the outside in.
     pub tenant_claim: Vec<String>,
+    /// Path of the claim that lists the tenants of a service token. Empty: there are none.
+    pub tenants_claim: Vec<String>,
     /// What the tenant claim may hold, in the order in which it is tried.
     pub tenant_lookup: Vec<TenantLookup>,
     /// Claims (dotted paths) that must hold exactly this text, or a list that contains it.

@@ -162,6 +162,7 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
         algorithms,
         keys,
         tenant_claim: vec!["tenant_id".to_owned()],
+        tenants_claim: Vec::new(),
         tenant_lookup: vec![TenantLookup::Id],
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),

@@ -111,6 +111,7 @@ fn take_over(config: &mut Config, key: &str) {
             algorithms: vec![Algorithm::Hs256],
             keys: KeySource::Secret(Secret::new(key.as_bytes().to_vec())),
             tenant_claim: vec!["tenant".to_owned()],
+            tenants_claim: Vec::new(),
             tenant_lookup: vec![TenantLookup::Id],
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
