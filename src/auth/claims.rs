@@ -21,6 +21,7 @@ pub(super) struct Claims {
     pub(super) token_id: Option<String>,
     pub(super) period: Period,
     pub(super) tenant: Option<TenantClaim>,
+    pub(super) for_sql: Option<Arc<str>>,
 }
 
 /// When a rule accepts a token, its leeway counted in.
@@ -83,6 +84,11 @@ impl VerifiedClaims {
     /// ends then.
     pub fn expires_at(&self) -> SystemTime {
         self.0.period.until
+    }
+
+    /// The claims that SQL may read, as JSON in ASCII, if the rule lists any.
+    pub fn for_sql(&self) -> Option<&Arc<str>> {
+        self.0.for_sql.as_ref()
     }
 
     /// The tenant. Always there for [`Access::Tenant`], never for the others.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{Claims, Period, TenantClaim, VerifiedClaims};
 use super::error::Error;
+use super::for_sql;
 use super::json;
 use super::jwk::Key;
 use crate::config::{Algorithm, Issuer, TenantLookup};
@@ -129,6 +130,8 @@ impl Signed<'_> {
             token_id: self.name("jti")?,
             period,
             tenant,
+            for_sql: for_sql::pick(self.claims, &rule.claims_in_sql)
+                .map_err(|expected| Error::ClaimsForSql { rule: rule.name.clone(), expected })?,
         }))
     }
 

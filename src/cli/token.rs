@@ -251,6 +251,7 @@ mod tests {
                 keys: config::KeySource::JwksFile(file.clone()),
                 tenant_claim: vec!["tenant_id".to_owned()],
                 tenant_lookup: vec![config::TenantLookup::Slug],
+                claims_in_sql: Vec::new(),
                 required_claims: std::collections::BTreeMap::new(),
                 leeway: Duration::ZERO,
             };

@@ -6,6 +6,7 @@ use crate::auth::VerifiedClaims;
 use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
+use super::claims::SqlClaims;
 use super::directory::{Status, Tenant};
 
 /// For whom a session acts, and until when.
@@ -16,6 +17,7 @@ use super::directory::{Status, Tenant};
 pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
+    claims: Option<SqlClaims>,
 }
 
 /// For whom a session acts.
@@ -52,7 +54,9 @@ impl TenantContext {
             Access::Superadmin => Scope::Superadmin,
             Access::Owner => Scope::Owner,
         };
-        Ok(Self { scope, expires_at: claims.expires_at() })
+        let expires_at = claims.expires_at();
+        let claims = claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at));
+        Ok(Self { scope, expires_at, claims })
     }
 
     /// For whom the session acts.
@@ -63,6 +67,11 @@ impl TenantContext {
     /// When the token, and with it the session, ends.
     pub const fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// What SQL may read of the token, if anything.
+    pub const fn claims(&self) -> Option<&SqlClaims> {
+        self.claims.as_ref()
     }
 }
 

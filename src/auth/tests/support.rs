@@ -163,6 +163,7 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
         keys,
         tenant_claim: vec!["tenant_id".to_owned()],
         tenant_lookup: vec![TenantLookup::Id],
+        claims_in_sql: Vec::new(),
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),
     }

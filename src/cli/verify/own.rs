@@ -109,6 +109,7 @@ fn take_over(config: &mut Config, key: &str) {
             keys: KeySource::Secret(Secret::new(key.as_bytes().to_vec())),
             tenant_claim: vec!["tenant".to_owned()],
             tenant_lookup: vec![TenantLookup::Id],
+            claims_in_sql: Vec::new(),
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
         })
