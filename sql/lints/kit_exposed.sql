@@ -48,7 +48,10 @@ from
               'cloison.advisory_xact_lock(bigint)',
               'cloison.advisory_xact_lock(text)',
               'cloison.try_advisory_xact_lock(bigint)',
-              'cloison.try_advisory_xact_lock(text)')
+              'cloison.try_advisory_xact_lock(text)',
+              'cloison.claims()',
+              'cloison.claim(text)',
+              'cloison.current_user_id()')
     ) k,
     lateral (
         select case when k.grantee = 0 then 'public'

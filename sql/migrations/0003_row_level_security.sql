@@ -783,6 +783,10 @@ as $$
           'cloison.advisory_xact_lock(text)',
           'cloison.try_advisory_xact_lock(bigint)',
           'cloison.try_advisory_xact_lock(text)',
+          -- Of 0010.
+          'cloison.claims()',
+          'cloison.claim(text)',
+          'cloison.current_user_id()',
           -- The compat file's, on 14.
           'cloison.visible_tenants()')
     order by 1, 2;

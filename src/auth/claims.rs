@@ -23,6 +23,7 @@ pub(super) struct Claims {
     pub(super) tenants: Option<Tenants>,
     /// What a tenant may be named by.
     pub(super) lookup: Vec<TenantLookup>,
+    pub(super) for_sql: Option<Arc<str>>,
 }
 
 /// When a rule accepts a token, its leeway counted in.
@@ -96,6 +97,11 @@ impl VerifiedClaims {
     /// ends then.
     pub fn expires_at(&self) -> SystemTime {
         self.0.period.until
+    }
+
+    /// The claims that SQL may read, as JSON in ASCII, if the rule lists any.
+    pub fn for_sql(&self) -> Option<&Arc<str>> {
+        self.0.for_sql.as_ref()
     }
 
     /// The tenants that it allows. Always there for [`Access::Tenant`], never for the others.

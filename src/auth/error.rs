@@ -45,6 +45,14 @@ pub enum Error {
         /// The claim's name.
         claim: &'static str,
     },
+    /// What SQL may read of the token cannot be handed to it.
+    #[error("the claims of the token for SQL are not {expected} (rule {rule:?})")]
+    ClaimsForSql {
+        /// The rule that was tried.
+        rule: String,
+        /// What they have to be.
+        expected: &'static str,
+    },
     /// The token ended.
     #[error("the token expired {ago:?} ago (rule {rule:?})")]
     Expired {
@@ -183,6 +191,7 @@ impl Error {
             | Self::Audience { .. }
             | Self::ClaimInvalid { .. }
             | Self::ClaimMissing { .. }
+            | Self::ClaimsForSql { .. }
             | Self::Expired { .. }
             | Self::Malformed(_)
             | Self::NotYetValid { .. }
@@ -229,6 +238,9 @@ impl Error {
             Self::TenantClaimInvalid { claim, expected, .. } => {
                 unfit("C110", format!("claim \"{claim}\" of the token is not {expected}"))
             }
+            Self::ClaimsForSql { expected, .. } => {
+                unfit("C217", format!("claims of the token that SQL may read are not {expected}"))
+            }
             Self::KeysUnavailable { .. } => unfit("C111", "token cannot be checked at the moment")
                 .hint("The keys of its issuer are out of reach. Try again later."),
             // These end the program's start and reach no client.
@@ -249,6 +261,7 @@ impl Error {
             | Self::Audience { .. }
             | Self::ClaimInvalid { .. }
             | Self::ClaimMissing { .. }
+            | Self::ClaimsForSql { .. }
             | Self::Malformed(_)
             | Self::RequiredClaim { .. }
             | Self::Rule { .. }
@@ -274,6 +287,7 @@ impl Error {
             Self::Expired { .. } | Self::NotYetValid { .. } => 6,
             Self::RequiredClaim { .. } => 7,
             Self::TenantClaimInvalid { .. } | Self::TenantClaimMissing { .. } => 8,
+            Self::ClaimsForSql { .. } => 9,
         }
     }
 }

@@ -9,6 +9,7 @@ mod claims;
 mod error;
 mod exchange;
 mod fetch;
+mod for_sql;
 mod json;
 mod jwk;
 mod keys;

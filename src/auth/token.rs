@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{Claims, MAX_NAME, Period, TenantClaim, Tenants, VerifiedClaims, is_word};
 use super::error::Error;
+use super::for_sql;
 use super::json;
 use super::jwk::Key;
 use crate::config::{Algorithm, Issuer, TenantLookup};
@@ -133,6 +134,8 @@ impl Signed<'_> {
             period,
             tenants,
             lookup: rule.tenant_lookup.clone(),
+            for_sql: for_sql::pick(self.claims, &rule.claims_in_sql)
+                .map_err(|expected| Error::ClaimsForSql { rule: rule.name.clone(), expected })?,
         }))
     }
 

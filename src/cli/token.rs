@@ -273,6 +273,7 @@ mod tests {
                 tenant_claim: vec!["tenant_id".to_owned()],
                 tenants_claim: Vec::new(),
                 tenant_lookup: vec![config::TenantLookup::Slug],
+                claims_in_sql: Vec::new(),
                 required_claims: std::collections::BTreeMap::new(),
                 leeway: Duration::ZERO,
             };
@@ -307,7 +308,10 @@ mod tests {
         let token = key::mint_with_secret(&secret, &minted(&line).unwrap());
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let proven = verifier.verify(&token, Access::Tenant, now).await.unwrap();
-        assert_eq!(proven.tenant().map(auth::TenantClaim::value), Some("acme"));
+        assert_eq!(
+            proven.tenants().and_then(auth::Tenants::only).map(auth::TenantClaim::value),
+            Some("acme")
+        );
         let other =
             key::mint_with_secret(&crate::types::Secret::new(vec![7; 32]), &minted(&line).unwrap());
         assert!(verifier.verify(&other, Access::Tenant, now).await.is_err());

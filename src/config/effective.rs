@@ -141,6 +141,7 @@ fn issuer(page: &mut Page, issuer: &Issuer) {
     let claims: Table = claims.map(|(path, text)| (path.clone(), text.clone().into())).collect();
     page.value("required_claims", &Value::Table(claims));
     page.duration("leeway", issuer.leeway);
+    page.list("claims_in_sql", &issuer.claims_in_sql);
 }
 
 /// The word that a value is written as. The tables hold every value.

@@ -79,6 +79,7 @@ fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
         ),
         required_claims: required_claims(&section),
         leeway: leeway(&section),
+        claims_in_sql: claims_in_sql(&section, access),
     };
     (issuer, access.is_some())
 }
@@ -209,6 +210,15 @@ fn leeway(section: &Section<'_>) -> Duration {
         section.refuse("leeway", "expected at most 300 seconds");
     }
     leeway
+}
+
+/// They are signed for one tenant, so nobody else has any.
+fn claims_in_sql(section: &Section<'_>, access: Option<Access>) -> Vec<String> {
+    let names = section.list("claims_in_sql").unwrap_or_default();
+    if !names.is_empty() && access.is_some_and(|access| access != Access::Tenant) {
+        section.refuse("claims_in_sql", r#"only rules with access = "tenant" have any"#);
+    }
+    names
 }
 
 /// Names are parts of variables, and two rules must not share those.

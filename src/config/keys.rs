@@ -104,6 +104,7 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
     key("issuers.*.required_claims", Kind::Table, "{}"),
     key("issuers.*.leeway", Kind::Duration, "10"),
+    key("issuers.*.claims_in_sql", Kind::List, "[]"),
 ];
 
 /// What the file is divided into.

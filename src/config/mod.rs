@@ -219,6 +219,8 @@ pub struct Issuer {
     pub required_claims: BTreeMap<String, String>,
     /// How far `exp` and `nbf` may be off, for clocks that disagree.
     pub leeway: Duration,
+    /// Names of the claims that SQL may read; `*` for all.
+    pub claims_in_sql: Vec<String>,
 }
 
 /// Signature algorithms of RFC 7518 and RFC 8037 that a rule may accept.

@@ -240,7 +240,7 @@ fn wrong_sections_are_refused() {
         ),
         (
             format!(
-                "[pools.owner]\nuser = 'o'\nclient_user = 'x'\n[pools.superadmin]\nuser = 's'\nclient_user = 'x'\n\
+                "claims_in_sql = ['sub', 'a.b']\n[pools.owner]\nuser = 'o'\nclient_user = 'x'\n[pools.superadmin]\nuser = 's'\nclient_user = 'x'\n\
                  [issuers.a]\naccess = 'owner'\n{issuer}\n[issuers.b]\naccess = 'superadmin'\n{}",
                 issuer.replace("'x'", "'y'")
             ),
@@ -320,6 +320,10 @@ fn wrong_issuers_are_refused() {
             r#"issuers.app.required_claims = { admin = true }: expected a table of texts such as { role = "admin" }"#,
         ),
         (
+            format!("{jwks}\nclaims_in_sql = ['']"),
+            r#"issuers.app.claims_in_sql = [""]: expected a list with commas or an array of texts"#,
+        ),
+        (
             format!("{jwks}\naccess = 'root'"),
             r#"issuers.app.access = "root": expected tenant, superadmin or owner"#,
         ),
@@ -351,6 +355,16 @@ fn wrong_issuers_are_refused() {
     ] {
         bad(&MINIMAL.replace(from, to), expected);
     }
+}
+
+#[test]
+fn only_tenants_have_claims_in_sql() {
+    let text = "[pools.superadmin]\nuser = 's'\n[issuers.ops]\naccess = 'superadmin'\n\
+        claims_in_sql = '*'\nissuer = 'x'\naudience = 'y'\nalgorithms = 'HS256'\nsecret = ";
+    bad(
+        &minimal_with("", &format!("{text}'{}'", "s".repeat(40))),
+        r#"issuers.ops.claims_in_sql = "*": only rules with access = "tenant" have any"#,
+    );
 }
 
 #[test]

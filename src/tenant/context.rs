@@ -7,6 +7,7 @@ use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
 use super::choice::Selection;
+use super::claims::SqlClaims;
 use super::directory::{Status, Tenant};
 
 /// For whom a session acts, and until when.
@@ -17,6 +18,7 @@ use super::directory::{Status, Tenant};
 pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
+    claims: Option<SqlClaims>,
 }
 
 /// For whom a session acts.
@@ -79,7 +81,9 @@ impl TenantContext {
             (Access::Superadmin, _) => Scope::Superadmin,
             (Access::Owner, _) => Scope::Owner,
         };
-        Ok(Self { scope, expires_at: claims.expires_at() })
+        let expires_at = claims.expires_at();
+        let claims = claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at));
+        Ok(Self { scope, expires_at, claims })
     }
 
     /// For whom the session acts.
@@ -90,6 +94,11 @@ impl TenantContext {
     /// When the token, and with it the session, ends.
     pub const fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// What SQL may read of the token, if anything.
+    pub const fn claims(&self) -> Option<&SqlClaims> {
+        self.claims.as_ref()
     }
 }
 

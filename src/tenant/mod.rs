@@ -2,12 +2,14 @@
 
 pub mod bind;
 mod choice;
+mod claims;
 mod context;
 mod directory;
 mod share;
 mod surroundings;
 
 pub use choice::Selection;
+pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
 pub use share::{Member, Shares};

@@ -1,6 +1,6 @@
 //! The kit's own tables, and the names in `public`.
 
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate::{self, Compat};
 use uuid::Uuid;
 
 use crate::support::{Server, add_tenant, batch, denied, on_every_major, texts};
@@ -147,7 +147,7 @@ async fn a_change_of_a_tenant_is_told(server: &Server) {
 
 async fn the_names_in_public_work(server: &Server) {
     let (database, a, b) = fill(server).await;
-    migrate::install(&database.owner().await, PublicNames::With).await.unwrap();
+    migrate::install(&database.owner().await, &[Compat::Public]).await.unwrap();
     let me = a.to_string();
 
     let session = database.tenant(a).await;

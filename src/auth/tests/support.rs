@@ -164,6 +164,7 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
         tenant_claim: vec!["tenant_id".to_owned()],
         tenants_claim: Vec::new(),
         tenant_lookup: vec![TenantLookup::Id],
+        claims_in_sql: Vec::new(),
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),
     }

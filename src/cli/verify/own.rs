@@ -113,6 +113,7 @@ fn take_over(config: &mut Config, key: &str) {
             tenant_claim: vec!["tenant".to_owned()],
             tenants_claim: Vec::new(),
             tenant_lookup: vec![TenantLookup::Id],
+            claims_in_sql: Vec::new(),
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
         })
