@@ -28,7 +28,7 @@ pub struct Checkout {
 pub struct Bound {
     pub(super) loan: Loan,
     pub(super) scope: Scope,
-    pub(super) claims: Option<SqlClaims>,
+    pub(super) claims: Option<Arc<SqlClaims>>,
     pub(super) signer: Arc<Signer>,
 }
 
@@ -82,7 +82,12 @@ impl Checkout {
         if let Scope::Tenant(tenant) = scope {
             let server = &mut self.loan.server;
             signer
-                .bind(tenant, context.claims(), server.key().pid, &mut server.stream.outgoing)
+                .bind(
+                    tenant,
+                    context.claims().map(Arc::as_ref),
+                    server.key().pid,
+                    &mut server.stream.outgoing,
+                )
                 .map_err(protocol::Error::Io)?;
             match server.round_trip().await? {
                 Reply::Complete { tags, .. } if tags == [bind::CONFIRMATION] => {}
@@ -153,7 +158,7 @@ impl Bound {
         match self.scope {
             Scope::Tenant(tenant) => {
                 let server = &mut self.loan.server;
-                let (claims, pid) = (self.claims.as_ref(), server.key().pid);
+                let (claims, pid) = (self.claims.as_deref(), server.key().pid);
                 self.signer.bind(tenant, claims, pid, &mut server.stream.outgoing)
             }
             Scope::Nobody | Scope::Superadmin | Scope::Owner => Ok(()),

@@ -71,7 +71,7 @@ impl Bound {
         };
         let server = &mut self.loan.server;
         let statement = &self.loan.pool.local_bind;
-        let claims = self.claims.as_ref();
+        let claims = self.claims.as_deref();
         let held = std::mem::replace(server.held_binds.get_mut(claims.is_some()), true);
         if !held {
             statement.parse(claims.is_some(), &mut server.stream.outgoing)?;

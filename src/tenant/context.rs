@@ -1,5 +1,6 @@
 //! From verified claims and the tenant they name to the permission to act for it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::VerifiedClaims;
@@ -18,7 +19,7 @@ use super::directory::{Status, Tenant};
 pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
-    claims: Option<SqlClaims>,
+    claims: Option<Arc<SqlClaims>>,
 }
 
 /// For whom a session acts.
@@ -82,7 +83,8 @@ impl TenantContext {
             (Access::Owner, _) => Scope::Owner,
         };
         let expires_at = claims.expires_at();
-        let claims = claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at));
+        let claims =
+            claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at)).map(Arc::new);
         Ok(Self { scope, expires_at, claims })
     }
 
@@ -97,7 +99,7 @@ impl TenantContext {
     }
 
     /// What SQL may read of the token, if anything.
-    pub const fn claims(&self) -> Option<&SqlClaims> {
+    pub const fn claims(&self) -> Option<&Arc<SqlClaims>> {
         self.claims.as_ref()
     }
 }
