@@ -13,6 +13,8 @@ mod json;
 mod jwk;
 mod keys;
 mod known;
+mod path;
+mod provider;
 mod token;
 
 #[cfg(test)]
@@ -93,7 +95,7 @@ impl Verifier {
         let mut refused = Error::UnknownIssuer;
         let mut for_good = true;
         for (index, rule) in self.rules.iter().enumerate() {
-            if rule.issuer.access != access || rule.issuer.issuer != token.issuer() {
+            if rule.issuer.access != access || !rule.issuer.has_issued(token.issuer()) {
                 continue;
             }
             let error = match rule.verify(&token, now).await {
@@ -208,16 +210,14 @@ fn check_rules(issuers: &[Issuer]) -> Result<(), Error> {
             );
         }
         if rule.access == Access::Tenant
-            && (rule.tenant_claim.is_empty() || rule.tenant_lookup.is_empty())
+            && (rule.tenant_claims.iter().all(Vec::is_empty) || rule.tenant_lookup.is_empty())
         {
             return refuse(rule, "a tenant's rule needs a tenant claim and what it may hold");
         }
         // A tenant's token must not be good for more because two rules look alike.
-        let is_like_another = issuers.iter().any(|other| {
-            other.access != rule.access
-                && other.issuer == rule.issuer
-                && other.audiences.iter().any(|audience| rule.audiences.contains(audience))
-        });
+        let is_like_another = issuers
+            .iter()
+            .any(|other| other.access != rule.access && rule.may_share_tokens_with(other));
         if rule.access != Access::Tenant && is_like_another && rule.required_claims.is_empty() {
             return refuse(
                 rule,

@@ -13,6 +13,8 @@ use super::claims::{Claims, Period, TenantClaim, VerifiedClaims};
 use super::error::Error;
 use super::json;
 use super::jwk::Key;
+use super::path::{Found, dotted, follow};
+use super::provider;
 use crate::config::{Algorithm, Issuer, TenantLookup};
 use crate::types::{Access, TenantId};
 
@@ -21,6 +23,9 @@ pub(super) const MAX_TOKEN: usize = 64 * 1024;
 
 /// Longest tenant name, subject and token id, in bytes.
 const MAX_NAME: usize = 255;
+
+/// What a tenant claim has to be.
+const ONE_WORD: &str = "one word of at most 255 bytes";
 
 /// 9999-12-31T23:59:59Z. A later `exp` is a mistake (milliseconds, say) or a token without end.
 const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
@@ -96,6 +101,9 @@ impl<'a> Token<'a> {
         if self.algorithm(rule)? != key.algorithm() {
             return Err(Error::Algorithm { rule: rule.name.clone() });
         }
+        if !provider::may_sign(key.issuer(), rule, &self.issuer) {
+            return Err(Error::UnknownKey { rule: rule.name.clone() });
+        }
         if !key.verifies(self.signed, &self.signature) {
             return Err(Error::Signature { rule: rule.name.clone() });
         }
@@ -108,11 +116,12 @@ impl Signed<'_> {
     pub(super) fn check(&self, now: SystemTime) -> Result<VerifiedClaims, Error> {
         let rule = self.rule;
         // The rule was chosen by this claim; said again here so that no caller can get it wrong.
-        if self.claims.get("iss").and_then(Value::as_str) != Some(&rule.issuer) {
+        if !self.claims.get("iss").and_then(Value::as_str).is_some_and(|iss| rule.has_issued(iss)) {
             return Err(Error::UnknownIssuer);
         }
-        self.check_audience()?;
+        provider::check_audience(self.claims, rule)?;
         let period = self.check_times(now)?;
+        provider::check_particulars(self.claims, rule, now)?;
         for (path, wanted) in &rule.required_claims {
             if !holds(dotted(self.claims, path), wanted) {
                 return Err(Error::RequiredClaim { rule: rule.name.clone(), claim: path.clone() });
@@ -130,23 +139,6 @@ impl Signed<'_> {
             period,
             tenant,
         }))
-    }
-
-    fn check_audience(&self) -> Result<(), Error> {
-        let ours = |audience: &str| self.rule.audiences.iter().any(|ours| ours == audience);
-        let fits = match self.claims.get("aud") {
-            Some(Value::String(audience)) => ours(audience),
-            Some(Value::Array(list)) => {
-                // Every entry is typed before any is compared.
-                let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-                list.ok_or_else(|| invalid("aud", "a text or a list of texts"))?
-                    .into_iter()
-                    .any(ours)
-            }
-            Some(_) => return Err(invalid("aud", "a text or a list of texts")),
-            None => return Err(Error::ClaimMissing { claim: "aud" }),
-        };
-        if fits { Ok(()) } else { Err(Error::Audience { rule: self.rule.name.clone() }) }
     }
 
     /// Checks `exp`, `nbf` and `iat`, and returns when the rule accepts the token.
@@ -189,39 +181,49 @@ impl Signed<'_> {
         UNIX_EPOCH.checked_add(since).map(Some).ok_or_else(refuse)
     }
 
-    /// The one tenant that the token is for.
+    /// The one tenant that the token is for: what the first path that leads anywhere leads to.
     fn tenant(&self) -> Result<TenantClaim, Error> {
         let rule = self.rule;
-        let claim = || rule.tenant_claim.join(".");
+        let mut found = rule.tenant_claims.iter().map(|path| (path, follow(self.claims, path)));
+        let Some((path, found)) = found.find(|(_, found)| !matches!(found, Found::Nothing)) else {
+            let paths: Vec<String> = rule.tenant_claims.iter().map(|path| path.join(".")).collect();
+            let claim = paths.join("\" or \"");
+            return Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim });
+        };
         let refuse = |expected| Error::TenantClaimInvalid {
             rule: rule.name.clone(),
-            claim: claim(),
+            claim: path.join("."),
             expected,
         };
-        let lookup = &rule.tenant_lookup;
-        match walk(self.claims, rule.tenant_claim.iter().map(String::as_str)) {
-            None => Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: claim() }),
-            Some(Value::String(text)) if is_word(text) => {
-                let is_id = text.parse::<TenantId>().is_ok();
-                let lookup: Vec<_> = lookup
-                    .iter()
-                    .copied()
-                    .filter(|lookup| is_id || *lookup != TenantLookup::Id)
-                    .collect();
-                if lookup.is_empty() {
-                    return Err(refuse("a hyphenated UUID"));
-                }
-                Ok(TenantClaim::new(text.clone(), lookup))
+        match found {
+            Found::Several => {
+                Err(Error::SeveralTenants { rule: rule.name.clone(), claim: path.join(".") })
             }
+            Found::Name(text) => self.named(text).map_err(refuse),
+            Found::Value(Value::String(text)) => self.named(text).map_err(refuse),
             // A number is somebody's primary key. It is never an id or a slug that looks like one.
-            Some(Value::Number(number))
+            Found::Value(Value::Number(number))
                 if (number.is_u64() || number.is_i64())
-                    && lookup.contains(&TenantLookup::ExternalKey) =>
+                    && rule.tenant_lookup.contains(&TenantLookup::ExternalKey) =>
             {
                 Ok(TenantClaim::new(number.to_string(), vec![TenantLookup::ExternalKey]))
             }
-            Some(_) => Err(refuse("one word of at most 255 bytes")),
+            Found::Value(_) | Found::Nothing => Err(refuse(ONE_WORD)),
         }
+    }
+
+    /// The tenant that a text names, or what the text would have to be.
+    fn named(&self, text: &str) -> Result<TenantClaim, &'static str> {
+        if !is_word(text) {
+            return Err(ONE_WORD);
+        }
+        let is_id = text.parse::<TenantId>().is_ok();
+        let lookup = self.rule.tenant_lookup.iter().copied();
+        let lookup: Vec<_> = lookup.filter(|it| is_id || *it != TenantLookup::Id).collect();
+        if lookup.is_empty() {
+            return Err("a hyphenated UUID");
+        }
+        Ok(TenantClaim::new(text.to_owned(), lookup))
     }
 
     /// A claim that names something and ends up in the audit log.
@@ -287,20 +289,6 @@ fn decode(part: &str) -> Result<Vec<u8>, Error> {
 fn parse_object(part: &str) -> Result<Map<String, Value>, Error> {
     json::object(&decode(part)?)
         .map_err(|_| Error::Malformed("not a JSON object with distinct names and sane depth"))
-}
-
-/// Follows a path of names through objects, and through nothing else.
-fn walk<'a, 'p>(
-    claims: &'a Map<String, Value>,
-    mut path: impl Iterator<Item = &'p str>,
-) -> Option<&'a Value> {
-    let first = claims.get(path.next()?)?;
-    path.try_fold(first, |value, name| value.as_object()?.get(name))
-}
-
-/// Follows a dotted path. A name that is a URL, such as `https://example.com/roles`, is one name.
-fn dotted<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if path.contains("://") { claims.get(path) } else { walk(claims, path.split('.')) }
 }
 
 /// Whether a claim is exactly that text, or a list that contains it.

@@ -245,11 +245,12 @@ mod tests {
             let rule = config::Issuer {
                 name: access.as_str().to_owned(),
                 access,
+                provider: None,
                 issuer: dev::ISSUER.to_owned(),
                 audiences: vec![default_audience(access).to_owned()],
                 algorithms: vec![config::Algorithm::Es256],
                 keys: config::KeySource::JwksFile(file.clone()),
-                tenant_claim: vec!["tenant_id".to_owned()],
+                tenant_claims: vec![vec!["tenant_id".to_owned()]],
                 tenant_lookup: vec![config::TenantLookup::Slug],
                 required_claims: std::collections::BTreeMap::new(),
                 leeway: Duration::ZERO,

@@ -10,6 +10,7 @@ use crate::types::{Access, Secret};
 
 use super::environment::in_variable;
 use super::error::Error;
+use super::provider::{DIRECTORY, PROVIDERS, Preset, Provider, user_editable};
 use super::reader::{Reader, Section};
 use super::{Algorithm, Issuer, KeySource, Pool, TenantLookup};
 
@@ -56,30 +57,79 @@ pub(super) fn issuers(reader: &Reader, pools: &BTreeMap<Access, Pool>) -> Vec<Is
 /// One rule, and whether its `access` is known.
 fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
     let section = reader.section(&format!("issuers.{name}"));
+    let provider = section.choice("provider", PROVIDERS);
+    let preset = provider.map(Provider::preset);
     section.require("issuer", "the exact `iss` claim");
     section.require("audience", "what the `aud` claim must contain");
-    section.require("algorithms", "a list of HS256, RS256, PS256, ES256 or EdDSA");
     let access = section.choice("access", ACCESSES);
-    let algorithms = section.choices("algorithms", ALGORITHMS);
     let keys = key_source(&section);
-    refuse_wrong_algorithms(&section, algorithms.as_deref().unwrap_or_default(), keys.as_ref());
+    let algorithms = algorithms(&section, preset.as_ref(), keys.as_ref());
     let issuer = Issuer {
         name: name.to_owned(),
         access: access.unwrap_or(Access::Tenant),
+        provider,
         issuer: section.text("issuer"),
         audiences: not_empty(&section, "audience", section.list("audience")),
-        algorithms: not_empty(&section, "algorithms", algorithms),
+        algorithms,
         keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
-        tenant_claim: not_empty(&section, "tenant_claim", tenant_claim(&section)),
-        tenant_lookup: not_empty(
-            &section,
-            "tenant_lookup",
-            section.choices("tenant_lookup", LOOKUPS),
-        ),
-        required_claims: required_claims(&section),
+        tenant_claims: tenant_claims(&section, preset.as_ref()),
+        tenant_lookup: tenant_lookup(&section, preset.as_ref()),
+        required_claims: required_claims(&section, preset.as_ref()),
         leeway: leeway(&section),
     };
+    refuse_wrong_issuer(&section, &issuer);
     (issuer, access.is_some())
+}
+
+fn refuse_wrong_issuer(section: &Section<'_>, issuer: &Issuer) {
+    if !section.has("issuer") {
+        return;
+    }
+    if issuer.provider != Some(Provider::Entra) && issuer.issuer.contains(DIRECTORY) {
+        section.refuse("issuer", format!("{DIRECTORY} is for provider = \"entra\" alone"));
+    }
+    if let Some(objection) =
+        issuer.provider.and_then(|provider| provider.objection(&issuer.issuer, &issuer.audiences))
+    {
+        section.refuse("issuer", objection);
+    }
+    // WorkOS' tokens name no audience: what proves for whom they are is whose keys sign them.
+    if let (Some(Provider::Workos), KeySource::JwksUrl(url)) = (issuer.provider, &issuer.keys)
+        && !issuer.audiences.iter().any(|client| url.contains(client.as_str()))
+    {
+        section.refuse("audience", "expected the client id that jwks_url ends in");
+    }
+}
+
+/// What is written, or what the provider signs with as far as the keys allow it.
+fn algorithms(
+    section: &Section<'_>,
+    preset: Option<&Preset>,
+    keys: Option<&KeySource>,
+) -> Vec<Algorithm> {
+    if let (Some(preset), false) = (preset, section.is_written("algorithms")) {
+        let is_secret = matches!(keys, Some(KeySource::Secret(_)));
+        let fits = |algorithm: &&Algorithm| (**algorithm == Algorithm::Hs256) == is_secret;
+        let fitting: Vec<Algorithm> = preset.algorithms.iter().filter(fits).copied().collect();
+        if fitting.is_empty() {
+            section.refuse("secret", "this provider does not sign with a secret: use jwks_url");
+        }
+        // Asked for, so that the list of keys is known to be complete.
+        section.choices("algorithms", ALGORITHMS);
+        return fitting;
+    }
+    section.require("algorithms", "a list of HS256, RS256, PS256, ES256 or EdDSA");
+    let algorithms = section.choices("algorithms", ALGORITHMS);
+    refuse_wrong_algorithms(section, algorithms.as_deref().unwrap_or_default(), keys);
+    not_empty(section, "algorithms", algorithms)
+}
+
+fn tenant_lookup(section: &Section<'_>, preset: Option<&Preset>) -> Vec<TenantLookup> {
+    let written = not_empty(section, "tenant_lookup", section.choices("tenant_lookup", LOOKUPS));
+    match preset {
+        Some(preset) if !section.is_written("tenant_lookup") => vec![preset.tenant_lookup],
+        Some(_) | None => written,
+    }
 }
 
 /// The items of a list. An absent or wrong list has left its error already.
@@ -160,34 +210,86 @@ fn refuse_wrong_algorithms(
     }
 }
 
-/// Text is split at its dots; a list is for names that hold dots.
-fn tenant_claim(section: &Section<'_>) -> Option<Vec<String>> {
-    let allowed =
+/// The paths that are written, or those of the provider, or the default.
+fn tenant_claims(section: &Section<'_>, preset: Option<&Preset>) -> Vec<Vec<String>> {
+    const ONE: &str =
         r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
-    section.read("tenant_claim", allowed, |value| match value.as_array() {
-        None => path(value.as_str()?),
+    const SEVERAL: &str =
+        r#"a list of paths such as ["org_id", ["https://acme.io/tenant", "id"], "o.id"]"#;
+    let single = not_empty(section, "tenant_claim", section.read("tenant_claim", ONE, claim_path));
+    let several = section.read("tenant_claims", SEVERAL, |value| match value.as_array() {
+        None => value.as_str()?.split(',').map(|path| named(path.trim())).collect(),
+        Some(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
+    });
+    let (key, paths) = match (several, preset) {
+        (Some(paths), _) => ("tenant_claims", paths),
+        (None, Some(preset)) if !section.is_written("tenant_claim") => {
+            let owned = |path: &&[&str]| path.iter().map(|name| (*name).to_owned()).collect();
+            ("provider", preset.tenant_claims.iter().map(owned).collect())
+        }
+        (None, _) => ("tenant_claim", vec![single]),
+    };
+    if section.has("tenant_claims") && section.is_written("tenant_claim") {
+        section.refuse("tenant_claims", "give tenant_claim or tenant_claims, not both");
+    }
+    if key == "tenant_claims" && (paths.is_empty() || paths.iter().any(Vec::is_empty)) {
+        section.refuse(key, "expected at least one path, and no empty one");
+    }
+    for path in &paths {
+        refuse_user_editable(section, key, path);
+    }
+    paths
+}
+
+/// What a user may write must not say which rows that user sees.
+fn refuse_user_editable(section: &Section<'_>, key: &str, path: &[String]) {
+    if let Some(name) = user_editable(path) {
+        let problem = format!(
+            "users write {name} themselves, and could name any tenant or role there: \
+             use a claim that only your servers write, such as app_metadata or public_metadata"
+        );
+        section.refuse(key, problem);
+    }
+}
+
+/// Text is split at its dots; a list is for names that hold dots.
+fn claim_path(value: &toml::Value) -> Option<Vec<String>> {
+    match value.as_array() {
+        None => named(value.as_str()?),
         Some(names) => names
             .iter()
             .map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned))
             .collect(),
-    })
+    }
 }
 
-fn path(text: &str) -> Option<Vec<String>> {
+/// A path of names with dots between them. A URL is one name.
+fn named(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
+    }
+    if text.contains("://") {
+        return Some(vec![text.to_owned()]);
     }
     text.split('.').map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()
 }
 
-fn required_claims(section: &Section<'_>) -> BTreeMap<String, String> {
+fn required_claims(section: &Section<'_>, preset: Option<&Preset>) -> BTreeMap<String, String> {
     let allowed = r#"a table of texts such as { role = "admin" }"#;
-    section
+    let mut claims = section
         .read("required_claims", allowed, |value| {
             let mut claims = BTreeMap::new();
             flatten(value.as_table()?, "", &mut claims).then_some(claims)
         })
-        .unwrap_or_default()
+        .unwrap_or_default();
+    for path in claims.keys() {
+        let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+        refuse_user_editable(section, "required_claims", &names);
+    }
+    for (path, text) in preset.map_or(&[][..], |preset| preset.required_claims) {
+        claims.entry((*path).to_owned()).or_insert_with(|| (*text).to_owned());
+    }
+    claims
 }
 
 /// `app.role = "x"` without quotes is a table in a table to TOML, and a path to us.
@@ -253,17 +355,14 @@ fn refuse_closed_roads(reader: &Reader, rules: &[(Issuer, bool)], pools: &BTreeM
 
 /// Refuses a privileged rule that accepts whatever token another road's rule accepts.
 fn refuse_shared_road(reader: &Reader, privileged: &Issuer, other: &Issuer) {
-    let same_issuer = !other.issuer.is_empty() && privileged.issuer == other.issuer;
-    if privileged.access == Access::Tenant || privileged.access == other.access || !same_issuer {
+    if privileged.access == Access::Tenant || privileged.access == other.access {
         return;
     }
-    let other_audience =
-        !privileged.audiences.iter().any(|audience| other.audiences.contains(audience));
     let other_claims = privileged
         .required_claims
         .iter()
         .any(|(path, text)| other.required_claims.get(path) != Some(text));
-    if !other_audience && !other_claims {
+    if privileged.may_share_tokens_with(other) && !other_claims {
         let section = reader.section(&format!("issuers.{}", privileged.name));
         section.refuse(
             "access",

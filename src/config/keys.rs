@@ -91,6 +91,7 @@ pub(super) const KEYS: &[Key] = &[
     key("pools.*.tls_cert_file", Kind::Text, ""),
     key("pools.*.tls_key_file", Kind::Text, ""),
     key("issuers.*.access", Kind::Text, r#""tenant""#),
+    key("issuers.*.provider", Kind::Text, ""),
     key("issuers.*.issuer", Kind::Text, ""),
     key("issuers.*.audience", Kind::List, ""),
     key("issuers.*.algorithms", Kind::List, ""),
@@ -100,6 +101,7 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.jwks_file", Kind::Text, ""),
     key("issuers.*.jwks_url", Kind::Text, ""),
     key("issuers.*.tenant_claim", Kind::List, r#""tenant_id""#),
+    key("issuers.*.tenant_claims", Kind::List, ""),
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
     key("issuers.*.required_claims", Kind::Table, "{}"),
     key("issuers.*.leeway", Kind::Duration, "10"),
@@ -112,6 +114,7 @@ pub(super) const SECTIONS: &[&str] = &["server", "control", "pools", "issuers"];
 pub(super) const ALTERNATIVES: &[&[&str]] = &[
     &["password", "password_file"],
     &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"],
+    &["tenant_claim", "tenant_claims"],
 ];
 
 /// The entry for a concrete path such as `issuers.app.audience`.

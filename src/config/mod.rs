@@ -17,6 +17,7 @@ mod filter;
 mod issuer;
 mod keys;
 mod login;
+mod provider;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ mod tests;
 pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
+pub use provider::Provider;
 
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]
@@ -200,16 +202,20 @@ pub struct Issuer {
     pub name: String,
     /// What a token accepted by this rule allows.
     pub access: Access,
-    /// The exact `iss` claim.
+    /// Whose tokens these are, if that is known: some want a look that others do not.
+    pub provider: Option<Provider>,
+    /// The exact `iss` claim. Entra's may hold `{tenantid}` in place of the directory.
     pub issuer: String,
-    /// The `aud` claim must contain one of these. Never empty.
+    /// The `aud` claim, or what the provider has in its place, must contain one of these. Never
+    /// empty.
     pub audiences: Vec<String>,
     /// Signature algorithms that are accepted. Never empty, never taken from the token.
     pub algorithms: Vec<Algorithm>,
     /// Where the keys are.
     pub keys: KeySource,
-    /// Path of the claim that names the tenant, from the outside in.
-    pub tenant_claim: Vec<String>,
+    /// Paths of claims that may name the tenant, each from the outside in. The first that leads
+    /// anywhere counts. A `*` is the one member of an object or a list, whatever its name.
+    pub tenant_claims: Vec<Vec<String>>,
     /// What the tenant claim may hold, in the order in which it is tried.
     pub tenant_lookup: Vec<TenantLookup>,
     /// Claims (dotted paths) that must hold exactly this text, or a list that contains it.

@@ -4,6 +4,7 @@ mod claims;
 mod fuzz;
 mod header;
 mod known;
+mod providers;
 mod remote;
 mod rules;
 mod support;

@@ -89,7 +89,7 @@ fn rules_that_prove_too_much_are_refused_at_start() {
     refused(Issuer { algorithms: with_hs, ..hs.rule() }, "HS256 goes with a secret");
     refused(Issuer { algorithms: vec![], ..rs.rule() }, "may not be empty");
     refused(Issuer { audiences: vec![], ..rs.rule() }, "may not be empty");
-    refused(Issuer { tenant_claim: vec![], ..rs.rule() }, "needs a tenant claim");
+    refused(Issuer { tenant_claims: vec![], ..rs.rule() }, "needs a tenant claim");
     refused(Issuer { algorithms: vec![Algorithm::Es256], ..rs.rule() }, "fits none");
     let short = KeySource::Secret(Secret::new(vec![b'x'; 31]));
     refused(Issuer { keys: short, ..hs.rule() }, "shorter than 32 bytes");

@@ -157,11 +157,12 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
     Issuer {
         name: "main".to_owned(),
         access: Access::Tenant,
+        provider: None,
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned(), "second".to_owned()],
         algorithms,
         keys,
-        tenant_claim: vec!["tenant_id".to_owned()],
+        tenant_claims: vec![vec!["tenant_id".to_owned()]],
         tenant_lookup: vec![TenantLookup::Id],
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),

@@ -103,11 +103,12 @@ fn take_over(config: &mut Config, key: &str) {
         .map(|access| Issuer {
             name: format!("verify_{access}"),
             access: *access,
+            provider: None,
             issuer: ISSUER.to_owned(),
             audiences: vec![format!("{ISSUER} {access}")],
             algorithms: vec![Algorithm::Hs256],
             keys: KeySource::Secret(Secret::new(key.as_bytes().to_vec())),
-            tenant_claim: vec!["tenant".to_owned()],
+            tenant_claims: vec![vec!["tenant".to_owned()]],
             tenant_lookup: vec![TenantLookup::Id],
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
