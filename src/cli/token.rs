@@ -250,6 +250,7 @@ mod tests {
                 audiences: vec![default_audience(access).to_owned()],
                 algorithms: vec![config::Algorithm::Es256],
                 keys: config::KeySource::JwksFile(file.clone()),
+                jwks_max_stale: Duration::from_secs(86_400),
                 tenant_claims: vec![vec!["tenant_id".to_owned()]],
                 tenant_lookup: vec![config::TenantLookup::Slug],
                 required_claims: std::collections::BTreeMap::new(),

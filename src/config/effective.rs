@@ -137,7 +137,9 @@ fn issuer(page: &mut Page, issuer: &Issuer) {
         KeySource::PemFile(path) => page.optional_path("public_key_file", Some(path)),
         KeySource::JwksFile(path) => page.optional_path("jwks_file", Some(path)),
         KeySource::JwksUrl(url) => page.text("jwks_url", url),
+        KeySource::Discovery(url) => page.text("discovery_url", url),
     }
+    page.duration("jwks_max_stale", issuer.jwks_max_stale);
     let path = |path: &Vec<String>| Value::Array(path.iter().cloned().map(Value::String).collect());
     let paths = issuer.tenant_claims.iter().map(path).collect();
     page.value("tenant_claims", &Value::Array(paths));

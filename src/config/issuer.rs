@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::Url;
 use toml::Table;
 
 use crate::types::{Access, Secret};
 
 use super::environment::in_variable;
 use super::error::Error;
+use super::key_source::{jwks_max_stale, key_source};
 use super::provider::{DIRECTORY, PROVIDERS, Preset, Provider, user_editable};
 use super::reader::{Reader, Section};
 use super::{Algorithm, Issuer, KeySource, Pool, TenantLookup};
@@ -30,11 +30,6 @@ pub(super) const LOOKUPS: &[(&str, TenantLookup)] = &[
 
 const ACCESSES: &[(&str, Access)] =
     &[("tenant", Access::Tenant), ("superadmin", Access::Superadmin), ("owner", Access::Owner)];
-
-const KEY_SOURCES: &[&str] = &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"];
-
-/// Shortest secret: as long as HS256's hash (RFC 7518, section 3.2).
-const SHORTEST_SECRET: usize = 32;
 
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
@@ -72,6 +67,7 @@ fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
         audiences: not_empty(&section, "audience", section.list("audience")),
         algorithms,
         keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
+        jwks_max_stale: jwks_max_stale(&section),
         tenant_claims: tenant_claims(&section, preset.as_ref()),
         tenant_lookup: tenant_lookup(&section, preset.as_ref()),
         required_claims: required_claims(&section, preset.as_ref()),
@@ -94,10 +90,11 @@ fn refuse_wrong_issuer(section: &Section<'_>, issuer: &Issuer) {
         section.refuse("issuer", objection);
     }
     // WorkOS' tokens name no audience: what proves for whom they are is whose keys sign them.
-    if let (Some(Provider::Workos), KeySource::JwksUrl(url)) = (issuer.provider, &issuer.keys)
+    if let (Some(Provider::Workos), KeySource::JwksUrl(url) | KeySource::Discovery(url)) =
+        (issuer.provider, &issuer.keys)
         && !issuer.audiences.iter().any(|client| url.contains(client.as_str()))
     {
-        section.refuse("audience", "expected the client id that jwks_url ends in");
+        section.refuse("audience", "expected the client id that the URL of the keys holds");
     }
 }
 
@@ -138,60 +135,6 @@ fn not_empty<T>(section: &Section<'_>, key: &str, list: Option<Vec<T>>) -> Vec<T
         section.refuse(key, "expected at least one item");
     }
     list.unwrap_or_default()
-}
-
-/// Exactly one of five keys says where the issuer's keys are.
-fn key_source(section: &Section<'_>) -> Option<KeySource> {
-    // All five are asked for, so that the errors of each are found.
-    let secret = section.secret("secret").map(KeySource::Secret);
-    let pem = section.file("public_key_file").map(KeySource::PemFile);
-    let jwks_file = section.file("jwks_file").map(KeySource::JwksFile);
-    let jwks_url = jwks_url(section).map(KeySource::JwksUrl);
-    let given: Vec<&str> = KEY_SOURCES.iter().copied().filter(|key| section.has(key)).collect();
-    match given.as_slice() {
-        [] => section
-            .refuse("secret", format!("required: this, or one of {}", KEY_SOURCES[1..].join(", "))),
-        [_] => {}
-        // `secret` has said so itself.
-        ["secret", "secret_file"] => {}
-        [_, others @ ..] => {
-            section.refuse(others[0], format!("give only one of {}", given.join(", ")));
-        }
-    }
-    if let Some(KeySource::Secret(secret)) = &secret
-        && secret.expose().len() < SHORTEST_SECRET
-    {
-        let key = if section.has("secret") { "secret" } else { "secret_file" };
-        let length = secret.expose().len();
-        section.refuse(
-            key,
-            format!("{length} bytes are too few: expected at least {SHORTEST_SECRET}"),
-        );
-    }
-    secret.or(pem).or(jwks_file).or(jwks_url)
-}
-
-fn jwks_url(section: &Section<'_>) -> Option<String> {
-    let text = section.optional_text("jwks_url")?;
-    let problem = match Url::parse(&text) {
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            section.refuse_unseen("jwks_url", "must not hold a user name or a password");
-            return None;
-        }
-        Ok(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => {
-            return Some(text);
-        }
-        Ok(_) => "expected https://…, or http://… on loopback".to_owned(),
-        Err(error) => format!("expected a URL: {error}"),
-    };
-    section.refuse("jwks_url", problem);
-    None
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// A public key taken for an HMAC secret is the oldest forgery of a JWT.

@@ -100,6 +100,9 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.public_key_file", Kind::Text, ""),
     key("issuers.*.jwks_file", Kind::Text, ""),
     key("issuers.*.jwks_url", Kind::Text, ""),
+    key("issuers.*.discovery", Kind::Boolean, "false"),
+    key("issuers.*.discovery_url", Kind::Text, ""),
+    key("issuers.*.jwks_max_stale", Kind::Duration, r#""1d""#),
     key("issuers.*.tenant_claim", Kind::List, r#""tenant_id""#),
     key("issuers.*.tenant_claims", Kind::List, ""),
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
@@ -113,7 +116,15 @@ pub(super) const SECTIONS: &[&str] = &["server", "control", "pools", "issuers"];
 /// Keys of which one section holds at most one.
 pub(super) const ALTERNATIVES: &[&[&str]] = &[
     &["password", "password_file"],
-    &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"],
+    &[
+        "secret",
+        "secret_file",
+        "public_key_file",
+        "jwks_file",
+        "jwks_url",
+        "discovery",
+        "discovery_url",
+    ],
     &["tenant_claim", "tenant_claims"],
 ];
 

@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod filter;
 mod issuer;
+mod key_source;
 mod keys;
 mod login;
 mod provider;
@@ -213,6 +214,8 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// Where the keys are.
     pub keys: KeySource,
+    /// How old keys from a URL may become while it cannot be asked.
+    pub jwks_max_stale: Duration,
     /// Paths of claims that may name the tenant, each from the outside in. The first that leads
     /// anywhere counts. A `*` is the one member of an object or a list, whatever its name.
     pub tenant_claims: Vec<Vec<String>>,
@@ -244,12 +247,14 @@ pub enum Algorithm {
 pub enum KeySource {
     /// A shared secret of at least 32 bytes, for HS256 alone.
     Secret(Secret<Vec<u8>>),
-    /// One public key, PEM.
+    /// One public key, PEM, read again when it changes.
     PemFile(PathBuf),
     /// A JWK Set (RFC 7517) on disk, read again when it changes.
     JwksFile(PathBuf),
     /// A JWK Set behind `https://`, or `http://` on loopback.
     JwksUrl(String),
+    /// Where the issuer's OpenID Connect discovery document is, which says where the JWK Set is.
+    Discovery(String),
 }
 
 /// What a tenant claim may hold.

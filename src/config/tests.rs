@@ -270,7 +270,7 @@ fn wrong_issuers_are_refused() {
     for (line, expected) in [
         (
             String::new(),
-            "issuers.app.secret: required: this, or one of secret_file, public_key_file, jwks_file, jwks_url",
+            "issuers.app.secret: required: this, or one of secret_file, public_key_file, jwks_file, jwks_url, discovery, discovery_url",
         ),
         (
             "jwks_url = 'http://x/'".into(),
@@ -301,6 +301,18 @@ fn wrong_issuers_are_refused() {
             "issuers.app.secret: this is what `cloison check` prints for a secret; write the secret\n\
              issuers.app.secret: 10 bytes are too few: expected at least 32\n\
              issuers.app.algorithms = [\"ES256\"]: a secret goes with HS256 alone",
+        ),
+        (
+            format!("{jwks}\ndiscovery = true"),
+            "issuers.app.discovery = true: give only one of jwks_url, discovery",
+        ),
+        (
+            "discovery_url = 'http://auth.example.com/x'".into(),
+            r#"issuers.app.discovery_url = "http://auth.example.com/x": expected https://…, or http://… on loopback"#,
+        ),
+        (
+            format!("{jwks}\njwks_max_stale = 0"),
+            "issuers.app.jwks_max_stale = 0: expected one second to 30 days",
         ),
         (format!("{jwks}\nleeway = 301"), "issuers.app.leeway = 301: expected at most 300 seconds"),
         (
@@ -388,6 +400,32 @@ fn what_users_write_themselves_is_no_claim() {
 }
 
 #[test]
+fn the_discovery_document_is_where_the_issuer_is() {
+    let jwks = r#"jwks_url   = "https://auth.example.com/.well-known/jwks.json""#;
+    let found = |issuer: &str, line: &str| {
+        let text = MINIMAL.replace(jwks, line).replace("https://auth.example.com/", issuer);
+        format!("{:?}", good(&text).issuers[0].keys)
+    };
+    for (issuer, url) in [
+        ("https://a.example/", "https://a.example/.well-known/openid-configuration"),
+        ("https://a.example", "https://a.example/.well-known/openid-configuration"),
+        (
+            "https://a.example/realms/x",
+            "https://a.example/realms/x/.well-known/openid-configuration",
+        ),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/.well-known/openid-configuration"),
+    ] {
+        assert_eq!(found(issuer, "discovery = true"), format!("Discovery({url:?})"));
+    }
+    assert_eq!(found("any", "discovery_url = 'https://b/doc'"), r#"Discovery("https://b/doc")"#);
+    bad(
+        &MINIMAL.replace(jwks, "discovery = true").replace("https://auth.example.com/", "my-app"),
+        "issuers.app.discovery = true: needs an issuer that can be asked: expected a URL: \
+         relative URL without a base",
+    );
+}
+
+#[test]
 fn a_provider_is_held_to_what_it_can_be() {
     let rule = |lines: &str| {
         let (head, _) = MINIMAL.split_once("[issuers.app]").unwrap();
@@ -419,7 +457,7 @@ fn a_provider_is_held_to_what_it_can_be() {
             format!(
                 "provider = 'workos'\nissuer = 'https://api.workos.com'\naudience = 'client_1'\n{keys}"
             ),
-            "issuers.app.audience = \"client_1\": expected the client id that jwks_url ends in",
+            "issuers.app.audience = \"client_1\": expected the client id that the URL of the keys holds",
         ),
         (
             format!(
@@ -523,16 +561,20 @@ fn a_tenants_token_never_opens_another_road() {
         )
     };
     let (head, _) = MINIMAL.split_once("[issuers.app]").unwrap();
-    let text = |ops: &str| {
+    let text = |app: &str, ops: &str| {
         format!(
             "{head}[issuers.app]\n{}[pools.superadmin]\nuser = 's'\n[issuers.ops]\n\
              access = 'superadmin'\n{}",
-            entra("{tenantid}"),
+            entra(app),
             entra(ops)
         )
     };
-    bad(&text("aaaabbbb-0000-4000-8000-cccc11112222"), REFUSED);
-    bad(&text("{tenantid}"), REFUSED);
+    let (one, other) =
+        ("aaaabbbb-0000-4000-8000-cccc11112222", "ddddeeee-0000-4000-8000-ffff33334444");
+    for (app, ops) in [("{tenantid}", one), (one, "{tenantid}"), ("{tenantid}", "{tenantid}")] {
+        bad(&text(app, ops), REFUSED);
+    }
+    good(&text(one, other));
 }
 
 #[test]
