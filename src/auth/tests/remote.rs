@@ -136,6 +136,9 @@ async fn a_fetch_that_began_before_the_question_does_not_answer_it() {
     // The next attempt is under way, and brings nothing.
     server.answers(slow);
     assert_eq!(kind(&outcome(&verifier, &old().token_of_key("k1")).await), "Ok");
+    while server.requests() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     server.answers(ok(&jwks(&[new().jwk("k2")])));
     assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k2")).await), "Ok");
 }
