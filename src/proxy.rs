@@ -21,7 +21,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, Scope, SessionRecord, Shares, TenantContext};
+use crate::tenant::{Directory, Member, SessionRecord, Shares, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -138,10 +138,7 @@ async fn begin(
     shared.observer.observe(Event::SessionStarted {
         session: id,
         access,
-        tenant: match scope {
-            Scope::Tenant(tenant) => Some(tenant),
-            Scope::Superadmin | Scope::Owner => None,
-        },
+        tenant: scope.tenant(),
         client_addr: address,
         user,
     });
@@ -195,11 +192,8 @@ async fn admit(
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
     }
-    let tenant = match claims.tenant() {
-        Some(claim) => shared.directory.find(claim).await?,
-        None => None,
-    };
-    let context = TenantContext::resolve(&claims, tenant)?;
+    let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
+    let context = TenantContext::resolve(&claims, selection)?;
     if access != Access::Tenant {
         let record = SessionRecord::new(&claims, id, address);
         Box::pin(shared.directory.record_session(&record)).await?;
@@ -212,9 +206,9 @@ async fn open(
     admitted: Admitted,
     shared: &Shared,
 ) -> Result<(Lease, Option<Box<Member>>), Refusal> {
-    let member = match admitted.context.scope() {
-        Scope::Tenant(tenant) => shared.shares.join(tenant)?,
-        Scope::Superadmin | Scope::Owner => None,
+    let member = match admitted.context.scope().tenant() {
+        Some(tenant) => shared.shares.join(tenant)?,
+        None => None,
     };
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
@@ -285,9 +279,8 @@ async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<
         }
         Err(BindError::Refused { .. }) => {
             // Perhaps the tenant is not what it was a moment ago.
-            if let Some(claim) = admitted.claims.tenant() {
-                let tenant = shared.directory.find_now(claim).await?;
-                TenantContext::resolve(&admitted.claims, tenant)?;
+            if let Some(tenant) = admitted.context.scope().tenant() {
+                shared.directory.confirm_now(tenant).await??;
             }
             shared.directory.renew_signer().await?;
             Ok(checkout_and_bind(pool, admitted, shared).await??)

@@ -96,14 +96,6 @@ pub enum Error {
         #[source]
         source: KeysError,
     },
-    /// The tenant claim names more than one, and nobody guesses which is meant.
-    #[error("tenant claim {claim:?} of the token names several tenants (rule {rule:?})")]
-    SeveralTenants {
-        /// The rule that was tried.
-        rule: String,
-        /// The claim's path.
-        claim: String,
-    },
     /// The signature is not one of the rule's keys' over this token.
     #[error("the token's signature does not verify under rule {rule:?}")]
     Signature {
@@ -195,7 +187,6 @@ impl Error {
             | Self::Malformed(_)
             | Self::NotYetValid { .. }
             | Self::RequiredClaim { .. }
-            | Self::SeveralTenants { .. }
             | Self::Signature { .. }
             | Self::TenantClaimInvalid { .. }
             | Self::TenantClaimMissing { .. }
@@ -238,10 +229,6 @@ impl Error {
             Self::TenantClaimInvalid { claim, expected, .. } => {
                 unfit("C110", format!("claim \"{claim}\" of the token is not {expected}"))
             }
-            Self::SeveralTenants { claim, .. } => {
-                let message = format!("claim \"{claim}\" of the token names several tenants");
-                unfit("C113", message).hint("Obtain a token for one organisation.")
-            }
             Self::KeysUnavailable { .. } => unfit("C111", "token cannot be checked at the moment")
                 .hint("The keys of its issuer are out of reach. Try again later."),
             // These end the program's start and reach no client.
@@ -266,7 +253,6 @@ impl Error {
             | Self::RequiredClaim { .. }
             | Self::Rule { .. }
             | Self::RuleKeys { .. }
-            | Self::SeveralTenants { .. }
             | Self::TenantClaimInvalid { .. }
             | Self::TenantClaimMissing { .. }
             | Self::UnknownIssuer => true,
@@ -287,9 +273,7 @@ impl Error {
             Self::ClaimInvalid { .. } | Self::ClaimMissing { .. } | Self::Audience { .. } => 5,
             Self::Expired { .. } | Self::NotYetValid { .. } => 6,
             Self::RequiredClaim { .. } => 7,
-            Self::SeveralTenants { .. }
-            | Self::TenantClaimInvalid { .. }
-            | Self::TenantClaimMissing { .. } => 8,
+            Self::TenantClaimInvalid { .. } | Self::TenantClaimMissing { .. } => 8,
         }
     }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
-pub use self::claims::{TenantClaim, VerifiedClaims};
+pub use self::claims::{TenantClaim, Tenants, VerifiedClaims};
 pub use self::error::{Error, KeysError, Refusal};
 pub use self::exchange::{ExchangeError, authenticate};
 use self::fetch::Source;
@@ -106,7 +106,8 @@ impl Verifier {
             let error = match rule.verify(&token, now).await {
                 Ok((claims, key)) => {
                     // An earlier rule might accept it another time, and then comes first.
-                    if for_good {
+                    let tenants = claims.tenants().map_or(0, Tenants::count);
+                    if for_good && tenants <= known::MOST_TENANTS {
                         let known = Known { claims: claims.share(), rule: index, key };
                         self.known.insert(fingerprint, known);
                     }

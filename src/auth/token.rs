@@ -9,11 +9,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::claims::{Claims, Period, TenantClaim, VerifiedClaims};
+use super::claims::{Claims, MAX_NAME, Period, TenantClaim, Tenants, VerifiedClaims, is_word};
 use super::error::Error;
 use super::json;
 use super::jwk::Key;
-use super::path::{Found, dotted, follow};
+use super::path::{self, Item, dotted, follow};
 use super::provider;
 use crate::config::{Algorithm, Issuer, TenantLookup};
 use crate::types::{Access, TenantId};
@@ -21,11 +21,11 @@ use crate::types::{Access, TenantId};
 /// Longest token that is looked at.
 pub(super) const MAX_TOKEN: usize = 64 * 1024;
 
-/// Longest tenant name, subject and token id, in bytes.
-const MAX_NAME: usize = 255;
+/// In place of a list: every tenant.
+const ANY: &str = "*";
 
-/// What a tenant claim has to be.
-const ONE_WORD: &str = "one word of at most 255 bytes";
+/// Most tenants that a token may list.
+const MOST_TENANTS: usize = 1000;
 
 /// 9999-12-31T23:59:59Z. A later `exp` is a mistake (milliseconds, say) or a token without end.
 const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
@@ -127,8 +127,8 @@ impl Signed<'_> {
                 return Err(Error::RequiredClaim { rule: rule.name.clone(), claim: path.clone() });
             }
         }
-        let tenant = match rule.access {
-            Access::Tenant => Some(self.tenant()?),
+        let tenants = match rule.access {
+            Access::Tenant => Some(self.tenants()?),
             Access::Superadmin | Access::Owner => None,
         };
         Ok(VerifiedClaims::new(Claims {
@@ -137,7 +137,8 @@ impl Signed<'_> {
             subject: self.name("sub")?,
             token_id: self.name("jti")?,
             period,
-            tenant,
+            tenants,
+            lookup: rule.tenant_lookup.clone(),
         }))
     }
 
@@ -181,49 +182,82 @@ impl Signed<'_> {
         UNIX_EPOCH.checked_add(since).map(Some).ok_or_else(refuse)
     }
 
-    /// The one tenant that the token is for: what the first path that leads anywhere leads to.
-    fn tenant(&self) -> Result<TenantClaim, Error> {
-        let rule = self.rule;
-        let mut found = rule.tenant_claims.iter().map(|path| (path, follow(self.claims, path)));
-        let Some((path, found)) = found.find(|(_, found)| !matches!(found, Found::Nothing)) else {
-            let paths: Vec<String> = rule.tenant_claims.iter().map(|path| path.join(".")).collect();
-            let claim = paths.join("\" or \"");
-            return Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim });
-        };
-        let refuse = |expected| Error::TenantClaimInvalid {
-            rule: rule.name.clone(),
-            claim: path.join("."),
-            expected,
-        };
-        match found {
-            Found::Several => {
-                Err(Error::SeveralTenants { rule: rule.name.clone(), claim: path.join(".") })
+    /// The tenants that the token is for: those that it lists, or the one that it names.
+    fn tenants(&self) -> Result<Tenants, Error> {
+        let path = &self.rule.tenants_claim;
+        let refuse = |expected| Err(self.refuse_tenant(path, expected));
+        match self.at(path)?.as_slice() {
+            [] => self.named(),
+            items if path.iter().any(|name| name == ANY) => self.listed(path, items),
+            [Item::Value(Value::String(text))] if text == ANY => Ok(Tenants::Any),
+            [Item::Value(Value::Array(list))] => {
+                self.listed(path, &list.iter().map(Item::Value).collect::<Vec<_>>())
             }
-            Found::Name(text) => self.named(text).map_err(refuse),
-            Found::Value(Value::String(text)) => self.named(text).map_err(refuse),
-            // A number is somebody's primary key. It is never an id or a slug that looks like one.
-            Found::Value(Value::Number(number))
-                if (number.is_u64() || number.is_i64())
-                    && rule.tenant_lookup.contains(&TenantLookup::ExternalKey) =>
-            {
-                Ok(TenantClaim::new(number.to_string(), vec![TenantLookup::ExternalKey]))
-            }
-            Found::Value(_) | Found::Nothing => Err(refuse(ONE_WORD)),
+            [_, ..] => refuse("a list of tenants, or \"*\""),
         }
     }
 
-    /// The tenant that a text names, or what the text would have to be.
-    fn named(&self, text: &str) -> Result<TenantClaim, &'static str> {
-        if !is_word(text) {
-            return Err(ONE_WORD);
+    /// The one that the first path that leads anywhere leads to; several are a list to choose from.
+    fn named(&self) -> Result<Tenants, Error> {
+        let rule = self.rule;
+        for path in &rule.tenant_claims {
+            match self.at(path)?.as_slice() {
+                [] => {}
+                [item] => return self.tenant(path, item).map(Tenants::One),
+                items => return self.listed(path, items),
+            }
         }
-        let is_id = text.parse::<TenantId>().is_ok();
-        let lookup = self.rule.tenant_lookup.iter().copied();
-        let lookup: Vec<_> = lookup.filter(|it| is_id || *it != TenantLookup::Id).collect();
-        if lookup.is_empty() {
-            return Err("a hyphenated UUID");
+        let paths: Vec<String> = rule.tenant_claims.iter().map(|path| path.join(".")).collect();
+        Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: paths.join("\" or \"") })
+    }
+
+    fn listed(&self, path: &[String], items: &[Item<'_>]) -> Result<Tenants, Error> {
+        if items.len() > MOST_TENANTS {
+            return Err(self.refuse_tenant(path, "a list of at most 1000 tenants"));
         }
-        Ok(TenantClaim::new(text.to_owned(), lookup))
+        // A star among names could be meant in two ways.
+        if items.iter().any(|item| item.text() == Some(ANY)) {
+            return Err(self.refuse_tenant(path, "a list of tenants, or \"*\" without a list"));
+        }
+        let tenants = items.iter().map(|item| self.tenant(path, item));
+        tenants.collect::<Result<_, _>>().map(Tenants::Listed)
+    }
+
+    fn at(&self, path: &[String]) -> Result<Vec<Item<'_>>, Error> {
+        let uneven = |path::Uneven| self.refuse_tenant(path, "the same in each of its members");
+        follow(self.claims, path).map_err(uneven)
+    }
+
+    fn refuse_tenant(&self, path: &[String], expected: &'static str) -> Error {
+        Error::TenantClaimInvalid { rule: self.rule.name.clone(), claim: path.join("."), expected }
+    }
+
+    /// One tenant by the name that stands in the claim at `path`.
+    fn tenant(&self, path: &[String], item: &Item<'_>) -> Result<TenantClaim, Error> {
+        let refuse = |expected| Err(self.refuse_tenant(path, expected));
+        let lookup = &self.rule.tenant_lookup;
+        match (item, item.text()) {
+            (_, Some(text)) if is_word(text) => {
+                let is_id = text.parse::<TenantId>().is_ok();
+                let lookup: Vec<_> = lookup
+                    .iter()
+                    .copied()
+                    .filter(|lookup| is_id || *lookup != TenantLookup::Id)
+                    .collect();
+                if lookup.is_empty() {
+                    return refuse("a hyphenated UUID");
+                }
+                Ok(TenantClaim::new(text.to_owned(), lookup))
+            }
+            // A number is somebody's primary key. It is never an id or a slug that looks like one.
+            (Item::Value(Value::Number(number)), None)
+                if (number.is_u64() || number.is_i64())
+                    && lookup.contains(&TenantLookup::ExternalKey) =>
+            {
+                Ok(TenantClaim::new(number.to_string(), vec![TenantLookup::ExternalKey]))
+            }
+            (Item::Value(_) | Item::Name(_), _) => refuse("one word of at most 255 bytes"),
+        }
     }
 
     /// A claim that names something and ends up in the audit log.
@@ -298,13 +332,6 @@ fn holds(claim: Option<&Value>, wanted: &str) -> bool {
         Some(Value::Array(list)) => list.iter().any(|item| item.as_str() == Some(wanted)),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => false,
     }
-}
-
-/// Not empty, not long, no blanks, no control characters.
-fn is_word(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= MAX_NAME
-        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 fn invalid(claim: &'static str, expected: &'static str) -> Error {

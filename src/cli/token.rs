@@ -252,6 +252,7 @@ mod tests {
                 keys: config::KeySource::JwksFile(file.clone()),
                 jwks_max_stale: Duration::from_secs(86_400),
                 tenant_claims: vec![vec!["tenant_id".to_owned()]],
+                tenants_claim: Vec::new(),
                 tenant_lookup: vec![config::TenantLookup::Slug],
                 required_claims: std::collections::BTreeMap::new(),
                 leeway: Duration::ZERO,
@@ -262,7 +263,7 @@ mod tests {
             let now = UNIX_EPOCH + Duration::from_secs(1_000);
             let proven = verifier.verify(&token, access, now).await.unwrap();
             assert_eq!(
-                proven.tenant().map(auth::TenantClaim::value),
+                proven.tenants().and_then(auth::Tenants::only).map(auth::TenantClaim::value),
                 line.get(1).copied().filter(|_| access == Access::Tenant)
             );
         }

@@ -143,6 +143,7 @@ fn issuer(page: &mut Page, issuer: &Issuer) {
     let path = |path: &Vec<String>| Value::Array(path.iter().cloned().map(Value::String).collect());
     let paths = issuer.tenant_claims.iter().map(path).collect();
     page.value("tenant_claims", &Value::Array(paths));
+    page.list("tenants_claim", &issuer.tenants_claim);
     page.list("tenant_lookup", &words(LOOKUPS, &issuer.tenant_lookup));
     let claims = issuer.required_claims.iter();
     let claims: Table = claims.map(|(path, text)| (path.clone(), text.clone().into())).collect();

@@ -28,6 +28,10 @@ pub(super) const LOOKUPS: &[(&str, TenantLookup)] = &[
     ("external_key", TenantLookup::ExternalKey),
 ];
 
+/// What the path of one claim may be.
+const ONE_PATH: &str =
+    r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
+
 const ACCESSES: &[(&str, Access)] =
     &[("tenant", Access::Tenant), ("superadmin", Access::Superadmin), ("owner", Access::Owner)];
 
@@ -69,6 +73,7 @@ fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
         keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
         jwks_max_stale: jwks_max_stale(&section),
         tenant_claims: tenant_claims(&section, preset.as_ref()),
+        tenants_claim: tenants_claim(&section),
         tenant_lookup: tenant_lookup(&section, preset.as_ref()),
         required_claims: required_claims(&section, preset.as_ref()),
         leeway: leeway(&section),
@@ -155,11 +160,10 @@ fn refuse_wrong_algorithms(
 
 /// The paths that are written, or those of the provider, or the default.
 fn tenant_claims(section: &Section<'_>, preset: Option<&Preset>) -> Vec<Vec<String>> {
-    const ONE: &str =
-        r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
     const SEVERAL: &str =
         r#"a list of paths such as ["org_id", ["https://acme.io/tenant", "id"], "o.id"]"#;
-    let single = not_empty(section, "tenant_claim", section.read("tenant_claim", ONE, claim_path));
+    let single =
+        not_empty(section, "tenant_claim", section.read("tenant_claim", ONE_PATH, claim_path));
     let several = section.read("tenant_claims", SEVERAL, |value| match value.as_array() {
         None => value.as_str()?.split(',').map(|path| named(path.trim())).collect(),
         Some(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
@@ -182,6 +186,13 @@ fn tenant_claims(section: &Section<'_>, preset: Option<&Preset>) -> Vec<Vec<Stri
         refuse_user_editable(section, key, path);
     }
     paths
+}
+
+/// The path of a service token's list; empty if there are no such tokens.
+fn tenants_claim(section: &Section<'_>) -> Vec<String> {
+    let path = section.read("tenants_claim", ONE_PATH, claim_path).unwrap_or_default();
+    refuse_user_editable(section, "tenants_claim", &path);
+    path
 }
 
 /// What a user may write must not say which rows that user sees.

@@ -105,6 +105,7 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.jwks_max_stale", Kind::Duration, r#""1d""#),
     key("issuers.*.tenant_claim", Kind::List, r#""tenant_id""#),
     key("issuers.*.tenant_claims", Kind::List, ""),
+    key("issuers.*.tenants_claim", Kind::List, "[]"),
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
     key("issuers.*.required_claims", Kind::Table, "{}"),
     key("issuers.*.leeway", Kind::Duration, "10"),

@@ -217,8 +217,10 @@ pub struct Issuer {
     /// How old keys from a URL may become while it cannot be asked.
     pub jwks_max_stale: Duration,
     /// Paths of claims that may name the tenant, each from the outside in. The first that leads
-    /// anywhere counts. A `*` is the one member of an object or a list, whatever its name.
+    /// anywhere counts. A `*` is every member of an object or a list, whatever its name.
     pub tenant_claims: Vec<Vec<String>>,
+    /// Path of the claim that lists the tenants of a service token. Empty: there are none.
+    pub tenants_claim: Vec<String>,
     /// What the tenant claim may hold, in the order in which it is tried.
     pub tenant_lookup: Vec<TenantLookup>,
     /// Claims (dotted paths) that must hold exactly this text, or a list that contains it.

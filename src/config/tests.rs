@@ -385,6 +385,7 @@ fn what_users_write_themselves_is_no_claim() {
             "https://acme.io/user_metadata",
         ),
         ("tenant_claims", r#"["org_id", "user_metadata.org_id"]"#, "user_metadata"),
+        ("tenants_claim", r#""user_metadata.orgs""#, "user_metadata"),
         ("required_claims", r#"{ user_metadata = { role = "admin" } }"#, "user_metadata"),
         ("required_claims", r#"{ "user_metadata.role" = "admin" }"#, "user_metadata"),
     ] {

@@ -148,7 +148,7 @@ impl Bound {
                 let pid = self.loan.server.key().pid;
                 self.signer.bind(tenant, pid, &mut self.loan.server.stream.outgoing)
             }
-            Scope::Superadmin | Scope::Owner => Ok(()),
+            Scope::Nobody | Scope::Superadmin | Scope::Owner => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::auth::VerifiedClaims;
 use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
+use super::choice::Selection;
 use super::directory::{Status, Tenant};
 
 /// For whom a session acts, and until when.
@@ -23,10 +24,31 @@ pub struct TenantContext {
 pub enum Scope {
     /// One tenant, whose signed context goes ahead of everything that the client sends.
     Tenant(TenantId),
+    /// A tenant that nobody has chosen yet: no context is bound, so Postgres shows no rows, and
+    /// what holds for tenants holds.
+    Nobody,
     /// Every tenant, by policies of the super-admin's own role.
     Superadmin,
     /// The owner of the tables, for migrations.
     Owner,
+}
+
+impl Scope {
+    /// Whose rows the session sees, if it acts for one tenant.
+    pub const fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Nobody | Self::Superadmin | Self::Owner => None,
+        }
+    }
+
+    /// Whether it is a tenant's session, and so held to what tenants are held to.
+    pub const fn is_tenants(self) -> bool {
+        match self {
+            Self::Tenant(_) | Self::Nobody => true,
+            Self::Superadmin | Self::Owner => false,
+        }
+    }
 }
 
 /// Why verified claims do not lead to a session.
@@ -38,19 +60,24 @@ pub enum Refusal {
     /// The tenant exists and may not be served.
     #[error("tenant {0} is {1}")]
     NotActive(TenantId, Status),
+    /// The claims do not allow the tenant that was chosen, or there is none.
+    #[error("the token does not allow the tenant that was chosen, or there is none of that name")]
+    NotAllowed,
 }
 
 impl TenantContext {
-    /// Decides for whom the holder of `claims` acts; `tenant` is what the directory found.
+    /// Decides for whom the holder of `claims` acts; `selection` is what the directory found.
     ///
     /// # Errors
     ///
-    /// Refuses a tenant that is unknown, suspended or archived.
-    pub fn resolve(claims: &VerifiedClaims, tenant: Option<Tenant>) -> Result<Self, Refusal> {
-        let scope = match claims.access() {
-            Access::Tenant => Scope::Tenant(admit(tenant)?),
-            Access::Superadmin => Scope::Superadmin,
-            Access::Owner => Scope::Owner,
+    /// Refuses a tenant that is unknown, suspended or archived, and a choice that is not allowed.
+    pub fn resolve(claims: &VerifiedClaims, selection: Selection) -> Result<Self, Refusal> {
+        let scope = match (claims.access(), selection) {
+            (_, Selection::NotAllowed) => return Err(Refusal::NotAllowed),
+            (Access::Tenant, Selection::Found(tenant)) => Scope::Tenant(admit(tenant)?),
+            (Access::Tenant, Selection::Nobody) => Scope::Nobody,
+            (Access::Superadmin, _) => Scope::Superadmin,
+            (Access::Owner, _) => Scope::Owner,
         };
         Ok(Self { scope, expires_at: claims.expires_at() })
     }
@@ -85,6 +112,10 @@ impl From<Refusal> for ClientError {
             Refusal::NotActive(_, Status::Suspended) => {
                 Self::fatal("28000", "C202", "the token's tenant is suspended")
                     .hint("Ask the operator of this service.")
+            }
+            Refusal::NotAllowed => {
+                Self::fatal("28000", "C207", "the token does not allow this tenant")
+                    .hint("It has to be one that the token lists, by its id or its slug.")
             }
             Refusal::NotActive(_, Status::Active) => Self::fatal("XX000", "C900", "internal error"),
         }

@@ -63,7 +63,7 @@ pub enum Error {
 }
 
 /// So long an active tenant is known, by its name at login and by its id while its clients stay.
-const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// Names of tenants that are remembered at once.
 const REMEMBERED: usize = 10_000;
 
@@ -75,6 +75,8 @@ pub struct Directory {
     known: Recent<TenantClaim, (Tenant, Instant)>,
     /// Active tenants with clients, and when they were asked for.
     confirmed: Recent<TenantId, Instant>,
+    /// What tenants are called, and when that was asked for.
+    pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
 }
 
 impl Directory {
@@ -86,7 +88,8 @@ impl Directory {
     pub async fn open(control: Control) -> Result<Self, Error> {
         let signer = read_signer(&control).await?;
         let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
-        Ok(Self { control, signer: RwLock::new(signer), known, confirmed })
+        let names = Recent::new(REMEMBERED);
+        Ok(Self { control, signer: RwLock::new(signer), known, confirmed, names })
     }
 
     /// The connection that questions go through.
@@ -192,9 +195,18 @@ impl Directory {
         if self.confirmed.get(&tenant).is_some_and(|at| at.elapsed() < REMEMBERED_FOR) {
             return Ok(Ok(()));
         }
-        let asked = Instant::now();
         // Seldom, and large.
-        let found = Box::pin(self.find_by(Some(tenant.as_uuid()), None, None)).await?;
+        Box::pin(self.confirm_now(tenant)).await
+    }
+
+    /// Whether a tenant may be served still.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does.
+    pub async fn confirm_now(&self, tenant: TenantId) -> Result<Result<(), Refusal>, Error> {
+        let asked = Instant::now();
+        let found = self.find_by(Some(tenant.as_uuid()), None, None).await?;
         let admitted = context::admit(found);
         match admitted {
             Ok(_) => self.confirmed.insert(tenant, asked),

@@ -20,6 +20,7 @@ mod limits;
 mod lint;
 mod pool;
 mod relay;
+mod service;
 mod session;
 mod shutdown;
 mod startup;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::support::*;
-use crate::auth::{VerifiedClaims, Verifier};
+use crate::auth::{Tenants, VerifiedClaims, Verifier};
 use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
@@ -34,7 +34,7 @@ async fn a_token_is_verified_once_and_every_token_for_itself() {
     for _ in 0..3 {
         let again = accepted(&verifier, &token).await;
         assert!(again.are_shared_with(&first));
-        assert_eq!(again.tenant().unwrap().value(), TENANT);
+        assert_eq!(again.tenants().and_then(Tenants::only).unwrap().value(), TENANT);
     }
     let somebody = accepted(&verifier, &other).await;
     assert!(!somebody.are_shared_with(&first));

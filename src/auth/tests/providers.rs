@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::*;
-use crate::auth::{Error, VerifiedClaims, Verifier};
+use crate::auth::{Error, TenantClaim, Tenants, VerifiedClaims, Verifier};
 use crate::config::{self, Algorithm, TenantLookup};
 use crate::types::Access;
 
@@ -56,7 +56,7 @@ impl Stand {
     #[track_caller]
     fn accepts(&self, claims: &Value, tenant: &str, lookup: TenantLookup) {
         let proven = self.verify(claims).unwrap_or_else(|error| panic!("{error}: {claims}"));
-        let found = proven.tenant().unwrap();
+        let found = proven.tenants().and_then(Tenants::only).unwrap();
         assert_eq!((found.value(), found.lookup()), (tenant, &[lookup][..]), "{claims}");
     }
 
@@ -169,13 +169,22 @@ fn keycloak_names_organizations_in_three_ways() {
     let with_id = json!({"globex": {"id": id, "attr1": ["value1"]}});
     let with_id = changed(&claims, &json!({ "organization": with_id }));
     stand.accepts(&with_id, id, TenantLookup::ExternalKey);
-    for several in [
-        json!(["globex", "acme"]),
-        json!({"globex": {}, "acme": {}}),
-        json!({"globex": {"id": id}, "acme": {"id": id}}),
+    for (several, expected) in [
+        (json!(["globex", "acme"]), ["globex", "acme"]),
+        (json!({"acme": {}, "globex": {}}), ["acme", "globex"]),
+        (json!({"acme": {"id": id}, "globex": {"id": "8"}}), [id, "8"]),
     ] {
-        stand.refuses(&claims, json!({ "organization": several }), "SeveralTenants");
+        // Nobody guesses: the session acts for none of them until one is chosen.
+        let proven = stand.verify(&changed(&claims, &json!({ "organization": several })));
+        let proven = proven.unwrap();
+        let Some(Tenants::Listed(list)) = proven.tenants() else { panic!("{several}") };
+        let list: Vec<_> = list.iter().map(TenantClaim::value).collect();
+        assert_eq!(list, expected);
+        assert!(proven.tenants().and_then(Tenants::only).is_none());
     }
+    let uneven = json!({"acme": {"id": id}, "globex": {}});
+    stand.refuses(&claims, json!({ "organization": uneven }), "TenantClaimInvalid");
+    stand.refuses(&claims, json!({"organization": ["globex", "*"]}), "TenantClaimInvalid");
     for none in [json!([]), json!({}), Value::Null] {
         stand.refuses(&claims, json!({ "organization": none }), "TenantClaimMissing");
     }

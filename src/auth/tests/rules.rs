@@ -50,7 +50,7 @@ async fn a_token_is_good_for_its_own_access_alone() {
             assert_eq!(kind(&outcome), expected, "{access}");
             if let Ok(claims) = outcome {
                 assert_eq!(claims.access(), access);
-                assert_eq!(claims.tenant().is_some(), access == Access::Tenant);
+                assert_eq!(claims.tenants().is_some(), access == Access::Tenant);
             }
         }
     }

@@ -170,6 +170,7 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
         keys,
         jwks_max_stale: Duration::from_secs(86_400),
         tenant_claims: vec![vec!["tenant_id".to_owned()]],
+        tenants_claim: Vec::new(),
         tenant_lookup: vec![TenantLookup::Id],
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),

@@ -110,6 +110,7 @@ fn take_over(config: &mut Config, key: &str) {
             keys: KeySource::Secret(Secret::new(key.as_bytes().to_vec())),
             jwks_max_stale: Duration::from_secs(86_400),
             tenant_claims: vec![vec!["tenant".to_owned()]],
+            tenants_claim: Vec::new(),
             tenant_lookup: vec![TenantLookup::Id],
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
