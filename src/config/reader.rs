@@ -132,6 +132,11 @@ impl Section<'_> {
         self.value(key).is_some()
     }
 
+    /// Whether a key was given, whatever its default.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// Reads a key, or nothing if it is absent or wrong.
     pub(super) fn read<T>(
         &self,
