@@ -19,6 +19,9 @@ pub struct Args {
     /// The tenant that the token is for: its id, slug or external key
     #[arg(long)]
     tenant: Option<String>,
+    /// Instead of one tenant those that the holder may choose from, with commas between them, or *
+    #[arg(long, value_name = "LIST", conflicts_with = "tenant")]
+    tenants: Option<String>,
     /// What the token allows: tenant, superadmin or owner
     #[arg(long, default_value = "tenant", value_parser = parse_access)]
     access: Access,
@@ -40,6 +43,9 @@ pub struct Args {
     /// Name of the claim that names the tenant; dots lead into objects
     #[arg(long, default_value = "tenant_id", value_name = "PATH")]
     tenant_claim: String,
+    /// Name of the claim that lists tenants
+    #[arg(long, default_value = "tenants", value_name = "PATH")]
+    tenants_claim: String,
     /// The signing key, PKCS#8 PEM [default: signing-key.pem in the data folder]
     #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     key: Option<PathBuf>,
@@ -122,13 +128,18 @@ fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
             return Err(Error::Reserved(name.to_owned(), instead));
         }
     }
-    match (args.access, args.tenant) {
-        (Access::Tenant, None) => return Err(Error::NoTenant),
-        (Access::Tenant, Some(tenant)) => put_tenant(&mut claims, &args.tenant_claim, tenant)?,
-        (Access::Superadmin | Access::Owner, Some(_)) => {
+    match (args.access, args.tenant, args.tenants.as_deref()) {
+        (Access::Tenant, None, None) => return Err(Error::NoTenant),
+        (Access::Tenant, Some(tenant), _) => put(&mut claims, &args.tenant_claim, tenant.into())?,
+        (Access::Tenant, None, Some("*")) => put(&mut claims, &args.tenants_claim, "*".into())?,
+        (Access::Tenant, None, Some(list)) => {
+            let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+            put(&mut claims, &args.tenants_claim, names.into())?;
+        }
+        (Access::Superadmin | Access::Owner, None, None) => {}
+        (Access::Superadmin | Access::Owner, _, _) => {
             return Err(Error::NeedlessTenant(args.access));
         }
-        (Access::Superadmin | Access::Owner, None) => {}
     }
     if let Some(subject) = args.subject
         && claims.insert("sub".to_owned(), subject.into()).is_some()
@@ -146,9 +157,9 @@ fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
     Ok(claims)
 }
 
-/// Sets the tenant claim, which `--claims` may surround but not set.
-fn put_tenant(claims: &mut Map<String, Value>, path: &str, tenant: String) -> Result<(), Error> {
-    let reserved = || Error::Reserved(path.to_owned(), "use --tenant");
+/// Sets the claim of the tenant or tenants, which `--claims` may surround but not set.
+fn put(claims: &mut Map<String, Value>, path: &str, tenants: Value) -> Result<(), Error> {
+    let reserved = || Error::Reserved(path.to_owned(), "use --tenant or --tenants");
     // A name that is a URL is one name, dots and all.
     let (parents, name) = match path.rsplit_once('.') {
         Some((parents, name)) if !path.contains("://") => (Some(parents), name),
@@ -159,7 +170,7 @@ fn put_tenant(claims: &mut Map<String, Value>, path: &str, tenant: String) -> Re
         let member = object.entry(parent).or_insert_with(|| json!({}));
         object = member.as_object_mut().ok_or_else(reserved)?;
     }
-    match object.insert(name.to_owned(), tenant.into()) {
+    match object.insert(name.to_owned(), tenants) {
         None => Ok(()),
         Some(_) => Err(reserved()),
     }
@@ -232,6 +243,21 @@ mod tests {
         ] {
             assert_eq!(claims[name], expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_service_token_lists_tenants() {
+        for (list, expected) in
+            [("acme,globex", json!(["acme", "globex"])), ("*", json!("*")), ("", json!([]))]
+        {
+            let claims = minted(&["--tenants", list]).unwrap();
+            assert_eq!(claims["tenants"], expected, "{list}");
+            assert!(!claims.contains_key("tenant_id"));
+        }
+        let claims = minted(&["--tenants", "a", "--tenants-claim", "app.orgs"]).unwrap();
+        assert_eq!(claims["app"], json!({"orgs": ["a"]}));
+        assert!(minted(&["--tenants", "a", "--access", "owner"]).is_err());
+        assert!(minted(&["--tenants", "a", "--tenant", "b"]).is_err());
     }
 
     #[test]
