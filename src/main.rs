@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Bring tables that are in use under isolation, and back
+    Adopt(cli::adopt::Args),
     /// Validate the configuration and print what is in force
     Check(cli::check::Args),
     /// Start everything on this machine: a Postgres, sample tenants, the proxy
@@ -44,6 +46,7 @@ async fn main() -> ExitCode {
     };
     cloison::tls::install_provider();
     match cli.verb {
+        Verb::Adopt(args) => cli::adopt::run(args).await.unwrap_or_else(|error| fail(&error)),
         Verb::Check(args) => cli::check::run(args),
         Verb::Dev(args) => match cli::dev::run(args).await {
             Ok(code) => code,

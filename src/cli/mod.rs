@@ -5,6 +5,7 @@ use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 
+pub mod adopt;
 pub mod check;
 pub mod database;
 pub mod dev;

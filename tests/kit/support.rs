@@ -334,6 +334,17 @@ impl Database<'_> {
         String::from_utf8(done.stdout).unwrap()
     }
 
+    /// The schema as a superuser dumps it. For servers that are no newer than the installed `pg_dump`.
+    pub(crate) fn dump_as_superuser(&self) -> String {
+        let done = Command::new("pg_dump")
+            .args(["--schema-only", "-h", path(&self.server.directory)])
+            .args(["-U", "postgres", "-d", &self.name])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Everything of the schema and of the kit's rows, to compare. The same as two `pg_dump`s, and
     /// more: where the installed `pg_dump` is new enough for the server, its output is part of it.
     pub(crate) async fn dump(&self, rows: Rows) -> String {
