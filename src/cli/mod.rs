@@ -4,6 +4,7 @@
 use std::env;
 use std::path::PathBuf;
 
+pub mod audit;
 pub mod check;
 pub mod database;
 pub mod dev;

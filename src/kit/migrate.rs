@@ -20,7 +20,7 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 8] = [
+const UP: [File; 9] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
@@ -28,6 +28,7 @@ const UP: [File; 8] = [
     file!("migrations/0005_lint.sql"),
     file!("migrations/0006_harden.sql"),
     file!("migrations/0007_advisory_locks.sql"),
+    file!("migrations/0009_audit.sql"),
     file!("migrations/0010_claims.sql"),
 ];
 /// What `--compat` adds, by name.
@@ -36,10 +37,11 @@ const UP_COMPAT: [(Compat, File); 2] = [
     (Compat::Supabase, file!("compat/supabase.sql")),
 ];
 
-const DOWN: [File; 10] = [
+const DOWN: [File; 11] = [
     file!("compat/down/supabase.sql"),
     file!("compat/down/public_names.sql"),
     file!("migrations/down/0010_claims.sql"),
+    file!("migrations/down/0009_audit.sql"),
     file!("migrations/down/0007_advisory_locks.sql"),
     file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0005_lint.sql"),
@@ -186,6 +188,7 @@ mod tests {
             "0005_lint",
             "0006_harden",
             "0007_advisory",
+            "0009_audit",
             "0010_claims",
             "public_names",
             "supabase",

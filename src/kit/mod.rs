@@ -1,5 +1,6 @@
 //! The tenant kit: installs and checks the SQL side of Cloison; never sees a client.
 
+pub mod audit;
 pub mod harden;
 pub mod lint;
 pub mod migrate;

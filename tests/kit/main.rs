@@ -6,6 +6,7 @@
     reason = "a test that meets something unexpected should stop there"
 )]
 
+mod audit;
 mod claims;
 mod context;
 mod findings;
