@@ -18,6 +18,8 @@ struct Cli {
 enum Verb {
     /// Bring tables that are in use under isolation, and back
     Adopt(cli::adopt::Args),
+    /// Prove the audit log unbroken, or name the first row that is wrong
+    Audit(cli::audit::Args),
     /// Validate the configuration and print what is in force
     Check(cli::check::Args),
     /// Start everything on this machine: a Postgres, sample tenants, the proxy
@@ -47,6 +49,10 @@ async fn main() -> ExitCode {
     cloison::tls::install_provider();
     match cli.verb {
         Verb::Adopt(args) => cli::adopt::run(args).await.unwrap_or_else(|error| fail(&error)),
+        Verb::Audit(args) => cli::audit::run(args).await.unwrap_or_else(|error| {
+            eprintln!("cloison: {}", cli::report(&error));
+            cli::audit::EXIT_COULD_NOT_RUN.into()
+        }),
         Verb::Check(args) => cli::check::run(args),
         Verb::Dev(args) => match cli::dev::run(args).await {
             Ok(code) => code,

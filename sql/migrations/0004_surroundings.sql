@@ -100,6 +100,9 @@ as $$
               'cloison.advisory_xact_lock(text)',
               'cloison.try_advisory_xact_lock(bigint)',
               'cloison.try_advisory_xact_lock(text)',
+              -- Of 0009: triggers of the audit log.
+              'cloison.audit_commit()',
+              'cloison.audit_keep()',
               -- Of 0010.
               'cloison.claims()',
               'cloison.claim(text)',

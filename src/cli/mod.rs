@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 pub mod adopt;
+pub mod audit;
 pub mod check;
 pub mod database;
 pub mod dev;

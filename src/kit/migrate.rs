@@ -20,7 +20,7 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 9] = [
+const UP: &[File] = &[
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
@@ -28,6 +28,7 @@ const UP: [File; 9] = [
     file!("migrations/0005_lint.sql"),
     file!("migrations/0006_harden.sql"),
     file!("migrations/0007_advisory_locks.sql"),
+    file!("migrations/0009_audit.sql"),
     file!("migrations/0010_claims.sql"),
     file!("migrations/0012_adopt.sql"),
 ];
@@ -37,11 +38,12 @@ const UP_COMPAT: [(Compat, File); 2] = [
     (Compat::Supabase, file!("compat/supabase.sql")),
 ];
 
-const DOWN: [File; 11] = [
+const DOWN: &[File] = &[
     file!("compat/down/supabase.sql"),
     file!("compat/down/public_names.sql"),
     file!("migrations/down/0012_adopt.sql"),
     file!("migrations/down/0010_claims.sql"),
+    file!("migrations/down/0009_audit.sql"),
     file!("migrations/down/0007_advisory_locks.sql"),
     file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0005_lint.sql"),
@@ -91,7 +93,7 @@ pub enum Error {
 /// Installs the kit. On a database that has it already nothing changes.
 pub async fn install(client: &Client, compat: &[Compat]) -> Result<(), Error> {
     check_version(client).await?;
-    run(client, &UP).await?;
+    run(client, UP).await?;
     let compat: Vec<File> = files_of(compat).copied().collect();
     run(client, &compat).await
 }
@@ -102,7 +104,7 @@ fn files_of(wanted: &[Compat]) -> impl Iterator<Item = &'static File> {
 
 /// Takes the kit away. Protected tables keep their rows, and tenants lose their rights on them.
 pub async fn down(client: &Client) -> Result<(), Error> {
-    run(client, &DOWN).await
+    run(client, DOWN).await
 }
 
 /// Whether this role may have new tables seen as they are made, which takes an event trigger: a
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_file_is_one_transaction() {
-        for file in UP.iter().chain(&DOWN).chain(UP_COMPAT.iter().map(|(_, file)| file)) {
+        for file in UP.iter().chain(DOWN).chain(UP_COMPAT.iter().map(|(_, file)| file)) {
             let statements = || file.sql.lines().filter(|line| !line.starts_with("--"));
             assert_eq!(statements().filter(|line| *line == "begin;").count(), 1, "{}", file.name);
             assert_eq!(statements().next_back(), Some("commit;"), "{}", file.name);
@@ -188,6 +190,7 @@ mod tests {
             "0005_lint",
             "0006_harden",
             "0007_advisory",
+            "0009_audit",
             "0010_claims",
             "0012_adopt",
             "public_names",

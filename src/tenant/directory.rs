@@ -222,9 +222,10 @@ impl Directory {
     /// Without the record there must be no session.
     pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
         let client = self.control.client().await?;
-        let statement = include_str!("../../sql/control/open_session.sql");
+        let statement = include_str!("../../sql/control/append_audit.sql");
         let SessionRecord { actor, action, session, detail } = record;
-        client.execute(statement, &[actor, action, session, detail]).await?;
+        let tenant: Option<Uuid> = None;
+        client.execute(statement, &[actor, action, &tenant, session, detail]).await?;
         Ok(())
     }
 

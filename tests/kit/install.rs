@@ -14,7 +14,7 @@ on_every_major!(
 
 on_a_server_of_its_own!(a_second_install_changes_nothing);
 
-const FILES: [&str; 11] = [
+const FILES: &[&str] = &[
     "sql/migrations/0001_schema.sql",
     "sql/migrations/0002_functions.sql",
     "sql/migrations/0003_row_level_security.sql",
@@ -22,6 +22,7 @@ const FILES: [&str; 11] = [
     "sql/migrations/0005_lint.sql",
     "sql/migrations/0006_harden.sql",
     "sql/migrations/0007_advisory_locks.sql",
+    "sql/migrations/0009_audit.sql",
     "sql/migrations/0010_claims.sql",
     "sql/migrations/0012_adopt.sql",
     "sql/compat/public_names.sql",

@@ -7,6 +7,7 @@
 )]
 
 mod adopt;
+mod audit;
 mod claims;
 mod context;
 mod findings;
