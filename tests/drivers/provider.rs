@@ -144,7 +144,12 @@ async fn an_openid_providers_tokens_open_sessions_through_its_changes_and_outage
     let fresh = provider.token("a", "urn:shop").await;
     let (open, _end) = sees(&listen, &fresh, A).await;
     let another = [provider.token("a", "urn:shop").await, provider.token("b", "urn:shop").await];
+    provider.obey("rotate");
+    let ahead = provider.token("a", "urn:shop").await;
     provider.obey("down");
+    // What has the proxy ask for another key, in vain, changes nothing for the others.
+    let refused = log_in(&listen, &ahead).await.err().unwrap();
+    assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{refused:?}");
     sees(&listen, &another[0], A).await;
     sees(&listen, &another[1], B).await;
     // But not for ever.
@@ -166,7 +171,7 @@ async fn an_openid_providers_tokens_open_sessions_through_its_changes_and_outage
     open.query_one("select 1", &[]).await.unwrap();
     provider.obey("up");
     let begun = Instant::now();
-    while let Err(error) = log_in(&listen, &fresh).await {
+    while let Err(error) = log_in(&listen, &ahead).await {
         assert!(begun.elapsed() < PATIENCE, "{error:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -6,6 +6,7 @@
     reason = "a test that meets something unexpected should stop there"
 )]
 
+mod api_keys;
 mod context;
 mod findings;
 mod harden;
