@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::{self, VerifiedClaims, Verifier};
+use crate::auth::{Door, VerifiedClaims, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
 use crate::guard::Guard;
@@ -188,7 +188,12 @@ async fn admit(
     let config = &shared.config;
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
-    let claims = auth::authenticate(client, access, &shared.verifier, &config.client_tls).await?;
+    let door = Door {
+        verifier: &shared.verifier,
+        tls: &config.client_tls,
+        api_keys: config.api_keys.then_some(&shared.directory),
+    };
+    let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
     }

@@ -5,6 +5,7 @@
 //! (`token`, `json`, `jwk`, `path`, `provider`); `keys`, `key_file`, `remote` and `fetch` do the waiting. A token that was accepted before
 //! and whose key is still the same is good without another look (`known`).
 
+mod api_key;
 mod claims;
 mod error;
 mod exchange;
@@ -31,9 +32,10 @@ use std::time::{Duration, SystemTime};
 use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
+pub use self::api_key::{API_KEY_RULE, ApiKey, ApiKeys, Unavailable};
 pub use self::claims::{TenantClaim, Tenants, VerifiedClaims};
 pub use self::error::{Error, KeysError, Refusal};
-pub use self::exchange::{ExchangeError, authenticate};
+pub use self::exchange::{Door, ExchangeError};
 use self::fetch::Source;
 use self::jwk::Key;
 use self::key_file::{Format, KeyFile};

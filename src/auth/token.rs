@@ -29,7 +29,7 @@ const ANY: &str = "*";
 const MOST_TENANTS: usize = 1000;
 
 /// 9999-12-31T23:59:59Z. A later `exp` is a mistake (milliseconds, say) or a token without end.
-const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
+pub(super) const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
 
 /// A token as it was written, nothing proven.
 #[derive(Debug)]

@@ -195,6 +195,9 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     let control = Control::new(Target::new(&config.server, &config.control, timeout)?);
     let directory = Directory::open(control).await?;
     demand_fit_roles(&config, &directory).await?;
+    if config.api_keys {
+        directory.demand_api_keys().await?;
+    }
     let pools = Pools::new(&config, &observer)?;
     Ok(Shared {
         acceptor,

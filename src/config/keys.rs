@@ -40,6 +40,7 @@ pub(super) const KEYS: &[Key] = &[
     key("client_tls_cert_file", Kind::Text, ""),
     key("client_tls_key_file", Kind::Text, ""),
     key("allow_cleartext_token", Kind::Boolean, "false"),
+    key("api_keys", Kind::Boolean, "false"),
     key("server_tls_sslmode", Kind::Text, r#""prefer""#),
     key("server_tls_ca_file", Kind::Text, ""),
     key("server_tls_cert_file", Kind::Text, ""),

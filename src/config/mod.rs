@@ -44,6 +44,8 @@ pub struct Config {
     pub pools: BTreeMap<Access, Pool>,
     /// Who may sign tokens. Never empty.
     pub issuers: Vec<Issuer>,
+    /// Whether API keys are accepted in the place of a token.
+    pub api_keys: bool,
     /// Time and number limits that a client cannot lift.
     pub limits: Limits,
     /// Threads that serve clients. At least one.

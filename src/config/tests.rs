@@ -727,7 +727,7 @@ fn effective_configuration_reads_back_as_the_same() {
     let top = format!(
         "listen_addr = '*'\nunix_socket_dir = '/run'\nclient_tls_sslmode = 'prefer'\nlog_filter = 'debug'\n\
          client_tls_cert_file = '{cert}'\nclient_tls_key_file = '{key}'\nserver_idle_timeout = '1.5'\n\
-         server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\n\
+         server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\napi_keys = true\n\
          server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'\n\
          harmless_functions = ['public.touch', 'app.f']\nallowed_statements = 'lock, temporary tables'\n\
          allowed_settings = ['Work_Mem', 'app.*']\nrole_settings = ['lock_timeout=5s']\nmax_savepoints = 3\nquery_timeout = '1.5'"

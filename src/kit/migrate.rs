@@ -30,6 +30,7 @@ const UP: &[File] = &[
     file!("migrations/0007_advisory_locks.sql"),
     file!("migrations/0009_audit.sql"),
     file!("migrations/0010_claims.sql"),
+    file!("migrations/0011_api_keys.sql"),
     file!("migrations/0012_adopt.sql"),
 ];
 /// What `--compat` adds, by name.
@@ -42,6 +43,7 @@ const DOWN: &[File] = &[
     file!("compat/down/supabase.sql"),
     file!("compat/down/public_names.sql"),
     file!("migrations/down/0012_adopt.sql"),
+    file!("migrations/down/0011_api_keys.sql"),
     file!("migrations/down/0010_claims.sql"),
     file!("migrations/down/0009_audit.sql"),
     file!("migrations/down/0007_advisory_locks.sql"),
@@ -192,6 +194,7 @@ mod tests {
             "0007_advisory",
             "0009_audit",
             "0010_claims",
+            "0011_api_keys",
             "0012_adopt",
             "public_names",
             "supabase",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use crate::config::TenantLookup;
 use crate::recent::Recent;
 use crate::types::{Access, Address, SessionId, TenantId};
 
+use super::api_keys;
 use super::bind::Signer;
 use super::context::{self, Refusal};
 
@@ -77,6 +79,8 @@ pub struct Directory {
     confirmed: Recent<TenantId, Instant>,
     /// What tenants are called, and when that was asked for.
     pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
+    /// Room for API keys to be looked up.
+    pub(super) key_checks: Semaphore,
 }
 
 impl Directory {
@@ -89,7 +93,9 @@ impl Directory {
         let signer = read_signer(&control).await?;
         let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
         let names = Recent::new(REMEMBERED);
-        Ok(Self { control, signer: RwLock::new(signer), known, confirmed, names })
+        let signer = RwLock::new(signer);
+        let key_checks = Semaphore::new(api_keys::AT_A_TIME);
+        Ok(Self { control, signer, known, confirmed, names, key_checks })
     }
 
     /// The connection that questions go through.

@@ -1,5 +1,6 @@
 //! Who the session acts for.
 
+mod api_keys;
 pub mod bind;
 mod choice;
 mod claims;

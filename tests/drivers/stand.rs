@@ -44,6 +44,7 @@ pub(crate) struct Stand {
     session: Vec<(&'static str, String)>,
     transaction: Vec<(&'static str, String)>,
     pub(crate) background: Background,
+    folder: PathBuf,
     /// The proxies, and what stops them when this process is gone: the standard input of the last
     /// is a pipe that we hold.
     _children: [Child; 6],
@@ -59,9 +60,31 @@ impl Stand {
         urls.iter().map(|(name, url)| (*name, url.as_str()))
     }
 
+    /// One more proxy before the same Postgres, with session pooling and other rules for tokens:
+    /// the host and port that it listens on.
+    pub(crate) fn proxy(&self, kind: &str, issuers: &Value) -> (Server, String) {
+        let mut config = config(&self.folder, self.url(Mode::Session, "DIRECT_URL"), 8, "refuse");
+        config["pools"]["tenant"]["pool_mode"] = json!("session");
+        let others = config["pools"].as_object_mut().unwrap();
+        others.retain(|pool, _| pool == "tenant");
+        config["issuers"] = issuers.clone();
+        let (child, listen) = serve(&self.folder, kind, config);
+        (Server(child), listen)
+    }
+
     /// A URL by the name that scripts know it by.
     pub(crate) fn url(&self, mode: Mode, name: &str) -> &str {
         self.environment(mode).find(|(known, _)| *known == name).expect("a name of ours").1
+    }
+}
+
+/// A process that is a test's own, and ends with it.
+pub(crate) struct Server(pub(crate) Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -81,9 +104,9 @@ fn start() -> Stand {
     let arguments = ["--pool-size", "1", "--database-url", postgres];
     let (narrow_proxy, narrow) = dev(&folder, "narrow", &arguments);
 
-    let (moving_proxy, moving) = serve(&folder, "moving", postgres, 3, "refuse");
-    let (pinned_proxy, pinned) = serve(&folder, "pinned", postgres, 24, "pin");
-    let (lone_proxy, lone) = serve(&folder, "lone", postgres, 1, "pin");
+    let (moving_proxy, moving) = serve(&folder, "moving", config(&folder, postgres, 3, "refuse"));
+    let (pinned_proxy, pinned) = serve(&folder, "pinned", config(&folder, postgres, 24, "pin"));
+    let (lone_proxy, lone) = serve(&folder, "lone", config(&folder, postgres, 1, "pin"));
 
     let key = SigningKey::load(wide["signing_key"].as_str().unwrap().as_ref()).unwrap();
     let other_key = SigningKey::generate().unwrap();
@@ -115,6 +138,7 @@ fn start() -> Stand {
         session: urls("session", &wide_listen, &wide_listen, &narrow_listen),
         transaction: urls("transaction", &moving, &pinned, &lone),
         background: Background::start(postgres.to_owned(), background),
+        folder,
         _children: [lone_proxy, pinned_proxy, moving_proxy, narrow_proxy, wide_proxy, watch],
     }
 }
@@ -162,14 +186,8 @@ fn dev(folder: &Path, kind: &str, arguments: &[&str]) -> (Child, Value) {
     (child, report)
 }
 
-/// Starts `cloison serve` with transaction pooling for tenants, and waits until it can be reached.
-fn serve(
-    folder: &Path,
-    kind: &str,
-    postgres: &str,
-    size: usize,
-    session_statements: &str,
-) -> (Child, String) {
+/// Transaction pooling for tenants, with the tokens of `cloison dev`.
+fn config(folder: &Path, postgres: &str, size: usize, session_statements: &str) -> Value {
     let logins = std::fs::read(folder.join("logins.json")).unwrap();
     let logins: Value = serde_json::from_slice(&logins).unwrap();
     let login = |user: &str| json!({ "user": user, "password": logins[user] });
@@ -185,13 +203,9 @@ fn serve(
     };
     let mut tenants = login("cloison_app");
     tenants["pool_mode"] = json!("transaction");
-    // Nobody else takes it in so short a time.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_, host) = postgres.rsplit_once('@').unwrap();
     let (host, port) = host.strip_suffix("/app").unwrap().rsplit_once(':').unwrap();
-    let config = json!({
-        "listen_addr": [free.ip()],
-        "listen_port": free.port(),
+    json!({
         "server_tls_sslmode": "disable",
         "default_pool_size": size,
         "session_statements": session_statements,
@@ -212,7 +226,15 @@ fn serve(
             "dev_superadmin": issuer("superadmin", cloison::dev::SUPERADMIN_AUDIENCE),
             "dev_owner": issuer("owner", cloison::dev::OWNER_AUDIENCE),
         },
-    });
+    })
+}
+
+/// Starts `cloison serve` and waits until it can be reached.
+fn serve(folder: &Path, kind: &str, mut config: Value) -> (Child, String) {
+    // Nobody else takes it in so short a time.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config["listen_addr"] = json!([free.ip()]);
+    config["listen_port"] = json!(free.port());
     let file = folder.join(format!("{kind}.toml"));
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let log = folder.join(format!("{kind}.log"));
@@ -245,7 +267,7 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in lone pinned moving narrow wide; do
+        for kind in provider lone pinned moving narrow wide; do
             pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done

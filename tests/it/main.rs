@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod api_keys;
 mod attack;
 mod auth;
 mod backend;

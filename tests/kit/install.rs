@@ -24,6 +24,7 @@ const FILES: &[&str] = &[
     "sql/migrations/0007_advisory_locks.sql",
     "sql/migrations/0009_audit.sql",
     "sql/migrations/0010_claims.sql",
+    "sql/migrations/0011_api_keys.sql",
     "sql/migrations/0012_adopt.sql",
     "sql/compat/public_names.sql",
     "sql/compat/supabase.sql",

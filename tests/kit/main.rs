@@ -7,6 +7,7 @@
 )]
 
 mod adopt;
+mod api_keys;
 mod audit;
 mod claims;
 mod context;
