@@ -27,7 +27,8 @@ from
         where c.relnamespace = 'cloison'::regnamespace
           and c.relname in ('tenants', 'tenant_users', 'api_keys', 'usage_events', 'audit_log',
                             'protected_tables', 'signing_key', 'settings', 'accepted_findings',
-                            'watched_schemas', 'hardening_allowed', 'hardening_changes')
+                            'watched_schemas', 'hardening_allowed', 'hardening_changes', 'revocations',
+                            'session_changes')
           and not (a.privilege_type = 'SELECT' and a.grantee = 'cloison_tenant'::regrole
                    and c.relname in ('tenants', 'tenant_users', 'usage_events', 'audit_log'))
         union all

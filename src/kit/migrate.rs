@@ -20,7 +20,7 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 7] = [
+const UP: [File; 8] = [
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
@@ -28,11 +28,13 @@ const UP: [File; 7] = [
     file!("migrations/0005_lint.sql"),
     file!("migrations/0006_harden.sql"),
     file!("migrations/0007_advisory_locks.sql"),
+    file!("migrations/0008_revocations.sql"),
 ];
 const UP_COMPAT: File = file!("compat/public_names.sql");
 
-const DOWN: [File; 8] = [
+const DOWN: [File; 9] = [
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0008_revocations.sql"),
     file!("migrations/down/0007_advisory_locks.sql"),
     file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0005_lint.sql"),
@@ -43,7 +45,7 @@ const DOWN: [File; 8] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 4;
+pub const KIT_VERSION: i32 = 5;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
@@ -181,6 +183,7 @@ mod tests {
             "0005_lint",
             "0006_harden",
             "0007_advisory",
+            "0008_revocations",
             "public_names",
         ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();

@@ -14,6 +14,7 @@ mod backend;
 mod basics;
 mod cancel;
 mod chaos;
+mod ends;
 mod fuzz;
 mod guard;
 mod limits;

@@ -14,7 +14,7 @@ on_every_major!(
 
 on_a_server_of_its_own!(a_second_install_changes_nothing);
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "sql/migrations/0001_schema.sql",
     "sql/migrations/0002_functions.sql",
     "sql/migrations/0003_row_level_security.sql",
@@ -22,6 +22,7 @@ const FILES: [&str; 8] = [
     "sql/migrations/0005_lint.sql",
     "sql/migrations/0006_harden.sql",
     "sql/migrations/0007_advisory_locks.sql",
+    "sql/migrations/0008_revocations.sql",
     "sql/compat/public_names.sql",
 ];
 
@@ -74,7 +75,7 @@ async fn a_superuser_may_install(server: &Server) {
     let superuser = database.superuser().await;
     migrate::install(&superuser, PublicNames::With).await.unwrap();
     migrate::install(&superuser, PublicNames::With).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["4"]);
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["5"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]
