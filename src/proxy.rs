@@ -21,7 +21,9 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, SessionRecord, Shares, TenantContext};
+use crate::tenant::{
+    Directory, Member, SessionRecord, Shares, Staying, Stays, TenantContext,
+};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The server connections.
     pub pools: Pools,
+    /// The sessions that there are.
+    pub stays: Stays,
     /// What each tenant has of all that.
     pub shares: Shares,
     /// The cancel keys of the sessions.
@@ -92,7 +96,7 @@ async fn begin(
     admission: &Admission,
     shared: &Shared,
     mut shutdown: Shutdown,
-) -> Option<(Box<FrameStream>, Lease, Terms)> {
+) -> Option<(Box<FrameStream>, Lease, Box<Terms>)> {
     let id = SessionId(shared.sessions.fetch_add(1, Ordering::Relaxed) + 1);
     let address = socket.peer().ok()?;
     let client_addr = address.clone();
@@ -107,8 +111,8 @@ async fn begin(
         // Who has no session yet is nobody that the end has to wait for.
         () = shutdown.draining() => return None,
     };
-    let (mut client, admitted) = match startup {
-        Ok(Login::Admitted(client, admitted)) => (client, admitted),
+    let (mut client, admitted, staying) = match startup {
+        Ok(Login::Admitted(client, admitted, staying)) => (client, admitted, staying),
         Ok(Login::Cancel(client, key)) => {
             Box::pin(carry_out_cancel(&key, &address, shared)).await;
             // The sender waits for us to close, and may do so until the request is carried out.
@@ -143,12 +147,13 @@ async fn begin(
         user,
     });
     client.outgoing.reserve(1024);
-    Some((Box::new(client), lease, Terms { id, version, expires_at, member }))
+    let terms = Terms { id, version, expires_at, member, staying };
+    Some((Box::new(client), lease, Box::new(terms)))
 }
 
 /// What a connection wanted, once it is known.
 enum Login {
-    Admitted(FrameStream, Box<Admitted>),
+    Admitted(FrameStream, Box<Admitted>, Box<Staying>),
     Cancel(FrameStream, CancelKey),
 }
 
@@ -172,7 +177,7 @@ async fn log_in(
         Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
     };
     match admitted {
-        Ok(admitted) => Ok(Login::Admitted(client, Box::new(admitted))),
+        Ok((admitted, staying)) => Ok(Login::Admitted(client, Box::new(admitted), staying)),
         Err(refusal) => Err((Some(client), refusal)),
     }
 }
@@ -184,7 +189,7 @@ async fn admit(
     id: SessionId,
     address: &Address,
     shared: &Shared,
-) -> Result<Admitted, Refusal> {
+) -> Result<(Admitted, Box<Staying>), Refusal> {
     let config = &shared.config;
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
@@ -197,13 +202,19 @@ async fn admit(
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
     }
+    let change = shared.stays.change();
     let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
     let context = TenantContext::resolve(&claims, selection)?;
+    let staying = shared.stays.begin(id, &claims, context.scope())?;
+    if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
+        // Who was not yet among the sessions when that was held against them is asked about again.
+        shared.directory.confirm_now(tenant).await??;
+    }
     if access != Access::Tenant {
         let record = SessionRecord::new(&claims, id, address);
         Box::pin(shared.directory.record_session(&record)).await?;
     }
-    Ok(Admitted { params, settings, claims, context })
+    Ok((Admitted { params, settings, claims, context }, staying))
 }
 
 /// Opens the way to server connections, and sees to it that the first one is there.

@@ -28,7 +28,7 @@ from
           and c.relname in ('tenants', 'tenant_users', 'api_keys', 'usage_events', 'audit_log',
                             'protected_tables', 'signing_key', 'settings', 'accepted_findings',
                             'watched_schemas', 'audit_head', 'hardening_allowed',
-                            'hardening_changes', 'adoptions')
+                            'hardening_changes', 'adoptions', 'revocations', 'session_changes')
           and not (a.privilege_type = 'SELECT' and a.grantee = 'cloison_tenant'::regrole
                    and c.relname in ('tenants', 'tenant_users', 'usage_events', 'audit_log'))
         union all

@@ -94,6 +94,7 @@ as $$
               'cloison.on_new_table()',
               'cloison.tenant_changed()',
               'cloison.touch_tenant()',
+              'cloison.sessions_changed()',
               'cloison.signing_key_changed()',
               -- Of 0007: their locks end with the transaction.
               'cloison.advisory_xact_lock(bigint)',

@@ -79,6 +79,7 @@ impl<'a> Presented<'a> {
         Ok(VerifiedClaims::new(Claims {
             access,
             issuer: API_KEY_RULE.to_owned(),
+            token_issuer: API_KEY_RULE.to_owned(),
             subject: Some(format!("api_key:{}", key.id)),
             token_id: Some(key.id.to_string()),
             period: Period { from: None, until },

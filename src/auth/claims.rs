@@ -17,6 +17,7 @@ pub struct VerifiedClaims(Arc<Claims>);
 pub(super) struct Claims {
     pub(super) access: Access,
     pub(super) issuer: String,
+    pub(super) token_issuer: String,
     pub(super) subject: Option<String>,
     pub(super) token_id: Option<String>,
     pub(super) period: Period,
@@ -81,6 +82,11 @@ impl VerifiedClaims {
     /// Name of the rule that accepted the token.
     pub fn issuer(&self) -> &str {
         &self.0.issuer
+    }
+
+    /// The `iss` claim.
+    pub fn token_issuer(&self) -> &str {
+        &self.0.token_issuer
     }
 
     /// The `sub` claim: at most 255 bytes, no control characters.

@@ -126,6 +126,11 @@ impl Verifier {
         Err(refused)
     }
 
+    /// Forgets the tokens whose claims are `gone`: they are not to take up room.
+    pub fn forget(&self, gone: impl Fn(&VerifiedClaims) -> bool) {
+        self.known.forget(gone);
+    }
+
     /// What the token proved before, if a look at it now would end in the same.
     async fn recall(&self, token: &Fingerprint, now: SystemTime) -> Option<VerifiedClaims> {
         let known = self.known.get(token)?;

@@ -135,6 +135,7 @@ impl Signed<'_> {
         Ok(VerifiedClaims::new(Claims {
             access: rule.access,
             issuer: rule.name.clone(),
+            token_issuer: rule.issuer.clone(),
             subject: self.name("sub")?,
             token_id: self.name("jti")?,
             period,

@@ -1,5 +1,6 @@
 //! `cloison serve`: builds what all clients share, binds the addresses, serves, drains.
 
+mod ends;
 mod watch;
 
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
-use crate::tenant::{self, Directory, Shares};
+use crate::tenant::{self, Directory, Shares, Stays};
 use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
@@ -138,6 +139,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     let shared = Arc::new(build(config, observer.clone()).await?);
     let mut watch = Watch::new(&shared.config)?;
     watch.begin(&shared).await?;
+    ends::begin(&shared).await?;
     let listeners = bind(&shared.config)?;
     let (trigger, shutdown) = shutdown::channel();
     let room = Room::new(shared.config.limits.max_client_conn);
@@ -160,6 +162,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
         ));
     }
     learn(&shared).await;
+    tasks.spawn(ends::go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(watch.go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
@@ -192,7 +195,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     let acceptor = tls::acceptor(&config.client_tls)?;
     let verifier = Verifier::new(&config.issuers)?;
     let timeout = config.limits.server_connect_timeout;
-    let control = Control::new(Target::new(&config.server, &config.control, timeout)?);
+    let control = Control::listening(Target::new(&config.server, &config.control, timeout)?);
     let directory = Directory::open(control).await?;
     demand_fit_roles(&config, &directory).await?;
     if config.api_keys {
@@ -204,6 +207,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         verifier,
         directory,
         pools,
+        stays: Stays::default(),
         shares: Shares::new(&config.limits),
         cancels: Cancels::default(),
         statements: Statements::default(),

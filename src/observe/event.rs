@@ -104,6 +104,11 @@ pub enum Event {
     },
     /// No more clients are accepted; sessions may end.
     DrainStarted,
+    /// Nobody can tell whether sessions have to end. Told when it begins.
+    EndsUnknown {
+        /// Why not.
+        reason: String,
+    },
     /// An address is listened on.
     Listening {
         /// The address, with the port that was picked.
@@ -184,6 +189,12 @@ pub enum Event {
         reason: &'static str,
         /// How long it lasted.
         duration: Duration,
+    },
+    /// Sessions end as soon as nothing is open: their tokens were revoked, their tenants are not
+    /// served any more, or the database has not answered for too long.
+    SessionsEnding {
+        /// How many.
+        count: usize,
     },
     /// A client has logged in.
     SessionStarted {

@@ -77,6 +77,9 @@ pub(super) fn write(event: &Event) {
             info!(duration.ms = millis(*duration), "drain finished");
         }
         Event::DrainStarted => info!("drain started"),
+        Event::EndsUnknown { reason } => {
+            error!(reason, "the database does not tell whose sessions have to end");
+        }
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
         Event::LintCured { key } => info!(key, "a critical finding is gone"),
         Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
@@ -105,6 +108,7 @@ pub(super) fn write(event: &Event) {
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
+        Event::SessionsEnding { count } => info!(count, "sessions have to end"),
         Event::SessionStarted { session, access, tenant, client_addr, user } => {
             let tenant = tenant.map(tracing::field::display);
             info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");

@@ -24,7 +24,7 @@ use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, Scope};
+use crate::tenant::{Directory, Member, Scope, Staying};
 use crate::types::SessionId;
 
 use cancel::Registration;
@@ -47,6 +47,8 @@ pub struct Terms {
     pub expires_at: SystemTime,
     /// Counts the session for its tenant.
     pub member: Option<Box<Member>>,
+    /// Ends the session before that, if its token or tenant is good no more.
+    pub staying: Box<Staying>,
 }
 
 /// What all sessions share.
@@ -97,7 +99,7 @@ pub enum Lease {
 pub async fn run(
     client: Box<FrameStream>,
     lease: Lease,
-    terms: Terms,
+    terms: Box<Terms>,
     common: &Common<'_>,
     shutdown: Shutdown,
 ) {
@@ -197,6 +199,10 @@ async fn drive(
             () = shutdown.draining(), if !ending => {
                 ending = true;
                 relay.end_at_rest(draining());
+            }
+            error = std::future::poll_fn(|cx| terms.staying.stay().poll_ended(cx)), if !ending => {
+                ending = true;
+                relay.end_at_rest(error);
             }
             () = &mut expiry, if !ending => {
                 // A clock that was set back must not lengthen a session, nor a coarse timer

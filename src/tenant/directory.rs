@@ -1,6 +1,7 @@
 //! The tenants and the signing key, as the database knows them at this moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ pub enum Error {
     Control(#[from] ControlError),
     /// The control role's statement failed.
     #[error(
-        "the control role's statement failed: is the kit installed, and is the role a member of cloison_control?"
+        "the control role's statement failed: is the kit of this version installed (`cloison install`), and is the role a member of cloison_control?"
     )]
     Query(#[from] tokio_postgres::Error),
     /// `cloison.tenants.status` has a value that this version does not know.
@@ -81,6 +82,8 @@ pub struct Directory {
     pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
     /// Room for API keys to be looked up.
     pub(super) key_checks: Semaphore,
+    /// Counts how often both were forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Directory {
@@ -93,9 +96,17 @@ impl Directory {
         let signer = read_signer(&control).await?;
         let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
         let names = Recent::new(REMEMBERED);
-        let signer = RwLock::new(signer);
+        let (signer, forgotten) = (RwLock::new(signer), AtomicU64::new(0));
         let key_checks = Semaphore::new(api_keys::AT_A_TIME);
-        Ok(Self { control, signer, known, confirmed, names, key_checks })
+        Ok(Self { control, signer, known, confirmed, names, key_checks, forgotten })
+    }
+
+    /// Forgets the tenants: some have changed. Answers that are on their way are not remembered.
+    pub(super) fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.known.clear();
+        self.confirmed.clear();
+        self.names.clear();
     }
 
     /// The connection that questions go through.
@@ -141,10 +152,11 @@ impl Directory {
     ///
     /// Fails as the control connection does. A tenant that is not there is `None`.
     pub async fn find_now(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
-        let asked = Instant::now();
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         let found = self.ask(claim).await?;
+        let is_fresh = forgotten == self.forgotten.load(Ordering::Acquire);
         match found {
-            Some(tenant) if tenant.status == Status::Active => {
+            Some(tenant) if tenant.status == Status::Active && is_fresh => {
                 self.known.insert(claim.clone(), (tenant, asked));
             }
             Some(_) | None => self.known.remove(claim),
@@ -211,12 +223,14 @@ impl Directory {
     ///
     /// Fails as the control connection does.
     pub async fn confirm_now(&self, tenant: TenantId) -> Result<Result<(), Refusal>, Error> {
-        let asked = Instant::now();
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         let found = self.find_by(Some(tenant.as_uuid()), None, None).await?;
         let admitted = context::admit(found);
         match admitted {
-            Ok(_) => self.confirmed.insert(tenant, asked),
-            Err(_) => self.confirmed.remove(&tenant),
+            Ok(_) if forgotten == self.forgotten.load(Ordering::Acquire) => {
+                self.confirmed.insert(tenant, asked);
+            }
+            Ok(_) | Err(_) => self.confirmed.remove(&tenant),
         }
         Ok(admitted.map(|_| ()))
     }

@@ -6,7 +6,10 @@ mod choice;
 mod claims;
 mod context;
 mod directory;
+mod look;
+mod revocations;
 mod share;
+mod stay;
 mod surroundings;
 
 pub use choice::Selection;
@@ -14,4 +17,5 @@ pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
 pub use share::{Member, Shares};
+pub use stay::{BLIND_AFTER, Stay, Staying, Stays};
 pub use surroundings::Surroundings;

@@ -16,6 +16,7 @@ mod basics;
 mod cancel;
 mod chaos;
 mod claims;
+mod ends;
 mod fuzz;
 mod guard;
 mod limits;

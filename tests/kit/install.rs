@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     "sql/migrations/0005_lint.sql",
     "sql/migrations/0006_harden.sql",
     "sql/migrations/0007_advisory_locks.sql",
+    "sql/migrations/0008_revocations.sql",
     "sql/migrations/0009_audit.sql",
     "sql/migrations/0010_claims.sql",
     "sql/migrations/0011_api_keys.sql",

@@ -19,6 +19,7 @@ mod locks;
 mod oracles;
 mod pipeline;
 mod protect;
+mod revocations;
 mod support;
 mod surroundings;
 mod tables;
