@@ -21,9 +21,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{
-    Directory, Member, SessionRecord, Shares, Staying, Stays, TenantContext,
-};
+use crate::tenant::{Directory, Member, SessionRecord, Shares, Staying, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;

@@ -135,6 +135,8 @@ begin
     insert into cloison.audit_log (actor, action, tenant_id, session, detail)
     values (session_user, 'api_key.revoked', tenant, pg_catalog.pg_backend_pid()::text,
             pg_catalog.jsonb_build_object('key', key, 'reason', reason));
+    -- Ends the sessions that it has opened: to the proxy a key's id is its token's.
+    perform cloison.revoke_token(key::text, reason, 'api key');
     return true;
 end;
 $$;

@@ -96,5 +96,23 @@ async fn keys_that_nobody_can_look_up_open_nothing() {
     let Proxy { database, .. } = proxy;
     // Nor does a proxy start that could not look one up.
     let started = proxy::new().set("api_keys = true").try_run_on(database).await;
-    assert!(started.err().unwrap().contains("is the kit installed"));
+    let report = started.err().unwrap();
+    assert!(report.contains("is the kit of this version installed"), "{report}");
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_sessions() {
+    let mut proxy = proxy::new().set("api_keys = true").run().await;
+    let (key, other) = (make(&proxy, A, "null").await, make(&proxy, A, "null").await);
+    let client = proxy.connect("app", &key, "").await.unwrap();
+    let stays = proxy.connect("app", &other, "").await.unwrap();
+    assert_eq!(client.query_one(COUNT, &[]).await.unwrap().get::<_, i64>(0), 3);
+    let superuser = proxy.database.superuser().await;
+    let id: uuid::Uuid = key[3..35].parse().unwrap();
+    superuser.query("select cloison.revoke_api_key($1, 'lost')", &[&id]).await.unwrap();
+    let end = async { while proxy.session_ended().await != "ended" {} };
+    end.await;
+    assert!(client.is_closed() || client.simple_query("select 1").await.is_err());
+    assert_eq!(stays.query_one(COUNT, &[]).await.unwrap().get::<_, i64>(0), 3);
+    proxy.stop().await;
 }
