@@ -60,14 +60,27 @@ impl Stand {
         urls.iter().map(|(name, url)| (*name, url.as_str()))
     }
 
+    /// A token with these claims, by the key of `cloison dev`, whose set is in `jwks_file()`.
+    pub(crate) fn mint(&self, claims: &Value) -> String {
+        let key = SigningKey::load(&self.folder.join(cloison::dev::SIGNING_KEY)).unwrap();
+        key.mint(claims.as_object().unwrap()).unwrap()
+    }
+
+    pub(crate) fn jwks_file(&self) -> PathBuf {
+        self.folder.join("jwks.json")
+    }
+
     /// One more proxy before the same Postgres, with session pooling and other rules for tokens:
     /// the host and port that it listens on.
-    pub(crate) fn proxy(&self, kind: &str, issuers: &Value) -> (Server, String) {
+    pub(crate) fn proxy(&self, kind: &str, issuers: &Value, more: &Value) -> (Server, String) {
         let mut config = config(&self.folder, self.url(Mode::Session, "DIRECT_URL"), 8, "refuse");
         config["pools"]["tenant"]["pool_mode"] = json!("session");
         let others = config["pools"].as_object_mut().unwrap();
         others.retain(|pool, _| pool == "tenant");
         config["issuers"] = issuers.clone();
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
         let (child, listen) = serve(&self.folder, kind, config);
         (Server(child), listen)
     }
@@ -267,7 +280,7 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in provider lone pinned moving narrow wide; do
+        for kind in oauth provider lone pinned moving narrow wide; do
             pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done

@@ -19,6 +19,7 @@ mod fuzz;
 mod guard;
 mod limits;
 mod lint;
+mod oauth;
 mod pool;
 mod relay;
 mod service;
