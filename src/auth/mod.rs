@@ -14,6 +14,7 @@ mod json;
 mod jwk;
 mod keys;
 mod known;
+mod on_record;
 mod token;
 
 #[cfg(test)]

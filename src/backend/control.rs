@@ -31,6 +31,12 @@ impl Control {
         Self { target, client: Mutex::const_new(None) }
     }
 
+    /// Another connection of the same role.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::new(self.target.clone())
+    }
+
     /// The connection, opened again if it was lost.
     ///
     /// # Errors

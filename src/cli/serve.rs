@@ -201,7 +201,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     Ok(Shared {
         acceptor,
         verifier,
-        directory,
+        directory: Arc::new(directory),
         pools,
         shares: Shares::new(&config.limits),
         cancels: Cancels::default(),

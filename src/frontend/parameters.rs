@@ -9,6 +9,7 @@ use crate::protocol::message::PROTOCOL_3_2;
 use crate::types::SessionSettings;
 
 use super::options;
+use super::wishes::Wishes;
 
 /// What a client asked for at startup, not yet judged.
 #[derive(Debug, Eq, PartialEq)]
@@ -131,6 +132,16 @@ impl StartupParams {
         let negotiate = requested > PROTOCOL_3_2 || !unknown.is_empty();
         let version = requested.min(PROTOCOL_3_2);
         Ok((Self { version, user, database, settings }, negotiate.then_some(unknown)))
+    }
+
+    /// Takes out what a super-admin's client asks for. Nobody else may: for them it stays, and is
+    /// refused as a setting that is ours.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn take_wishes(&mut self) -> Result<Wishes, ClientError> {
+        Wishes::take(&mut self.settings)
     }
 
     /// The settings that the client's server connection is started with.

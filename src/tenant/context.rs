@@ -69,6 +69,11 @@ impl TenantContext {
         self.expires_at
     }
 
+    /// The session ends at that time if it does not end before.
+    pub fn end_by(&mut self, latest: SystemTime) {
+        self.expires_at = self.expires_at.min(latest);
+    }
+
     /// What SQL may read of the token, if anything.
     pub const fn claims(&self) -> Option<&SqlClaims> {
         self.claims.as_ref()

@@ -1,5 +1,6 @@
 //! Who the session acts for.
 
+mod audit;
 pub mod bind;
 mod claims;
 mod context;
@@ -7,8 +8,9 @@ mod directory;
 mod share;
 mod surroundings;
 
+pub use audit::AuditRecord;
 pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
-pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
+pub use directory::{Directory, Error, Status, Tenant};
 pub use share::{Member, Shares};
 pub use surroundings::Surroundings;

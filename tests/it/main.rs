@@ -24,6 +24,7 @@ mod relay;
 mod session;
 mod shutdown;
 mod startup;
+mod superadmin;
 mod support;
 mod tls;
 mod transaction;
