@@ -234,6 +234,13 @@ async fn put_on_record(
     if rules.needs_reason && wishes.reason.is_none() && admitted.claims.reason().is_none() {
         return Err(Refusal::no_reason());
     }
+    let pool = shared.config.pools.get(&Access::Superadmin);
+    if wishes.writes {
+        if pool.is_some_and(|pool| pool.mode == PoolMode::Transaction) {
+            return Err(Refusal::cannot_write());
+        }
+        admitted.context.permit_writes();
+    }
     if !rules.lifetime.is_zero() {
         admitted.context.end_by(SystemTime::now() + rules.lifetime);
     }

@@ -213,3 +213,46 @@ async fn a_chain_that_is_held_up_keeps_no_tenant_waiting() {
     assert_eq!(texts(&wire.answer().await), ["1"]);
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_session_reads_unless_it_has_asked_to_write() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
+    let enable = "select cloison.enable_superadmin_mode() is null";
+    let change = "update note set body = 'changed' where id = 1";
+    let mut reader = session(&proxy, &token("superadmin", json!({})), &[]).await;
+    reader.value(enable).await;
+    let mut writer =
+        session(&proxy, &token("superadmin", json!({})), &[("cloison.write", "on")]).await;
+    let kept = writer.value("select current_setting('cloison.superadmin_write')").await;
+    for text in [
+        change.to_owned(),
+        format!("set transaction read write; {change}"),
+        format!("set default_transaction_read_only = off; {change}"),
+        format!("select set_config('cloison.superadmin_write', '{kept}', false); {change}"),
+    ] {
+        let answer = reader.ask(&text).await;
+        assert_eq!(error(&answer).field('C'), "42501", "{text}");
+        assert_eq!(error(&answer).field('M'), "this super-admin's session is read-only");
+    }
+    assert_eq!(reader.value("select count(*) from note").await, "8");
+    writer.value(enable).await;
+    assert_eq!(tags(&writer.ask(change).await), "CZ");
+    assert_eq!(reader.value("select count(*) from note where body = 'changed'").await, "2");
+    assert_eq!(
+        records(&superuser, "detail -> 'write'", "session.superadmin").await,
+        ["false", "true"]
+    );
+    // The next one on that connection does not inherit it.
+    drop(writer);
+    let mut next = session(&proxy, &token("superadmin", json!({})), &[]).await;
+    next.value(enable).await;
+    assert_eq!(error(&next.ask(change).await).field('C'), "42501");
+    proxy.stop().await;
+
+    let proxy = in_mode(PoolMode::Transaction).run().await;
+    let wants = [("cloison.write", "on")];
+    let told = Wire::refused(&proxy, USER, &token("superadmin", json!({})), &wants).await;
+    assert!(told.field('D').contains("C218"), "{}", told.field('D'));
+    proxy.stop().await;
+}
