@@ -1,5 +1,7 @@
 //! Bringing tables that are in use under isolation, and back.
 
+mod fifteen;
 mod resume;
+mod rules;
 mod support;
 mod vechat;
