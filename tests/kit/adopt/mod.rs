@@ -3,5 +3,6 @@
 mod fifteen;
 mod resume;
 mod rules;
+mod special;
 mod support;
 mod vechat;
