@@ -1,6 +1,7 @@
 //! Bringing tables that are in use under isolation, and back.
 
 mod fifteen;
+mod fleet;
 mod resume;
 mod rules;
 mod special;
