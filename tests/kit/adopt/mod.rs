@@ -4,6 +4,7 @@ mod fifteen;
 mod fleet;
 mod resume;
 mod rules;
+mod schemas;
 mod special;
 mod support;
 mod vechat;
