@@ -20,7 +20,8 @@ use super::record::{self, Adoption, State};
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long to wait for a lock before everybody behind us may go on.
+    /// How long to wait for a lock before everybody behind us may go on. Shorter than Postgres'
+    /// `deadlock_timeout`, it is we who give way where we and a writer wait for each other.
     pub lock_timeout: Duration,
     /// How often to try again.
     pub lock_tries: u32,
@@ -46,8 +47,6 @@ pub enum Outcome {
     Done(usize),
     /// It stopped where it was told to; so many steps are left.
     Stopped(usize),
-    /// There was nothing to do.
-    Nothing,
 }
 
 /// Who is told how it goes.

@@ -344,7 +344,8 @@ fn insert_tenants(kind: ColumnType, values: &str) -> String {
     format!(
         "insert into cloison.tenants (name, slug, {key}) \
          select distinct 'Tenant ' || v.value, \
-         btrim(left('tenant-' || regexp_replace(lower(v.value::text), '[^a-z0-9]+', '-', 'g'), 60), '-'), \
+         'tenant-' || case when v.value::text ~ '^[a-z0-9]([a-z0-9-]{{0,40}}[a-z0-9])?$' \
+         then v.value::text else left(md5(v.value::text), 16) end, \
          v.value::text{cast} from {values} \
          where v.value is not null and not exists \
          (select from cloison.tenants t where t.{key}::text = v.value::text)"

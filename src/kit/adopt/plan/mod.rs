@@ -111,6 +111,7 @@ enum Phase {
     Known,
     View,
     Protect,
+    Last,
 }
 
 /// Where a step of the way back has its place.
