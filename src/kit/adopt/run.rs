@@ -237,6 +237,7 @@ impl<P: Progress> Runner<'_, P> {
         }
         match &step.act {
             Act::Together(sql) => self.together(step, sql).await?,
+            Act::Repeatable(sql) => return self.together(step, sql).await.map(|()| true),
             Act::Alone(sql) => self.alone(step, sql).await?,
             Act::Index { name, sql } => {
                 self.drop_leftover(step, name).await?;

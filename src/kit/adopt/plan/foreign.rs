@@ -111,7 +111,7 @@ impl Draft<'_> {
             format!("not {there}"),
         );
         down.why = "as it was before".to_owned();
-        self.down(Back::DropIndex, down);
+        self.down(Back::SwapKey, down);
     }
 
     /// Beside the old one, checked, and then in its place.

@@ -13,6 +13,8 @@ mod protect;
 mod refuse;
 mod step;
 mod swap;
+#[cfg(test)]
+mod tests;
 mod trigger;
 
 use std::collections::BTreeMap;
