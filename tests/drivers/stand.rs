@@ -7,6 +7,7 @@
 //! | moving | transaction | 3, shared with the background's clients | refused |
 //! | pinned | transaction | 24, shared with the background's clients | work |
 //! | lone | transaction | 1 | work |
+//! | more-… | transaction, before a database of a test's own | 4 | work |
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -44,6 +45,9 @@ pub(crate) struct Stand {
     session: Vec<(&'static str, String)>,
     transaction: Vec<(&'static str, String)>,
     pub(crate) background: Background,
+    /// Signs tokens that every proxy here believes.
+    key: SigningKey,
+    folder: PathBuf,
     /// The proxies, and what stops them when this process is gone: the standard input of the last
     /// is a pipe that we hold.
     _children: [Child; 6],
@@ -59,9 +63,44 @@ impl Stand {
         urls.iter().map(|(name, url)| (*name, url.as_str()))
     }
 
+    /// A proxy more, before a database of its own on the same Postgres; ended when the child is
+    /// dropped, or this process.
+    pub(crate) fn proxy_for(&self, database: &str) -> (Served, String) {
+        let postgres =
+            self.url(Mode::Session, "DIRECT_URL").replace("/app", &format!("/{database}"));
+        let kind = format!("more-{database}");
+        let (child, listen) = serve(&self.folder, &kind, &postgres, 4, "pin");
+        (Served(child), listen)
+    }
+
+    /// A tenant's token.
+    pub(crate) fn token(&self, tenant: &str) -> String {
+        token(&self.key, tenant, 3600)
+    }
+
+    /// A URL to Postgres itself as one of the logins of `cloison dev`.
+    pub(crate) fn direct(&self, user: &str, database: &str) -> String {
+        let logins = std::fs::read(self.folder.join("logins.json")).unwrap();
+        let logins: Value = serde_json::from_slice(&logins).unwrap();
+        let password = logins[user].as_str().unwrap();
+        let (_, host) = self.url(Mode::Session, "DIRECT_URL").rsplit_once('@').unwrap();
+        let host = host.strip_suffix("/app").unwrap();
+        format!("postgres://{user}:{password}@{host}/{database}")
+    }
+
     /// A URL by the name that scripts know it by.
     pub(crate) fn url(&self, mode: Mode, name: &str) -> &str {
         self.environment(mode).find(|(known, _)| *known == name).expect("a name of ours").1
+    }
+}
+
+/// A proxy that ends with the test that wanted it.
+pub(crate) struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -115,6 +154,8 @@ fn start() -> Stand {
         session: urls("session", &wide_listen, &wide_listen, &narrow_listen),
         transaction: urls("transaction", &moving, &pinned, &lone),
         background: Background::start(postgres.to_owned(), background),
+        key,
+        folder,
         _children: [lone_proxy, pinned_proxy, moving_proxy, narrow_proxy, wide_proxy, watch],
     }
 }
@@ -188,7 +229,8 @@ fn serve(
     // Nobody else takes it in so short a time.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_, host) = postgres.rsplit_once('@').unwrap();
-    let (host, port) = host.strip_suffix("/app").unwrap().rsplit_once(':').unwrap();
+    let (host, database) = host.rsplit_once('/').unwrap();
+    let (host, port) = host.rsplit_once(':').unwrap();
     let config = json!({
         "listen_addr": [free.ip()],
         "listen_port": free.port(),
@@ -200,7 +242,7 @@ fn serve(
             "ddl", "do", "explain", "listen", "lock", "maintenance", "temporary tables",
         ],
         "allowed_settings": ["app.*"],
-        "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": "app" },
+        "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": database },
         "control": login("cloison_proxy"),
         "pools": {
             "tenant": tenants,
@@ -245,8 +287,8 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in lone pinned moving narrow wide; do
-            pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
+        for file in "$0"/more-*.pid "$0"/lone.pid "$0"/pinned.pid "$0"/moving.pid "$0"/narrow.pid "$0"/wide.pid; do
+            pid=$(cat "$file" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
             kill -KILL "$pid" 2> /dev/null
