@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::{self, VerifiedClaims, Verifier};
+use crate::auth::{Door, VerifiedClaims, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
 use crate::guard::Guard;
@@ -21,7 +21,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, Scope, SessionRecord, Shares, TenantContext};
+use crate::tenant::{Directory, Member, SessionRecord, Shares, Staying, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The server connections.
     pub pools: Pools,
+    /// The sessions that there are.
+    pub stays: Stays,
     /// What each tenant has of all that.
     pub shares: Shares,
     /// The cancel keys of the sessions.
@@ -64,15 +66,24 @@ struct Admitted {
     context: TenantContext,
 }
 
+/// How a client has come. On the heap, for it is kept for as long as the client is here.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whether there is room for it.
+    pub admission: Admission,
+    /// Whether it came to the port of OAUTHBEARER.
+    pub is_oauth: bool,
+}
+
 /// Serves one connection, from accepted socket to closed socket.
 pub async fn serve_client(
     socket: Socket,
-    admission: Admission,
+    arrival: Box<Arrival>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 ) {
     // What it takes to begin is given up before the session, which may be idle for days.
-    let begun = Box::pin(begin(socket, &admission, &shared, shutdown.clone())).await;
+    let begun = Box::pin(begin(socket, &arrival, &shared, shutdown.clone())).await;
     let Some((client, lease, terms)) = begun else { return };
     let common = Common {
         cancels: &shared.cancels,
@@ -89,28 +100,28 @@ pub async fn serve_client(
 /// Everything up to the session; `None` once the client has been told that there is none.
 async fn begin(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     shared: &Shared,
     mut shutdown: Shutdown,
-) -> Option<(Box<FrameStream>, Lease, Terms)> {
+) -> Option<(Box<FrameStream>, Lease, Box<Terms>)> {
     let id = SessionId(shared.sessions.fetch_add(1, Ordering::Relaxed) + 1);
     let address = socket.peer().ok()?;
     let client_addr = address.clone();
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
-    let limit = match admission {
+    let limit = match &arrival.admission {
         Admission::Admitted(_) => shared.config.limits.client_login_timeout,
-        Admission::Full => FULL_TIMEOUT,
+        Admission::Full(_) => FULL_TIMEOUT,
     };
-    let startup = within(limit, log_in(socket, admission, id, &address, shared));
+    let startup = within(limit, log_in(socket, arrival, id, &address, shared));
     let startup = tokio::select! {
         startup = startup => startup?,
         // Who has no session yet is nobody that the end has to wait for.
         () = shutdown.draining() => return None,
     };
-    let (mut client, admitted) = match startup {
-        Ok(Login::Admitted(client, admitted)) => (client, admitted),
+    let (mut client, admitted, staying) = match startup {
+        Ok(Login::Admitted(client, admitted, staying)) => (client, admitted, staying),
         Ok(Login::Cancel(client, key)) => {
-            Box::pin(carry_out_cancel(&key, shared)).await;
+            Box::pin(carry_out_cancel(&key, &address, shared)).await;
             // The sender waits for us to close, and may do so until the request is carried out.
             drop(client);
             return None;
@@ -138,20 +149,18 @@ async fn begin(
     shared.observer.observe(Event::SessionStarted {
         session: id,
         access,
-        tenant: match scope {
-            Scope::Tenant(tenant) => Some(tenant),
-            Scope::Superadmin | Scope::Owner => None,
-        },
+        tenant: scope.tenant(),
         client_addr: address,
         user,
     });
     client.outgoing.reserve(1024);
-    Some((Box::new(client), lease, Terms { id, version, expires_at, member }))
+    let terms = Terms { id, version, expires_at, member, staying };
+    Some((Box::new(client), lease, Box::new(terms)))
 }
 
 /// What a connection wanted, once it is known.
 enum Login {
-    Admitted(FrameStream, Box<Admitted>),
+    Admitted(FrameStream, Box<Admitted>, Box<Staying>),
     Cancel(FrameStream, CancelKey),
 }
 
@@ -160,7 +169,7 @@ type Refused = (Option<FrameStream>, Refusal);
 
 async fn log_in(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     id: SessionId,
     address: &Address,
     shared: &Shared,
@@ -170,13 +179,27 @@ async fn log_in(
         Ok(Startup::Cancel(client, key)) => return Ok(Login::Cancel(client, key)),
         Err(error) => return Err(refusal::of_startup(error)),
     };
-    let admitted = match admission {
-        Admission::Full => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
-        Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
+    let admitted = match &arrival.admission {
+        Admission::Full(_) => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
+        Admission::Admitted(_) => {
+            let door = door(arrival, shared);
+            admit(&mut client, params, &door, (id, address), shared).await
+        }
     };
     match admitted {
-        Ok(admitted) => Ok(Login::Admitted(client, Box::new(admitted))),
+        Ok((admitted, staying)) => Ok(Login::Admitted(client, Box::new(admitted), staying)),
         Err(refusal) => Err((Some(client), refusal)),
+    }
+}
+
+/// What a client may present that came in this way.
+fn door<'a>(arrival: &Arrival, shared: &'a Shared) -> Door<'a, Directory> {
+    let config = &shared.config;
+    Door {
+        verifier: &shared.verifier,
+        tls: &config.client_tls,
+        api_keys: config.api_keys.then_some(&shared.directory),
+        oauth: config.oauth.as_ref().filter(|_| arrival.is_oauth),
     }
 }
 
@@ -184,27 +207,30 @@ async fn log_in(
 async fn admit(
     client: &mut FrameStream,
     params: StartupParams,
-    id: SessionId,
-    address: &Address,
+    door: &Door<'_, Directory>,
+    (id, address): (SessionId, &Address),
     shared: &Shared,
-) -> Result<Admitted, Refusal> {
+) -> Result<(Admitted, Box<Staying>), Refusal> {
     let config = &shared.config;
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
-    let claims = auth::authenticate(client, access, &shared.verifier, &config.client_tls).await?;
+    let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
     }
-    let tenant = match claims.tenant() {
-        Some(claim) => shared.directory.find(claim).await?,
-        None => None,
-    };
-    let context = TenantContext::resolve(&claims, tenant)?;
+    let change = shared.stays.change();
+    let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
+    let context = TenantContext::resolve(&claims, selection)?;
+    let staying = shared.stays.begin(id, &claims, context.scope())?;
+    if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
+        // Who was not yet among the sessions when that was held against them is asked about again.
+        shared.directory.confirm_now(tenant).await??;
+    }
     if access != Access::Tenant {
         let record = SessionRecord::new(&claims, id, address);
         Box::pin(shared.directory.record_session(&record)).await?;
     }
-    Ok(Admitted { params, settings, claims, context })
+    Ok((Admitted { params, settings, claims, context }, staying))
 }
 
 /// Opens the way to server connections, and sees to it that the first one is there.
@@ -212,9 +238,9 @@ async fn open(
     admitted: Admitted,
     shared: &Shared,
 ) -> Result<(Lease, Option<Box<Member>>), Refusal> {
-    let member = match admitted.context.scope() {
-        Scope::Tenant(tenant) => shared.shares.join(tenant)?,
-        Scope::Superadmin | Scope::Owner => None,
+    let member = match admitted.context.scope().tenant() {
+        Some(tenant) => shared.shares.join(tenant)?,
+        None => None,
     };
     let access = admitted.claims.access();
     let database = shared.config.server.database.clone();
@@ -285,9 +311,8 @@ async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<
         }
         Err(BindError::Refused { .. }) => {
             // Perhaps the tenant is not what it was a moment ago.
-            if let Some(claim) = admitted.claims.tenant() {
-                let tenant = shared.directory.find_now(claim).await?;
-                TenantContext::resolve(&admitted.claims, tenant)?;
+            if let Some(tenant) = admitted.context.scope().tenant() {
+                shared.directory.confirm_now(tenant).await??;
             }
             shared.directory.renew_signer().await?;
             Ok(checkout_and_bind(pool, admitted, shared).await??)
@@ -304,10 +329,15 @@ async fn checkout_and_bind(
     Ok(checkout.bind(&admitted.context, shared.directory.signer()).await)
 }
 
-async fn carry_out_cancel(key: &CancelKey, shared: &Shared) {
-    match shared.cancels.forward(key).await {
-        Ok(Some(session)) => shared.observer.observe(Event::CancelForwarded { session }),
-        Ok(None) => shared.observer.observe(Event::CancelUnknown),
+async fn carry_out_cancel(key: &CancelKey, from: &Address, shared: &Shared) {
+    match shared.cancels.forward(key, from).await {
+        Ok(session::Outcome::Forwarded(session)) => {
+            shared.observer.observe(Event::CancelForwarded { session });
+        }
+        Ok(session::Outcome::Nothing) => shared.observer.observe(Event::CancelUnknown),
+        Ok(session::Outcome::Dropped) => {
+            shared.observer.observe(Event::CancelDropped { client_addr: from.clone() });
+        }
         Err(error) => tracing::debug!(%error, "cancel request could not be forwarded"),
     }
 }
@@ -333,6 +363,6 @@ mod tests {
     #[test]
     fn an_idle_client_is_small() {
         let size = size(serve_client);
-        assert!(size <= 2560, "{size} bytes");
+        assert!(size <= 2600, "{size} bytes");
     }
 }

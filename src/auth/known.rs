@@ -13,8 +13,12 @@ use super::jwk::Key;
 use crate::recent::Recent;
 use crate::types::Access;
 
-/// Tokens that are remembered. One is a few hundred bytes, and at most some 1.5 KiB.
+/// Tokens that are remembered. One is a few hundred bytes, and at most some 1.5 KiB besides the
+/// tenants that it lists.
 const MOST: usize = 10_000;
+
+/// A token that lists more tenants is not remembered.
+pub(super) const MOST_TENANTS: usize = 32;
 
 /// Tells one use of a token from every other: its SHA-256, and what it was presented for.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -62,6 +66,13 @@ impl KnownTokens {
 
     pub(super) fn remove(&self, token: &Fingerprint) {
         self.0.remove(token);
+    }
+}
+
+impl KnownTokens {
+    /// Forgets those whose claims are `gone`.
+    pub(super) fn forget(&self, gone: impl Fn(&VerifiedClaims) -> bool) {
+        self.0.retain(|known| !gone(&known.claims));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod cancel;
+mod cancel_limit;
 mod exchange;
 mod filter;
 mod relay;
@@ -23,11 +24,11 @@ use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, Scope};
+use crate::tenant::{Directory, Member, Scope, Staying};
 use crate::types::SessionId;
 
-pub use cancel::Cancels;
 use cancel::Registration;
+pub use cancel::{Cancels, Outcome};
 use relay::{End, Relay};
 pub use transaction::{Borrower, Statements};
 use watch::{Exceeded, Watch};
@@ -46,6 +47,8 @@ pub struct Terms {
     pub expires_at: SystemTime,
     /// Counts the session for its tenant.
     pub member: Option<Box<Member>>,
+    /// Ends the session before that, if its token or tenant is good no more.
+    pub staying: Box<Staying>,
 }
 
 /// What all sessions share.
@@ -70,7 +73,7 @@ impl<'a> Common<'a> {
     /// What limits such a session: only tenants have any.
     const fn limits_for(&self, scope: Scope) -> Option<TenantLimits> {
         match scope {
-            Scope::Tenant(_) => Some(self.limits),
+            Scope::Tenant(_) | Scope::Nobody => Some(self.limits),
             Scope::Superadmin | Scope::Owner => None,
         }
     }
@@ -78,7 +81,7 @@ impl<'a> Common<'a> {
     /// What holds for such a session's statements: only tenants are held to a list.
     const fn guard_for(&self, scope: Scope) -> Option<&'a Guard> {
         match scope {
-            Scope::Tenant(_) => self.guard,
+            Scope::Tenant(_) | Scope::Nobody => self.guard,
             Scope::Superadmin | Scope::Owner => None,
         }
     }
@@ -96,7 +99,7 @@ pub enum Lease {
 pub async fn run(
     client: Box<FrameStream>,
     lease: Lease,
-    terms: Terms,
+    terms: Box<Terms>,
     common: &Common<'_>,
     shutdown: Shutdown,
 ) {
@@ -196,6 +199,10 @@ async fn drive(
             () = shutdown.draining(), if !ending => {
                 ending = true;
                 relay.end_at_rest(draining());
+            }
+            error = std::future::poll_fn(|cx| terms.staying.stay().poll_ended(cx)), if !ending => {
+                ending = true;
+                relay.end_at_rest(error);
             }
             () = &mut expiry, if !ending => {
                 // A clock that was set back must not lengthen a session, nor a coarse timer

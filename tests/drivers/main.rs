@@ -4,6 +4,8 @@
 
 mod background;
 mod migrations;
+mod oauth;
+mod provider;
 mod rust;
 mod script;
 mod stand;

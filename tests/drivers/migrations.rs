@@ -58,53 +58,54 @@ fn tried(tool: &str, migrate: impl Fn(&str, u32)) {
     adopts(&owner_url, "adopt.toml");
     add_tenant(&owner_url, B, "second");
 
-    let (_proxy, listen) = stand().proxy_for(&database);
-    let (road, _) = stand().url(Mode::Session, "OWNER_URL").rsplit_once('@').unwrap();
-    let through = format!("{road}@{listen}/{database}");
-    let tenant = |id: &str| format!("postgres://app:{}@{listen}/{database}", stand().token(id));
-    sql(&tenant(B), "insert into accounts (email) values ('user1@example.com')");
-    sql(&tenant(B), "insert into notes (account_id, body) select id, 'second' from accounts");
+    let (_proxy, listen) = stand().proxy_of(&database);
+    let road = |name: &str| {
+        let (road, _) = stand().url(Mode::Session, name).rsplit_once('@').unwrap();
+        format!("{road}@{listen}/{database}")
+    };
+    let [through, first, second] = ["OWNER_URL", "TENANT_A_URL", "TENANT_B_URL"].map(road);
+    sql(&second, "insert into accounts (email) values ('user1@example.com')");
+    sql(&second, "insert into notes (account_id, body) select id, 'second' from accounts");
 
     migrate(&through, AFTER);
     // Every tenant's rows were changed, and each sees its own.
     let stars = "select count(*) || ' ' || bool_and(stars = length(body)) from notes";
-    assert_eq!(value(&tenant(A), stars), "60 true");
-    assert_eq!(value(&tenant(B), stars), "1 true");
+    assert_eq!(value(&first, stars), "60 true");
+    assert_eq!(value(&second, stars), "1 true");
     let index =
         "select count(*) from pg_index where indexrelid = 'notes_stars'::regclass and indisvalid";
     assert_eq!(value(&owner_url, index), "1");
     // A new table is nobody's but the owner's; it is reported.
-    let read = runtime()
-        .block_on(async { connect(&tenant(A)).await.query("select from tags", &[]).await });
+    let read =
+        runtime().block_on(async { connect(&first).await.query("select from tags", &[]).await });
     assert_eq!(read.unwrap_err().code().unwrap().code(), "42501");
     assert_eq!(unprotected(&owner_url), ["public.tags"]);
 
     // Adopted as the others were: each tag is its note's tenant's.
     adopts(&owner_url, "adopt_again.toml");
     assert_eq!(unprotected(&owner_url), [""; 0]);
-    assert_eq!(value(&tenant(A), "select count(*) from tags"), "60");
-    assert_eq!(value(&tenant(B), "select count(*) from tags"), "1");
+    assert_eq!(value(&first, "select count(*) from tags"), "60");
+    assert_eq!(value(&second, "select count(*) from tags"), "1");
 
-    let superuser =
-        stand().url(Mode::Session, "DIRECT_URL").replace("/app", &format!("/{database}"));
+    let superuser = stand().direct("postgres", &database);
     sql(&superuser, "select cloison.watch_schema('public', 'protect')");
     migrate(&through, LAST);
     assert_eq!(unprotected(&owner_url), [""; 0]);
-    sql(&tenant(B), "insert into marks (word) values ('mine')");
-    assert_eq!(value(&tenant(A), "select count(*) from marks"), "0");
-    assert_eq!(value(&tenant(B), "select string_agg(word, '') from marks"), "mine");
+    sql(&second, "insert into marks (word) values ('mine')");
+    assert_eq!(value(&first, "select count(*) from marks"), "0");
+    assert_eq!(value(&second, "select string_agg(word, '') from marks"), "mine");
     // Nothing is left to do, and it can be told.
     migrate(&through, LAST);
 }
 
 /// A database with the kit, hardened, of the application's owner.
 fn made(database: &str) -> String {
-    let superuser = stand().url(Mode::Session, "DIRECT_URL");
+    let superuser = &stand().direct("postgres", "app");
     sql(superuser, &format!("drop database if exists {database} with (force)"));
     sql(superuser, &format!("create database {database} owner app_owner"));
     let owner = stand().direct("app_owner", database);
     cloison(&["install", "--database-url", &owner]);
-    sql(&superuser.replace("/app", &format!("/{database}")), "select cloison.harden()");
+    sql(&stand().direct("postgres", database), "select cloison.harden()");
     owner
 }
 

@@ -7,6 +7,9 @@
 )]
 
 mod adopt;
+mod api_keys;
+mod audit;
+mod claims;
 mod context;
 mod findings;
 mod harden;
@@ -16,6 +19,7 @@ mod locks;
 mod oracles;
 mod pipeline;
 mod protect;
+mod revocations;
 mod support;
 mod surroundings;
 mod tables;

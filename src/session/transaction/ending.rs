@@ -1,18 +1,21 @@
 //! When a session has to end, whatever its client does.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use tokio::time::Sleep;
 
 use crate::protocol::ClientError;
-use crate::session::{draining, expired, remaining};
+use crate::session::{Terms, draining, expired, remaining};
 use crate::shutdown::Shutdown;
+use crate::tenant::Stay;
 
-/// Waits for the end of the token and for the end of the program.
+/// Waits for the end of the token, of the leave to stay, and of the program.
 pub(super) struct Ending {
     expires_at: SystemTime,
+    stay: Arc<Stay>,
     expiry: Pin<Box<Sleep>>,
     /// Waits until the program begins to end, and from then on for its deadline.
     shutdown: Pin<Box<dyn Future<Output = Shutdown> + Send>>,
@@ -31,12 +34,13 @@ pub(super) enum Verdict {
 }
 
 impl Ending {
-    pub(super) fn new(expires_at: SystemTime, mut shutdown: Shutdown) -> Self {
+    pub(super) fn new(terms: &Terms, mut shutdown: Shutdown) -> Self {
         let signal = shutdown.clone();
         Self {
             signal,
-            expires_at,
-            expiry: Box::pin(tokio::time::sleep(remaining(expires_at))),
+            expires_at: terms.expires_at,
+            stay: Arc::clone(terms.staying.stay()),
+            expiry: Box::pin(tokio::time::sleep(remaining(terms.expires_at))),
             shutdown: Box::pin(async move {
                 shutdown.draining().await;
                 shutdown
@@ -63,6 +67,12 @@ impl Ending {
             if !std::mem::replace(&mut self.told, true) {
                 return Poll::Ready(Verdict::AtRest(draining()));
             }
+        }
+        if !self.told
+            && let Poll::Ready(error) = self.stay.poll_ended(cx)
+        {
+            self.told = true;
+            return Poll::Ready(Verdict::AtRest(error));
         }
         while !self.told && self.expiry.as_mut().poll(cx).is_ready() {
             // A clock that was set back must not lengthen a session, nor a coarse timer

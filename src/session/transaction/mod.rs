@@ -60,7 +60,7 @@ pub(super) async fn run(
     common: &Common<'_>,
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
-    let ending = Ending::new(terms.expires_at, shutdown);
+    let ending = Ending::new(terms, shutdown);
     let relay = Relay::new(*client, common, borrower.context.scope(), ending);
     let member = terms.member.as_deref();
     let mut session = Session { relay, borrower, registration, common, member };
