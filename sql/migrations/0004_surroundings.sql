@@ -100,7 +100,14 @@ as $$
               'cloison.advisory_xact_lock(bigint)',
               'cloison.advisory_xact_lock(text)',
               'cloison.try_advisory_xact_lock(bigint)',
-              'cloison.try_advisory_xact_lock(text)')
+              'cloison.try_advisory_xact_lock(text)',
+              -- Of 0009: triggers of the audit log.
+              'cloison.audit_commit()',
+              'cloison.audit_keep()',
+              -- Of 0010.
+              'cloison.claims()',
+              'cloison.claim(text)',
+              'cloison.current_user_id()')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is
     -- known for extensions that have been read: it computes, and leaves nothing. Not among them:

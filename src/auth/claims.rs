@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::TenantLookup;
-use crate::types::Access;
+use crate::types::{Access, TenantId};
 
 /// The content of a token after every check. The only way to a tenant context.
 ///
@@ -21,7 +21,10 @@ pub(super) struct Claims {
     pub(super) subject: Option<String>,
     pub(super) token_id: Option<String>,
     pub(super) period: Period,
-    pub(super) tenant: Option<TenantClaim>,
+    pub(super) tenants: Option<Tenants>,
+    /// What a tenant may be named by.
+    pub(super) lookup: Vec<TenantLookup>,
+    pub(super) for_sql: Option<Arc<str>>,
 }
 
 /// When a rule accepts a token, its leeway counted in.
@@ -31,7 +34,18 @@ pub(super) struct Period {
     pub(super) until: SystemTime,
 }
 
-/// The tenant that a token names, not yet looked up.
+/// Which tenants a tenant's token allows.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Tenants {
+    /// The one that it names: nothing has to be chosen.
+    One(TenantClaim),
+    /// These, and nobody until one of them is chosen: a service token. There may be none.
+    Listed(Vec<TenantClaim>),
+    /// Every one, and nobody until one is chosen: a service token.
+    Any,
+}
+
+/// The tenant that a token names, or that its holder chooses; not yet looked up.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct TenantClaim {
     value: String,
@@ -91,9 +105,48 @@ impl VerifiedClaims {
         self.0.period.until
     }
 
-    /// The tenant. Always there for [`Access::Tenant`], never for the others.
-    pub fn tenant(&self) -> Option<&TenantClaim> {
-        self.0.tenant.as_ref()
+    /// The claims that SQL may read, as JSON in ASCII, if the rule lists any.
+    pub fn for_sql(&self) -> Option<&Arc<str>> {
+        self.0.for_sql.as_ref()
+    }
+
+    /// The tenants that it allows. Always there for [`Access::Tenant`], never for the others.
+    pub fn tenants(&self) -> Option<&Tenants> {
+        self.0.tenants.as_ref()
+    }
+
+    /// What the token's holder may mean by `name`: never proof that the token allows it.
+    pub fn choice(&self, name: &str) -> Option<TenantClaim> {
+        if self.0.access != Access::Tenant || !is_word(name) {
+            return None;
+        }
+        let mut lookup = vec![TenantLookup::Slug];
+        if name.parse::<TenantId>().is_ok() {
+            lookup.insert(0, TenantLookup::Id);
+        }
+        if self.0.lookup.contains(&TenantLookup::ExternalKey) {
+            lookup.push(TenantLookup::ExternalKey);
+        }
+        Some(TenantClaim::new(name.to_owned(), lookup))
+    }
+}
+
+impl Tenants {
+    /// How many tenants it names.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Listed(list) => list.len(),
+            Self::Any => 0,
+        }
+    }
+
+    /// The only tenant, where nothing has to be chosen.
+    pub const fn only(&self) -> Option<&TenantClaim> {
+        match self {
+            Self::One(claim) => Some(claim),
+            Self::Listed(_) | Self::Any => None,
+        }
     }
 }
 
@@ -126,5 +179,25 @@ impl fmt::Debug for VerifiedClaims {
 impl fmt::Debug for TenantClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantClaim").field("lookup", &self.lookup).finish_non_exhaustive()
+    }
+}
+
+/// Longest tenant name, subject and token id, in bytes.
+pub(super) const MAX_NAME: usize = 255;
+
+/// Not empty, not long, no blanks, no control characters.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(_) => f.write_str("One"),
+            Self::Listed(list) => write!(f, "Listed({})", list.len()),
+            Self::Any => f.write_str("Any"),
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::SystemTime;
 
+use super::api_key::{ApiKeys, Presented};
 use super::{Error, VerifiedClaims, Verifier};
 use crate::config::{ClientTls, ClientTlsMode};
 use crate::observe::Fault;
@@ -34,27 +35,47 @@ pub enum ExchangeError {
     Token(#[from] Error),
 }
 
-/// Asks for the token, verifies it, and says what it allows.
-///
-/// # Errors
-///
-/// Refuses before it asks when others could read the answer.
-pub async fn authenticate(
-    client: &mut FrameStream,
-    access: Access,
-    verifier: &Verifier,
-    tls: &ClientTls,
-) -> Result<VerifiedClaims, ExchangeError> {
-    demand_privacy(client, tls)?;
-    message::authentication_cleartext_password(&mut client.outgoing);
-    client.flush().await?;
-    let frame = client.read_frame(PASSWORD_LIMIT).await?;
-    if frame.tag != frontend::PASSWORD {
-        return Err(ExchangeError::NoPassword(frame.tag.into()));
+/// What clients may present, and who judges it.
+#[derive(Debug)]
+pub struct Door<'a, K> {
+    /// Judges tokens.
+    pub verifier: &'a Verifier,
+    /// Where a token may be sent in clear text.
+    pub tls: &'a ClientTls,
+    /// Knows API keys, where they are accepted.
+    pub api_keys: Option<&'a K>,
+}
+
+impl<K: ApiKeys> Door<'_, K> {
+    /// Asks for the token, verifies it, and says what it allows.
+    ///
+    /// # Errors
+    ///
+    /// Refuses before it asks when others could read the answer.
+    pub async fn authenticate(
+        &self,
+        client: &mut FrameStream,
+        access: Access,
+    ) -> Result<VerifiedClaims, ExchangeError> {
+        demand_privacy(client, self.tls)?;
+        message::authentication_cleartext_password(&mut client.outgoing);
+        client.flush().await?;
+        let frame = client.read_frame(PASSWORD_LIMIT).await?;
+        if frame.tag != frontend::PASSWORD {
+            return Err(ExchangeError::NoPassword(frame.tag.into()));
+        }
+        let token = frame.body.strip_suffix(b"\0").and_then(|text| std::str::from_utf8(text).ok());
+        let token = token.filter(|text| !text.contains('\0')).ok_or(ExchangeError::Malformed)?;
+        Ok(self.judge(token, access).await?)
     }
-    let token = frame.body.strip_suffix(b"\0").and_then(|text| std::str::from_utf8(text).ok());
-    let token = token.filter(|text| !text.contains('\0')).ok_or(ExchangeError::Malformed)?;
-    Ok(verifier.verify(token, access, SystemTime::now()).await?)
+
+    async fn judge(&self, token: &str, access: Access) -> Result<VerifiedClaims, Error> {
+        let now = SystemTime::now();
+        match (self.api_keys, Presented::of(token)) {
+            (Some(keys), Some(key)) => key.verify(access, keys, now).await,
+            (_, None) | (None, Some(_)) => self.verifier.verify(token, access, now).await,
+        }
+    }
 }
 
 fn demand_privacy(client: &FrameStream, tls: &ClientTls) -> Result<(), ExchangeError> {

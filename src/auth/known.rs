@@ -13,8 +13,12 @@ use super::jwk::Key;
 use crate::recent::Recent;
 use crate::types::Access;
 
-/// Tokens that are remembered. One is a few hundred bytes, and at most some 1.5 KiB.
+/// Tokens that are remembered. One is a few hundred bytes, and at most some 1.5 KiB besides the
+/// tenants that it lists.
 const MOST: usize = 10_000;
+
+/// A token that lists more tenants is not remembered.
+pub(super) const MOST_TENANTS: usize = 32;
 
 /// Tells one use of a token from every other: its SHA-256, and what it was presented for.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]

@@ -3,7 +3,6 @@
 mod ends;
 mod watch;
 
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -199,6 +198,9 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     let control = Control::listening(Target::new(&config.server, &config.control, timeout)?);
     let directory = Directory::open(control).await?;
     demand_fit_roles(&config, &directory).await?;
+    if config.api_keys {
+        directory.demand_api_keys().await?;
+    }
     let pools = Pools::new(&config, &observer)?;
     Ok(Shared {
         acceptor,
@@ -339,13 +341,6 @@ async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {
 impl Error {
     /// The error and its causes, a line each.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str("\n  because: ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        super::report(self)
     }
 }

@@ -132,6 +132,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         control,
         pools,
         issuers,
+        api_keys: top.boolean("api_keys"),
         limits,
         worker_threads: top.number("worker_threads", 1..=MOST_WORKERS).unwrap_or_default(),
         transaction_pooling: transaction_pooling(&top),

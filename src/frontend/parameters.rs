@@ -133,6 +133,13 @@ impl StartupParams {
         Ok((Self { version, user, database, settings }, negotiate.then_some(unknown)))
     }
 
+    /// The tenant that the client asks for, among those that its token allows. Never proof of
+    /// anything.
+    pub fn tenant_choice(&self) -> Option<&str> {
+        let mut settings = self.settings.iter().rev();
+        settings.find(|(name, _)| is_choice(name)).map(|(_, tenant)| tenant.as_str())
+    }
+
     /// The settings that the client's server connection is started with.
     ///
     /// # Errors
@@ -153,6 +160,9 @@ impl StartupParams {
                     continue;
                 }
                 return Err(refuse(name, reason));
+            }
+            if is_choice(name) {
+                continue;
             }
             if lower == "cloison" || lower.starts_with("cloison.") {
                 return Err(refuse(name, "the tenant comes from the token alone"));
@@ -177,6 +187,11 @@ impl StartupParams {
         }
         Ok(admitted)
     }
+}
+
+/// Whether a parameter is no setting, but says which tenant is wanted.
+fn is_choice(name: &str) -> bool {
+    name.eq_ignore_ascii_case("cloison.tenant")
 }
 
 /// How Postgres reads `off` for `replication`.
@@ -255,6 +270,17 @@ mod tests {
         check("options", "-ccloison.context=x", Err("C003"));
         check("options", "-e", Err("C002"));
         check("no_such_setting", "1", Err("C004"));
+    }
+
+    #[test]
+    fn the_tenant_that_is_asked_for_is_no_setting() {
+        let rules = config::StartupParameters { allow: vec![], ignore: vec![] };
+        for (name, value) in [("cloison.tenant", "acme"), ("options", "-c Cloison.Tenant=acme")] {
+            let params = parse(&[("user", "app"), (name, value)]).unwrap();
+            assert_eq!(params.tenant_choice(), Some("acme"), "{name}");
+            assert_eq!(params.session_settings(&rules).unwrap().iter().count(), 0, "{name}");
+        }
+        assert_eq!(parse(&[("user", "app")]).unwrap().tenant_choice(), None);
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Rule {
     /// Judges by the message's type alone.
     pub(super) const fn of(tag: u8, scope: Scope) -> Self {
         match (tag, scope) {
-            (frontend::QUERY | frontend::PARSE, Scope::Tenant(_)) => Self::CarryText,
+            (frontend::QUERY | frontend::PARSE, Scope::Tenant(_) | Scope::Nobody) => {
+                Self::CarryText
+            }
             (
                 frontend::QUERY
                 | frontend::PARSE
@@ -44,7 +46,9 @@ impl Rule {
                 _,
             )
             | (frontend::FUNCTION_CALL, Scope::Owner) => Self::Carry,
-            (frontend::FUNCTION_CALL, Scope::Tenant(_) | Scope::Superadmin) => Self::Refuse,
+            (frontend::FUNCTION_CALL, Scope::Tenant(_) | Scope::Nobody | Scope::Superadmin) => {
+                Self::Refuse
+            }
             (frontend::TERMINATE, _) => Self::Leave,
             _ => Self::Violation,
         }
@@ -156,6 +160,7 @@ mod tests {
                 _ => Rule::Violation,
             };
             assert_eq!(Rule::of(tag, TENANT), expected, "{:?}", char::from(tag));
+            assert_eq!(Rule::of(tag, Scope::Nobody), expected, "{:?}", char::from(tag));
         }
         assert_eq!(Rule::of(b'F', Scope::Owner), Rule::Carry);
         assert_eq!(Rule::of(b'F', Scope::Superadmin), Rule::Refuse);

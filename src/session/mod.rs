@@ -73,7 +73,7 @@ impl<'a> Common<'a> {
     /// What limits such a session: only tenants have any.
     const fn limits_for(&self, scope: Scope) -> Option<TenantLimits> {
         match scope {
-            Scope::Tenant(_) => Some(self.limits),
+            Scope::Tenant(_) | Scope::Nobody => Some(self.limits),
             Scope::Superadmin | Scope::Owner => None,
         }
     }
@@ -81,7 +81,7 @@ impl<'a> Common<'a> {
     /// What holds for such a session's statements: only tenants are held to a list.
     const fn guard_for(&self, scope: Scope) -> Option<&'a Guard> {
         match scope {
-            Scope::Tenant(_) => self.guard,
+            Scope::Tenant(_) | Scope::Nobody => self.guard,
             Scope::Superadmin | Scope::Owner => None,
         }
     }

@@ -1,11 +1,14 @@
 //! From verified claims and the tenant they name to the permission to act for it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::VerifiedClaims;
 use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
+use super::choice::Selection;
+use super::claims::SqlClaims;
 use super::directory::{Status, Tenant};
 
 /// For whom a session acts, and until when.
@@ -16,6 +19,7 @@ use super::directory::{Status, Tenant};
 pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
+    claims: Option<Arc<SqlClaims>>,
 }
 
 /// For whom a session acts.
@@ -23,10 +27,31 @@ pub struct TenantContext {
 pub enum Scope {
     /// One tenant, whose signed context goes ahead of everything that the client sends.
     Tenant(TenantId),
+    /// A tenant that nobody has chosen yet: no context is bound, so Postgres shows no rows, and
+    /// what holds for tenants holds.
+    Nobody,
     /// Every tenant, by policies of the super-admin's own role.
     Superadmin,
     /// The owner of the tables, for migrations.
     Owner,
+}
+
+impl Scope {
+    /// Whose rows the session sees, if it acts for one tenant.
+    pub const fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Nobody | Self::Superadmin | Self::Owner => None,
+        }
+    }
+
+    /// Whether it is a tenant's session, and so held to what tenants are held to.
+    pub const fn is_tenants(self) -> bool {
+        match self {
+            Self::Tenant(_) | Self::Nobody => true,
+            Self::Superadmin | Self::Owner => false,
+        }
+    }
 }
 
 /// Why verified claims do not lead to a session.
@@ -38,21 +63,29 @@ pub enum Refusal {
     /// The tenant exists and may not be served.
     #[error("tenant {0} is {1}")]
     NotActive(TenantId, Status),
+    /// The claims do not allow the tenant that was chosen, or there is none.
+    #[error("the token does not allow the tenant that was chosen, or there is none of that name")]
+    NotAllowed,
 }
 
 impl TenantContext {
-    /// Decides for whom the holder of `claims` acts; `tenant` is what the directory found.
+    /// Decides for whom the holder of `claims` acts; `selection` is what the directory found.
     ///
     /// # Errors
     ///
-    /// Refuses a tenant that is unknown, suspended or archived.
-    pub fn resolve(claims: &VerifiedClaims, tenant: Option<Tenant>) -> Result<Self, Refusal> {
-        let scope = match claims.access() {
-            Access::Tenant => Scope::Tenant(admit(tenant)?),
-            Access::Superadmin => Scope::Superadmin,
-            Access::Owner => Scope::Owner,
+    /// Refuses a tenant that is unknown, suspended or archived, and a choice that is not allowed.
+    pub fn resolve(claims: &VerifiedClaims, selection: Selection) -> Result<Self, Refusal> {
+        let scope = match (claims.access(), selection) {
+            (_, Selection::NotAllowed) => return Err(Refusal::NotAllowed),
+            (Access::Tenant, Selection::Found(tenant)) => Scope::Tenant(admit(tenant)?),
+            (Access::Tenant, Selection::Nobody) => Scope::Nobody,
+            (Access::Superadmin, _) => Scope::Superadmin,
+            (Access::Owner, _) => Scope::Owner,
         };
-        Ok(Self { scope, expires_at: claims.expires_at() })
+        let expires_at = claims.expires_at();
+        let claims =
+            claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at)).map(Arc::new);
+        Ok(Self { scope, expires_at, claims })
     }
 
     /// For whom the session acts.
@@ -63,6 +96,11 @@ impl TenantContext {
     /// When the token, and with it the session, ends.
     pub const fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// What SQL may read of the token, if anything.
+    pub const fn claims(&self) -> Option<&Arc<SqlClaims>> {
+        self.claims.as_ref()
     }
 }
 
@@ -85,6 +123,10 @@ impl From<Refusal> for ClientError {
             Refusal::NotActive(_, Status::Suspended) => {
                 Self::fatal("28000", "C202", "the token's tenant is suspended")
                     .hint("Ask the operator of this service.")
+            }
+            Refusal::NotAllowed => {
+                Self::fatal("28000", "C207", "the token does not allow this tenant")
+                    .hint("It has to be one that the token lists, by its id or its slug.")
             }
             Refusal::NotActive(_, Status::Active) => Self::fatal("XX000", "C900", "internal error"),
         }

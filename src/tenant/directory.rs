@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use crate::config::TenantLookup;
 use crate::recent::Recent;
 use crate::types::{Access, Address, SessionId, TenantId};
 
+use super::api_keys;
 use super::bind::Signer;
 use super::context::{self, Refusal};
 
@@ -64,7 +66,7 @@ pub enum Error {
 }
 
 /// So long an active tenant is known, by its name at login and by its id while its clients stay.
-const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// Names of tenants that are remembered at once.
 const REMEMBERED: usize = 10_000;
 
@@ -76,6 +78,10 @@ pub struct Directory {
     known: Recent<TenantClaim, (Tenant, Instant)>,
     /// Active tenants with clients, and when they were asked for.
     confirmed: Recent<TenantId, Instant>,
+    /// What tenants are called, and when that was asked for.
+    pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
+    /// Room for API keys to be looked up.
+    pub(super) key_checks: Semaphore,
     /// Counts how often both were forgotten.
     forgotten: AtomicU64,
 }
@@ -89,8 +95,10 @@ impl Directory {
     pub async fn open(control: Control) -> Result<Self, Error> {
         let signer = read_signer(&control).await?;
         let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
+        let names = Recent::new(REMEMBERED);
         let (signer, forgotten) = (RwLock::new(signer), AtomicU64::new(0));
-        Ok(Self { control, signer, known, confirmed, forgotten })
+        let key_checks = Semaphore::new(api_keys::AT_A_TIME);
+        Ok(Self { control, signer, known, confirmed, names, key_checks, forgotten })
     }
 
     /// Forgets the tenants: some have changed. Answers that are on their way are not remembered.
@@ -98,6 +106,7 @@ impl Directory {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.known.clear();
         self.confirmed.clear();
+        self.names.clear();
     }
 
     /// The connection that questions go through.
@@ -204,9 +213,18 @@ impl Directory {
         if self.confirmed.get(&tenant).is_some_and(|at| at.elapsed() < REMEMBERED_FOR) {
             return Ok(Ok(()));
         }
-        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         // Seldom, and large.
-        let found = Box::pin(self.find_by(Some(tenant.as_uuid()), None, None)).await?;
+        Box::pin(self.confirm_now(tenant)).await
+    }
+
+    /// Whether a tenant may be served still.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does.
+    pub async fn confirm_now(&self, tenant: TenantId) -> Result<Result<(), Refusal>, Error> {
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
+        let found = self.find_by(Some(tenant.as_uuid()), None, None).await?;
         let admitted = context::admit(found);
         match admitted {
             Ok(_) if forgotten == self.forgotten.load(Ordering::Acquire) => {
@@ -224,9 +242,10 @@ impl Directory {
     /// Without the record there must be no session.
     pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
         let client = self.control.client().await?;
-        let statement = include_str!("../../sql/control/open_session.sql");
+        let statement = include_str!("../../sql/control/append_audit.sql");
         let SessionRecord { actor, action, session, detail } = record;
-        client.execute(statement, &[actor, action, session, detail]).await?;
+        let tenant: Option<Uuid> = None;
+        client.execute(statement, &[actor, action, &tenant, session, detail]).await?;
         Ok(())
     }
 

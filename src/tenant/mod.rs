@@ -1,6 +1,9 @@
 //! Who the session acts for.
 
+mod api_keys;
 pub mod bind;
+mod choice;
+mod claims;
 mod context;
 mod directory;
 mod look;
@@ -9,6 +12,8 @@ mod share;
 mod stay;
 mod surroundings;
 
+pub use choice::Selection;
+pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
 pub use share::{Member, Shares};

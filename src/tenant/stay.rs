@@ -89,13 +89,9 @@ impl Stays {
         claims: &VerifiedClaims,
         scope: Scope,
     ) -> Result<Box<Staying>, ClientError> {
-        let tenant = match scope {
-            Scope::Tenant(tenant) => Some(tenant),
-            Scope::Superadmin | Scope::Owner => None,
-        };
         let stay = Arc::new(Stay {
             identity: Identity::of(claims),
-            tenant,
+            tenant: scope.tenant(),
             end: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         });

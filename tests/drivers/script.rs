@@ -89,11 +89,11 @@ fn collect(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Stri
 }
 
 #[track_caller]
-fn installed(path: &Path) {
+pub(crate) fn installed(path: &Path) {
     let missing = path.display();
     assert!(path.exists(), "{missing} is missing: run tests/setup-drivers.sh, which installs it");
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
 }

@@ -51,6 +51,7 @@ pub(crate) struct Stand {
     session: Vec<(&'static str, String)>,
     transaction: Vec<(&'static str, String)>,
     pub(crate) background: Background,
+    folder: PathBuf,
     /// The proxies, and what stops them when this process is gone: the standard input of the last
     /// is a pipe that we hold.
     _children: [Child; 8],
@@ -69,6 +70,29 @@ impl Stand {
     /// A URL by the name that scripts know it by.
     pub(crate) fn url(&self, mode: Mode, name: &str) -> &str {
         self.environment(mode).find(|(known, _)| *known == name).expect("a name of ours").1
+    }
+
+    /// One more proxy before the default database, with session pooling and other rules for tokens:
+    /// the host and port that it listens on.
+    pub(crate) fn proxy(&self, kind: &str, issuers: &Value) -> (Server, String) {
+        let postgres = self.url(Mode::Session, "DIRECT_URL");
+        let mut config = config(&self.folder, ("default", postgres), 8, "refuse");
+        config["pools"]["tenant"]["pool_mode"] = json!("session");
+        let others = config["pools"].as_object_mut().unwrap();
+        others.retain(|pool, _| pool == "tenant");
+        config["issuers"] = issuers.clone();
+        let (child, listen) = serve(&self.folder, kind, config);
+        (Server(child), listen)
+    }
+}
+
+/// A process that is a test's own, and ends with it.
+pub(crate) struct Server(pub(crate) Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -95,7 +119,7 @@ fn start() -> Stand {
 
     let serve = |kind: &str, database: &str, size, session_statements| {
         let postgres = postgres(if database == "freed" { &freed } else { &default });
-        serve(&folder, kind, (database, &postgres), size, session_statements)
+        serve(&folder, kind, config(&folder, (database, &postgres), size, session_statements))
     };
     let (moving_proxy, moving) = serve("moving", "default", 3, "refuse");
     let (freed_proxy, freed_moving) = serve("freed_moving", "freed", 3, "refuse");
@@ -139,6 +163,7 @@ fn start() -> Stand {
     Stand {
         session: urls("session", &default_listen, session),
         transaction: urls("transaction", &moving, transaction),
+        folder,
         background: Background::start([postgres(&default), postgres(&freed)], background),
         _children: [
             lone_proxy,
@@ -188,14 +213,13 @@ fn dev(folder: &Path, kind: &str, data: &Path, arguments: &[&str]) -> (Child, Va
     (child, report)
 }
 
-/// Starts `cloison serve` with transaction pooling for tenants, and waits until it can be reached.
-fn serve(
+/// Transaction pooling for tenants, with the tokens of `cloison dev`.
+fn config(
     folder: &Path,
-    kind: &str,
     (database, postgres): (&str, &str),
     size: usize,
     session_statements: &str,
-) -> (Child, String) {
+) -> Value {
     let data = folder.join(database);
     let logins = std::fs::read(data.join("logins.json")).unwrap();
     let logins: Value = serde_json::from_slice(&logins).unwrap();
@@ -212,13 +236,9 @@ fn serve(
     };
     let mut tenants = login("cloison_app");
     tenants["pool_mode"] = json!("transaction");
-    // Nobody else takes it in so short a time.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_, host) = postgres.rsplit_once('@').unwrap();
     let (host, port) = host.strip_suffix("/app").unwrap().rsplit_once(':').unwrap();
     let mut config = json!({
-        "listen_addr": [free.ip()],
-        "listen_port": free.port(),
         "server_tls_sslmode": "disable",
         "default_pool_size": size,
         "session_statements": session_statements,
@@ -240,6 +260,15 @@ fn serve(
         config["allowed_statements"] = json!(STATEMENTS);
         config["allowed_settings"] = json!(["app.*"]);
     }
+    config
+}
+
+/// Starts `cloison serve` and waits until it can be reached.
+fn serve(folder: &Path, kind: &str, mut config: Value) -> (Child, String) {
+    // Nobody else takes it in so short a time.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config["listen_addr"] = json!([free.ip()]);
+    config["listen_port"] = json!(free.port());
     let file = folder.join(format!("{kind}.toml"));
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let log = folder.join(format!("{kind}.log"));
@@ -272,7 +301,7 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in lone pinned freed_moving moving narrow freed default; do
+        for kind in provider lone pinned freed_moving moving narrow freed default; do
             pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done

@@ -8,12 +8,14 @@
     reason = "tests"
 )]
 
+mod api_keys;
 mod attack;
 mod auth;
 mod backend;
 mod basics;
 mod cancel;
 mod chaos;
+mod claims;
 mod ends;
 mod fuzz;
 mod guard;
@@ -21,6 +23,7 @@ mod limits;
 mod lint;
 mod pool;
 mod relay;
+mod service;
 mod session;
 mod shutdown;
 mod startup;

@@ -6,6 +6,10 @@
     reason = "a test that meets something unexpected should stop there"
 )]
 
+mod adopt;
+mod api_keys;
+mod audit;
+mod claims;
 mod context;
 mod findings;
 mod harden;

@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use cloison::backend::{Control, Target};
 use cloison::config;
 use cloison::kit::harden;
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate;
 use cloison::tenant::Directory;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
@@ -175,7 +175,7 @@ impl Server {
     pub(crate) async fn database(&self) -> Database<'_> {
         let database = self.empty_database().await;
         let owner = database.owner().await;
-        migrate::install(&owner, PublicNames::Without).await.unwrap();
+        migrate::install(&owner, &[]).await.unwrap();
         for access in ["tenant", "superadmin", "control"] {
             let login = database.login(access);
             // On 16 and newer only who made the group, or a superuser, may give it to a login.
@@ -328,6 +328,17 @@ impl Database<'_> {
         let done = Command::new("pg_dump")
             .args(["--schema-only", "-h", path(&self.server.directory)])
             .args(["-U", &self.login(access), "-d", &self.name])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The schema as a superuser dumps it. For servers that are no newer than the installed `pg_dump`.
+    pub(crate) fn dump_as_superuser(&self) -> String {
+        let done = Command::new("pg_dump")
+            .args(["--schema-only", "-h", path(&self.server.directory)])
+            .args(["-U", "postgres", "-d", &self.name])
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

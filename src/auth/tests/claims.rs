@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::auth::Tenants;
 use crate::config::{Algorithm, Issuer, TenantLookup};
 
 #[test]
@@ -102,6 +103,51 @@ fn the_tenant_claim_is_exactly_one_tenant() {
     }
 }
 
+#[tokio::test]
+async fn a_list_of_tenants_makes_a_service_token() {
+    let signer = SIGNERS.of(Algorithm::Es256);
+    let rule = Issuer {
+        tenants_claim: vec!["tenants".to_owned()],
+        ..looking_up(signer, &[TenantLookup::Id, TenantLookup::Slug])
+    };
+    let tenants = async |value: &Value| {
+        verify(std::slice::from_ref(&rule), &signer.token(&with("tenants", value.clone()))).await
+    };
+    for (value, expected) in [
+        (json!("*"), "Any"),
+        (json!([]), "Listed(0)"),
+        // One tenant in a list has to be chosen as well; the plain claim is no default.
+        (json!([TENANT]), "Listed(1)"),
+        (json!(["acme", TENANT, "acme"]), "Listed(3)"),
+        (json!(vec!["acme"; 1000]), "Listed(1000)"),
+        // Without the claim it is a token of one tenant.
+        (Value::Null, "One"),
+    ] {
+        let claims = tenants(&value).await.unwrap();
+        let found = claims.tenants().unwrap();
+        assert_eq!(format!("{found:?}"), expected, "{value}");
+        assert_eq!(found.only().is_some(), expected == "One", "{value}");
+    }
+    for value in [
+        json!(["*"]),
+        json!(["acme", "*"]),
+        json!("acme"),
+        json!(""),
+        json!(["a b"]),
+        json!([7]),
+        json!([["acme"]]),
+        json!({"acme": true}),
+        json!(true),
+        json!(vec!["acme"; 1001]),
+    ] {
+        assert_eq!(kind(&tenants(&value).await), "TenantClaimInvalid", "{value}");
+    }
+    // A rule without the key does not look at the claim.
+    let token = signer.token(&with("tenants", json!("*")));
+    let claims = verify(&[signer.rule()], &token).await.unwrap();
+    assert!(claims.tenants().and_then(Tenants::only).is_some());
+}
+
 /// A rule whose tenant claim may hold these.
 fn looking_up(signer: &Signer, lookup: &[TenantLookup]) -> Issuer {
     Issuer { tenant_lookup: lookup.to_vec(), ..signer.rule() }
@@ -131,7 +177,7 @@ async fn the_tenant_is_looked_up_only_as_what_it_can_be() {
             None => assert_eq!(kind(&outcome), "TenantClaimInvalid", "{value}"),
             Some(expected) => {
                 let claims = outcome.unwrap();
-                let tenant = claims.tenant().unwrap();
+                let tenant = claims.tenants().and_then(Tenants::only).unwrap();
                 assert_eq!((tenant.value(), tenant.lookup()), expected, "{value}");
             }
         }
@@ -142,7 +188,7 @@ async fn the_tenant_is_looked_up_only_as_what_it_can_be() {
 fn the_tenant_claim_lies_on_a_path_of_names() {
     let signer = SIGNERS.of(Algorithm::EdDsa);
     let path = |names: &[&str]| Issuer {
-        tenant_claim: names.iter().map(|name| (*name).to_owned()).collect(),
+        tenant_claims: vec![names.iter().map(|name| (*name).to_owned()).collect()],
         ..signer.rule()
     };
     let nested = with("app_metadata", json!({"org": {"id": TENANT}}));

@@ -91,7 +91,7 @@ impl Relay<'_> {
             Answer::Complete { undoes_settings: true, .. }
                 | Answer::Error { kind: ErrorKind::NotAllowed, .. }
         );
-        if doubtful && matches!(self.bound.scope(), Scope::Tenant(_)) {
+        if doubtful && self.bound.scope().tenant().is_some() {
             self.context = ContextState::Doubtful;
         }
         if let Answer::Complete { changes_tables: true, .. } = answer {

@@ -6,6 +6,7 @@ use bytes::Buf;
 
 use super::due::{Due, Execute, Parse, Whose};
 use super::relay::{Copy, Lent, Moved, Relay};
+use crate::backend::HeldBinds;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::{self, backend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
@@ -153,7 +154,7 @@ impl Relay<'_> {
                     server.unnamed = 0;
                     self.names.unnamed = None;
                 }
-                Parse::LocalBind => server.holds_bind = false,
+                Parse::LocalBind { has_claims } => *server.held_binds.get_mut(has_claims) = false,
                 Parse::Named(statement, name) => {
                     server.prepared.remove(&statement);
                     if let Some(name) = name {
@@ -286,7 +287,7 @@ impl Lent {
             if drops_statements {
                 let server = self.bound.server_mut();
                 server.prepared.clear();
-                server.holds_bind = false;
+                server.held_binds = HeldBinds::default();
                 server.unnamed = 0;
             }
             if discards_all {
@@ -342,7 +343,8 @@ impl Lent {
             self.bind_refused = true;
             // Refused as it ran, the statement is there; if it could not be prepared, that was what
             // is due, and is noted with all that is skipped.
-            self.bound.server_mut().holds_bind &= !is_missing;
+            let has_claims = self.bound.has_claims();
+            *self.bound.server_mut().held_binds.get_mut(has_claims) &= !is_missing;
             return Fate::Refuse(Box::new(bind_refused()));
         }
         match self.dues.pop_refused() {
@@ -354,7 +356,7 @@ impl Lent {
     fn own_bind_is_due(&self) -> bool {
         matches!(
             (self.dues.front(), self.dues.second()),
-            (Some(Due::Parse(Parse::LocalBind)), _)
+            (Some(Due::Parse(Parse::LocalBind { .. })), _)
                 | (Some(Due::Execute(Execute { whose: Whose::Ours, .. })), _)
                 | (
                     Some(Due::Bind(Whose::Ours)),

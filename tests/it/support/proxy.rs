@@ -159,6 +159,7 @@ impl Builder {
             algorithms = ["HS256"]
             secret = "{SECRET}"
             tenant_lookup = ["id", "slug"]
+            tenants_claim = "tenants"
             leeway = 0
             [issuers.superadmin]
             access = "superadmin"
@@ -278,6 +279,11 @@ pub(crate) fn token(audience: &str, claims: Value) -> String {
 
 pub(crate) fn tenant_token(tenant: &str) -> String {
     token("tenant", json!({"tenant_id": tenant}))
+}
+
+/// A token that allows some tenants, and acts for none until one is chosen.
+pub(crate) fn service_token(tenants: Value) -> String {
+    token("tenant", json!({"tenants": tenants}))
 }
 
 /// Waits until the proxy's control role has answered everything that it was asked.
