@@ -8,6 +8,7 @@ use super::api_key::{ApiKeys, Presented};
 use super::{Error, VerifiedClaims, Verifier};
 use crate::config::{ClientTls, ClientTlsMode};
 use crate::observe::Fault;
+use crate::protocol::frame::MAX_LENGTH;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{self, ClientError, FrameStream, Violation};
 use crate::types::Access;
@@ -112,9 +113,10 @@ impl From<&ExchangeError> for ClientError {
                 let message = format!("expected a password message, got message type {tag:?}");
                 Self::fatal("08P01", "C008", message)
             }
-            ExchangeError::Protocol(protocol::Error::Violation(Violation::Length { .. })) => {
-                Self::fatal("28P01", "C100", "the token is longer than 64 KiB")
-            }
+            ExchangeError::Protocol(protocol::Error::Violation(Violation::Length {
+                length: 4..=MAX_LENGTH,
+                ..
+            })) => Self::fatal("28P01", "C100", "the token is longer than 64 KiB"),
             ExchangeError::Malformed | ExchangeError::Protocol(_) => {
                 Self::fatal("08P01", "C009", "malformed password message")
             }

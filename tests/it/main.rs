@@ -27,6 +27,7 @@ mod service;
 mod session;
 mod shutdown;
 mod startup;
+mod states;
 mod support;
 mod tls;
 mod transaction;
