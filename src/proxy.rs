@@ -66,15 +66,24 @@ struct Admitted {
     context: TenantContext,
 }
 
+/// How a client has come. On the heap, for it is kept for as long as the client is here.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whether there is room for it.
+    pub admission: Admission,
+    /// Whether it came to the port of OAUTHBEARER.
+    pub is_oauth: bool,
+}
+
 /// Serves one connection, from accepted socket to closed socket.
 pub async fn serve_client(
     socket: Socket,
-    admission: Admission,
+    arrival: Box<Arrival>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 ) {
     // What it takes to begin is given up before the session, which may be idle for days.
-    let begun = Box::pin(begin(socket, &admission, &shared, shutdown.clone())).await;
+    let begun = Box::pin(begin(socket, &arrival, &shared, shutdown.clone())).await;
     let Some((client, lease, terms)) = begun else { return };
     let common = Common {
         cancels: &shared.cancels,
@@ -91,7 +100,7 @@ pub async fn serve_client(
 /// Everything up to the session; `None` once the client has been told that there is none.
 async fn begin(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     shared: &Shared,
     mut shutdown: Shutdown,
 ) -> Option<(Box<FrameStream>, Lease, Box<Terms>)> {
@@ -99,11 +108,11 @@ async fn begin(
     let address = socket.peer().ok()?;
     let client_addr = address.clone();
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
-    let limit = match admission {
+    let limit = match &arrival.admission {
         Admission::Admitted(_) => shared.config.limits.client_login_timeout,
         Admission::Full(_) => FULL_TIMEOUT,
     };
-    let startup = within(limit, log_in(socket, admission, id, &address, shared));
+    let startup = within(limit, log_in(socket, arrival, id, &address, shared));
     let startup = tokio::select! {
         startup = startup => startup?,
         // Who has no session yet is nobody that the end has to wait for.
@@ -160,7 +169,7 @@ type Refused = (Option<FrameStream>, Refusal);
 
 async fn log_in(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     id: SessionId,
     address: &Address,
     shared: &Shared,
@@ -170,9 +179,12 @@ async fn log_in(
         Ok(Startup::Cancel(client, key)) => return Ok(Login::Cancel(client, key)),
         Err(error) => return Err(refusal::of_startup(error)),
     };
-    let admitted = match admission {
+    let admitted = match &arrival.admission {
         Admission::Full(_) => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
-        Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
+        Admission::Admitted(_) => {
+            let door = door(arrival, shared);
+            admit(&mut client, params, &door, (id, address), shared).await
+        }
     };
     match admitted {
         Ok((admitted, staying)) => Ok(Login::Admitted(client, Box::new(admitted), staying)),
@@ -180,22 +192,28 @@ async fn log_in(
     }
 }
 
+/// What a client may present that came in this way.
+fn door<'a>(arrival: &Arrival, shared: &'a Shared) -> Door<'a, Directory> {
+    let config = &shared.config;
+    Door {
+        verifier: &shared.verifier,
+        tls: &config.client_tls,
+        api_keys: config.api_keys.then_some(&shared.directory),
+        oauth: config.oauth.as_ref().filter(|_| arrival.is_oauth),
+    }
+}
+
 /// Decides whether this client may have a session, and for which tenant.
 async fn admit(
     client: &mut FrameStream,
     params: StartupParams,
-    id: SessionId,
-    address: &Address,
+    door: &Door<'_, Directory>,
+    (id, address): (SessionId, &Address),
     shared: &Shared,
 ) -> Result<(Admitted, Box<Staying>), Refusal> {
     let config = &shared.config;
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
-    let door = Door {
-        verifier: &shared.verifier,
-        tls: &config.client_tls,
-        api_keys: config.api_keys.then_some(&shared.directory),
-    };
     let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));

@@ -50,7 +50,9 @@ fn every_providers_section_can_be_copied() {
     let mut providers = BTreeSet::new();
     for block in page.split("```toml\n").skip(1) {
         let (section, _) = block.split_once("```").unwrap();
-        let config = cloison::config::parse(&format!("{rest}{section}"), std::iter::empty())
+        // What stands above the first section of a block stands above all.
+        let (top, section) = section.split_at(section.find('[').unwrap());
+        let config = cloison::config::parse(&format!("{top}{rest}{section}"), std::iter::empty())
             .unwrap_or_else(|errors| panic!("{errors}\n{section}"));
         providers.insert(format!("{:?}", config.issuers[0].provider));
     }

@@ -16,6 +16,7 @@ mod jwk;
 mod key_file;
 mod keys;
 mod known;
+mod oauth;
 mod path;
 mod provider;
 mod remote;

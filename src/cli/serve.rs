@@ -20,7 +20,7 @@ use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
-use crate::proxy::{self, Shared};
+use crate::proxy::{self, Arrival, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::tenant::{self, Directory, Shares, Stays};
@@ -141,19 +141,22 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     watch.begin(&shared).await?;
     ends::begin(&shared).await?;
     let listeners = bind(&shared.config)?;
+    let listeners = listeners.into_iter().map(|listener| (listener, false));
+    let oauth = shared.config.oauth.as_ref().map(|oauth| bind_tcp(&shared.config, oauth.port));
+    let oauth = oauth.transpose()?.unwrap_or_default().into_iter().map(|listener| (listener, true));
     let (trigger, shutdown) = shutdown::channel();
     let room = Room::new(shared.config.limits.max_client_conn);
     let workers = Arc::new(Workers::start(shared.config.worker_threads).map_err(Error::Workers)?);
     let mut tasks = JoinSet::new();
     let mut addresses = Vec::new();
-    for listener in listeners {
+    for (listener, is_oauth) in listeners.chain(oauth) {
         let address = listener
             .address()
             .map_err(|source| Error::Listen { address: Address::Unix(PathBuf::new()), source })?;
         observer.observe(Event::Listening { address: address.clone() });
         addresses.push(address.clone());
         tasks.spawn(accept(
-            listener,
+            (listener, is_oauth),
             address,
             room.clone(),
             Arc::clone(&workers),
@@ -174,7 +177,12 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
 impl Running {
     /// The first TCP address, for those who asked for any free port.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find_map(|address| match address {
+        self.tcp_addresses().next()
+    }
+
+    /// The TCP addresses; those of OAUTHBEARER come last.
+    pub fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().filter_map(|address| match address {
             Address::Tcp(address) => Some(*address),
             Address::Unix(_) => None,
         })
@@ -233,9 +241,25 @@ async fn demand_fit_roles(config: &Config, directory: &Directory) -> Result<(), 
     if findings.is_empty() { Ok(()) } else { Err(Error::Unfit(findings)) }
 }
 
+/// The addresses of clients that are asked for a password.
 fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
+    let mut listeners = bind_tcp(config, config.listen.port)?;
+    if let Some(folder) = &config.listen.unix_socket_dir {
+        let address = Address::Unix(folder.clone());
+        let port = match listeners.first().map(Listener::address) {
+            Some(Ok(Address::Tcp(address))) => address.port(),
+            Some(Ok(Address::Unix(_)) | Err(_)) | None => config.listen.port,
+        };
+        let listener =
+            Listener::unix(folder, port).map_err(|source| Error::Listen { address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A port on every address.
+fn bind_tcp(config: &Config, mut port: u16) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
-    let mut port = config.listen.port;
     for &ip in &config.listen.addresses {
         let address = SocketAddr::new(ip, port);
         let failed = |source| Error::Listen { address: Address::Tcp(address), source };
@@ -250,12 +274,6 @@ fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
         }
         listeners.push(listener);
     }
-    if let Some(folder) = &config.listen.unix_socket_dir {
-        let address = Address::Unix(folder.clone());
-        let listener =
-            Listener::unix(folder, port).map_err(|source| Error::Listen { address, source })?;
-        listeners.push(listener);
-    }
     Ok(listeners)
 }
 
@@ -266,7 +284,7 @@ fn lacks_ipv6(error: &std::io::Error) -> bool {
 }
 
 async fn accept(
-    listener: Listener,
+    (listener, is_oauth): (Listener, bool),
     address: Address,
     room: Room,
     workers: Arc<Workers>,
@@ -276,7 +294,8 @@ async fn accept(
     let observer = shared.observer.clone();
     let mut draining = shutdown.clone();
     let serve = move |socket, admission| {
-        proxy::serve_client(socket, admission, Arc::clone(&shared), shutdown.clone())
+        let arrival = Box::new(Arrival { admission, is_oauth });
+        proxy::serve_client(socket, arrival, Arc::clone(&shared), shutdown.clone())
     };
     let trouble = |trouble| {
         let address = address.clone();

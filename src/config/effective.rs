@@ -62,6 +62,11 @@ fn tls(page: &mut Page, config: &Config) {
     page.text("client_tls_sslmode", word(CLIENT_TLS_MODES, config.client_tls.mode));
     page.identity("client_tls", config.client_tls.identity.as_ref());
     page.value("allow_cleartext_token", &Value::Boolean(config.client_tls.allow_cleartext_token));
+    if let Some(oauth) = &config.oauth {
+        page.number("oauth_port", oauth.port);
+        page.text("oauth_issuer", &oauth.issuer);
+        page.text("oauth_scope", &oauth.scope);
+    }
     page.value("api_keys", &Value::Boolean(config.api_keys));
     page.text("server_tls_sslmode", word(SERVER_TLS_MODES, config.server.tls_mode));
     page.optional_path("server_tls_ca_file", config.server.tls_ca_file.as_deref());

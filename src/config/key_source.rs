@@ -103,7 +103,7 @@ fn url(section: &Section<'_>, key: &str) -> Option<String> {
     None
 }
 
-fn check_url(text: &str) -> Result<(), String> {
+pub(super) fn check_url(text: &str) -> Result<(), String> {
     match Url::parse(text) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             Err(HAS_USER.to_owned())

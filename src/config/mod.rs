@@ -18,6 +18,7 @@ mod issuer;
 mod key_source;
 mod keys;
 mod login;
+mod oauth;
 mod provider;
 mod reader;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub pools: BTreeMap<Access, Pool>,
     /// Who may sign tokens. Never empty.
     pub issuers: Vec<Issuer>,
+    /// Where OAUTHBEARER is spoken, if anywhere.
+    pub oauth: Option<Oauth>,
     /// Whether API keys are accepted in the place of a token.
     pub api_keys: bool,
     /// Time and number limits that a client cannot lift.
@@ -85,6 +88,18 @@ pub struct Listen {
     pub port: u16,
     /// Folder of the Unix socket `.s.PGSQL.<port>`, if one is wanted.
     pub unix_socket_dir: Option<PathBuf>,
+}
+
+/// A port where clients present their token by SASL OAUTHBEARER instead of as a password. The server
+/// speaks first, so it is the port that says which: no client can be asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Oauth {
+    /// TCP port, on every address of [`Listen`]. 0 picks a free one.
+    pub port: u16,
+    /// Where clients without a token are told to get one: the issuer of one of the rules.
+    pub issuer: String,
+    /// The scope to ask for there.
+    pub scope: String,
 }
 
 /// TLS towards clients.

@@ -441,6 +441,46 @@ fn the_discovery_document_is_where_the_issuer_is() {
 }
 
 #[test]
+fn oauth_is_three_keys_or_none() {
+    let (port, issuer, scope) = (
+        "oauth_port = 6433",
+        "oauth_issuer = 'https://auth.example.com/'",
+        "oauth_scope = 'openid sql'",
+    );
+    let together = "required: oauth_port, oauth_issuer and oauth_scope go together";
+    let config = good(&minimal_with(&[port, issuer, scope].join("\n"), ""));
+    let oauth = config.oauth.as_ref().unwrap();
+    assert_eq!((oauth.port, oauth.scope.as_str()), (6433, "openid sql"));
+    assert_eq!(format!("{:?}", good(&effective(&config))), format!("{config:?}"));
+    for (lines, expected) in [
+        (vec![port, issuer], format!("oauth_scope: {together}")),
+        (vec![scope], format!("oauth_port: {together}\noauth_issuer: {together}")),
+        (
+            vec!["oauth_port = 6432", issuer, scope],
+            "oauth_port = 6432: is listen_port, where passwords are asked for".to_owned(),
+        ),
+        (
+            vec![port, issuer, scope, "listen_addr = ''\nunix_socket_dir = '/run'"],
+            "oauth_port = 6433: needs an address in listen_addr".to_owned(),
+        ),
+        (
+            vec![port, "oauth_issuer = 'https://other.example/'", scope],
+            "oauth_issuer = \"https://other.example/\": no [issuers.<name>] has this issuer: its tokens would be refused".to_owned(),
+        ),
+        (
+            vec![port, "oauth_issuer = 'app'", scope],
+            "oauth_issuer = \"app\": expected a URL: relative URL without a base".to_owned(),
+        ),
+        (
+            vec![port, issuer, "oauth_scope = 'a\"b'"],
+            "oauth_scope = 'a\"b': expected scopes with blanks between them".to_owned(),
+        ),
+    ] {
+        bad(&minimal_with(&lines.join("\n"), ""), &expected);
+    }
+}
+
+#[test]
 fn a_provider_is_held_to_what_it_can_be() {
     let rule = |lines: &str| {
         let (head, _) = MINIMAL.split_once("[issuers.app]").unwrap();

@@ -114,7 +114,7 @@ async fn an_openid_providers_tokens_open_sessions_through_its_changes_and_outage
             "leeway": 0,
         },
     });
-    let (_proxy, listen) = stand().proxy("provider", &issuers);
+    let (_proxy, listen) = stand().proxy("provider", &issuers, &json!({}));
 
     // By discovery, each its own tenant's rows.
     sees(&listen, &provider.token("a", "urn:shop").await, A).await;

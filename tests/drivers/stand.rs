@@ -72,15 +72,29 @@ impl Stand {
         self.environment(mode).find(|(known, _)| *known == name).expect("a name of ours").1
     }
 
+    /// A token with these claims, by the default key of `cloison dev`, whose set is in
+    /// `jwks_file()`.
+    pub(crate) fn mint(&self, claims: &Value) -> String {
+        let file = self.folder.join("default").join(cloison::dev::SIGNING_KEY);
+        SigningKey::load(&file).unwrap().mint(claims.as_object().unwrap()).unwrap()
+    }
+
+    pub(crate) fn jwks_file(&self) -> PathBuf {
+        self.folder.join("default").join("jwks.json")
+    }
+
     /// One more proxy before the default database, with session pooling and other rules for tokens:
     /// the host and port that it listens on.
-    pub(crate) fn proxy(&self, kind: &str, issuers: &Value) -> (Server, String) {
+    pub(crate) fn proxy(&self, kind: &str, issuers: &Value, more: &Value) -> (Server, String) {
         let postgres = self.url(Mode::Session, "DIRECT_URL");
         let mut config = config(&self.folder, ("default", postgres), 8, "refuse");
         config["pools"]["tenant"]["pool_mode"] = json!("session");
         let others = config["pools"].as_object_mut().unwrap();
         others.retain(|pool, _| pool == "tenant");
         config["issuers"] = issuers.clone();
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
         let (child, listen) = serve(&self.folder, kind, config);
         (Server(child), listen)
     }
@@ -301,7 +315,7 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in provider lone pinned freed_moving moving narrow freed default; do
+        for kind in oauth provider lone pinned freed_moving moving narrow freed default; do
             pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done

@@ -21,6 +21,7 @@ mod fuzz;
 mod guard;
 mod limits;
 mod lint;
+mod oauth;
 mod pool;
 mod relay;
 mod service;

@@ -100,6 +100,7 @@ fn take_over(config: &mut Config, key: &str) {
     config.listen.addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     config.listen.port = 0;
     config.listen.unix_socket_dir = None;
+    config.oauth = None;
     config.client_tls.mode = ClientTlsMode::Disable;
     let roads = config.pools.keys();
     config.issuers = roads
