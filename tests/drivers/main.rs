@@ -6,6 +6,7 @@ mod background;
 mod oauth;
 mod provider;
 mod rust;
+mod sarif;
 mod script;
 mod stand;
 
@@ -44,5 +45,6 @@ in_both_modes!(
     node_postgres: node("node/with_pg.js"),
     postgres_js: node("node/with_postgres.js"),
     drizzle: node("node/with_drizzle.js"),
+    prisma: node("node/with_prisma.js"),
     jdbc: java("java/WithJdbc.java"),
 );
