@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::{self, VerifiedClaims, Verifier};
+use crate::auth::{self, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
 use crate::guard::Guard;
@@ -21,7 +21,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, SessionRecord, Shares, TenantContext};
+use crate::tenant::{Directory, Identities, Identity, SessionRecord, Shares, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -60,8 +60,8 @@ pub struct Shared {
 struct Admitted {
     params: StartupParams,
     settings: Arc<SessionSettings>,
-    claims: VerifiedClaims,
-    context: TenantContext,
+    access: Access,
+    identity: Arc<Identity>,
 }
 
 /// Serves one connection, from accepted socket to closed socket.
@@ -77,6 +77,12 @@ pub async fn serve_client(
     let common = Common {
         cancels: &shared.cancels,
         directory: &shared.directory,
+        identities: Identities {
+            verifier: &shared.verifier,
+            directory: &shared.directory,
+            shares: &shared.shares,
+        },
+        choice_outlives_transaction: shared.config.choice_outlives_transaction,
         statements: &shared.statements,
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
@@ -120,16 +126,15 @@ async fn begin(
             return None;
         }
     };
-    let (access, scope) = (admitted.claims.access(), admitted.context.scope());
+    let (access, identity) = (admitted.access, Arc::clone(&admitted.identity));
     let user = admitted.params.user.clone();
     let version = admitted.params.version;
-    let expires_at = admitted.context.expires_at();
     let opened = tokio::select! {
         opened = open(*admitted, shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
     };
-    let (lease, member) = match opened {
-        Ok(opened) => opened,
+    let lease = match opened {
+        Ok(lease) => lease,
         Err(refusal) => {
             refusal::tell((Some(client), refusal), id, &shared.observer).await;
             return None;
@@ -138,12 +143,12 @@ async fn begin(
     shared.observer.observe(Event::SessionStarted {
         session: id,
         access,
-        tenant: scope.tenant(),
+        tenant: identity.tenant(),
         client_addr: address,
         user,
     });
     client.outgoing.reserve(1024);
-    Some((Box::new(client), lease, Terms { id, version, expires_at, member }))
+    Some((Box::new(client), lease, Terms { id, version, identity }))
 }
 
 /// What a connection wanted, once it is known.
@@ -198,25 +203,23 @@ async fn admit(
         let record = SessionRecord::new(&claims, id, address);
         Box::pin(shared.directory.record_session(&record)).await?;
     }
-    Ok(Admitted { params, settings, claims, context })
-}
-
-/// Opens the way to server connections, and sees to it that the first one is there.
-async fn open(
-    admitted: Admitted,
-    shared: &Shared,
-) -> Result<(Lease, Option<Box<Member>>), Refusal> {
-    let member = match admitted.context.scope().tenant() {
+    let member = match context.scope().tenant() {
         Some(tenant) => shared.shares.join(tenant)?,
         None => None,
     };
-    let access = admitted.claims.access();
+    let identity = Arc::new(Identity::new(claims, context, member));
+    Ok(Admitted { params, settings, access, identity })
+}
+
+/// Opens the way to server connections, and sees to it that the first one is there.
+async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
+    let access = admitted.access;
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
     pool.admit()?;
     match pool.mode() {
         PoolMode::Session => {
-            let share = match &member {
+            let share = match admitted.identity.member() {
                 Some(member) => Box::pin(member.server()).await?,
                 None => None,
             };
@@ -224,9 +227,9 @@ async fn open(
             if let Some(share) = share {
                 bound.count_for_tenant(share);
             }
-            Ok((Lease::Session(Box::new(bound)), member))
+            Ok(Lease::Session(Box::new(bound)))
         }
-        PoolMode::Transaction => Ok((borrow(pool, admitted).await?, member)),
+        PoolMode::Transaction => borrow(pool, admitted).await,
     }
 }
 
@@ -239,9 +242,8 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
         None => Box::pin(pool.meet(&settings)).await?,
     };
     let told = welcome.statuses_with(&overrides);
-    let context = admitted.context;
     let startup = Arc::clone(&overrides);
-    let borrower = Borrower { pool, context, settings, startup, overrides, told };
+    let borrower = Borrower { pool, settings, startup, overrides, told };
     Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
 }
 
@@ -279,7 +281,7 @@ async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<
         }
         Err(BindError::Refused { .. }) => {
             // Perhaps the tenant is not what it was a moment ago.
-            if let Some(tenant) = admitted.context.scope().tenant() {
+            if let Some(tenant) = admitted.identity.tenant() {
                 shared.directory.confirm_now(tenant).await??;
             }
             shared.directory.renew_signer().await?;
@@ -294,7 +296,7 @@ async fn checkout_and_bind(
     shared: &Shared,
 ) -> Result<Result<Bound, BindError>, Refusal> {
     let checkout = pool.checkout(&admitted.settings).await?;
-    Ok(checkout.bind(&admitted.context, shared.directory.signer()).await)
+    Ok(checkout.bind(admitted.identity.context(), shared.directory.signer()).await)
 }
 
 async fn carry_out_cancel(key: &CancelKey, shared: &Shared) {

@@ -55,6 +55,8 @@ pub struct Config {
     pub role_settings: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
+    /// A tenant that is chosen in a transaction stays chosen for the session.
+    pub choice_outlives_transaction: bool,
     /// What a critical finding of the lints leads to.
     pub lint: Lint,
     /// How the program tells what it does.

@@ -9,7 +9,7 @@ use super::{Pool, Welcome};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
 use crate::tenant::bind::{self, Signer};
-use crate::tenant::{Scope, TenantContext};
+use crate::tenant::{Identity, Scope, TenantContext};
 use crate::types::SessionSettings;
 
 /// A server connection on loan from its pool that acts for nobody yet.
@@ -103,11 +103,13 @@ impl Checkout {
         welcome
     }
 
-    /// Makes the connection carry what is sent for whom `context` says, each transaction bound
+    /// Makes the connection carry what is sent for an identity, or for nobody, each transaction bound
     /// ahead of its first statement by [`Bound::queue_local_bind`]. Until then Postgres itself
     /// shows no rows.
-    pub fn bind_late(self, context: &TenantContext, signer: Arc<Signer>) -> Bound {
-        Bound { loan: self.loan, scope: context.scope(), signer }
+    pub fn bind_late(self, identity: Option<&Identity>, signer: Arc<Signer>) -> Bound {
+        let mut bound = Bound { loan: self.loan, scope: Scope::Nobody, signer };
+        bound.act_for(identity);
+        bound
     }
 }
 
@@ -115,6 +117,15 @@ impl Bound {
     /// For whom the connection acts.
     pub const fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// Acts for somebody else from the next bind on. Until then Postgres shows the rows of whoever
+    /// is bound, which the caller has to see to.
+    pub const fn act_for(&mut self, identity: Option<&Identity>) {
+        self.scope = match identity {
+            Some(identity) => identity.context().scope(),
+            None => Scope::Nobody,
+        };
     }
 
     /// Counts the connection for the tenant until it is given back.

@@ -245,6 +245,9 @@ impl Directory {
     }
 }
 
+/// What somebody asked for is kept in the audit log up to this length, in characters.
+const LONGEST_NAME: usize = 255;
+
 /// What the audit log keeps of a session that may see more than one tenant.
 #[derive(Debug)]
 pub struct SessionRecord {
@@ -255,6 +258,20 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
+    /// Tells who chose a tenant that the token does not allow.
+    pub fn of_refused_choice(claims: &VerifiedClaims, session: SessionId, name: &str) -> Self {
+        Self {
+            actor: claims.subject().unwrap_or("unknown").to_owned(),
+            action: "tenant.refused".to_owned(),
+            session: session.to_string(),
+            detail: serde_json::json!({
+                "issuer": claims.issuer(),
+                "token_id": claims.token_id(),
+                "asked_for": name.chars().take(LONGEST_NAME).collect::<String>(),
+            }),
+        }
+    }
+
     /// Tells who came, by which road, and from where. Nothing of the token itself.
     pub fn new(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
         Self {

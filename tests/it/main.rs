@@ -16,6 +16,7 @@ mod cancel;
 mod chaos;
 mod fuzz;
 mod guard;
+mod inband;
 mod limits;
 mod lint;
 mod pool;

@@ -51,6 +51,15 @@ impl Ending {
         self.signal.is_draining()
     }
 
+    /// The session ends at another time.
+    pub(super) fn set(&mut self, expires_at: SystemTime) {
+        if expires_at != self.expires_at && !self.told {
+            self.expires_at = expires_at;
+            let left = tokio::time::Instant::now() + remaining(expires_at);
+            self.expiry.as_mut().reset(left);
+        }
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         if !self.draining
             && let Poll::Ready(mut shutdown) = self.shutdown.as_mut().poll(cx)

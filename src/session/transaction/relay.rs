@@ -11,23 +11,30 @@ use super::block::Block;
 use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
+use super::identity::InBand;
+use super::moved::Moved;
 use super::names::{Names, Statements};
 use super::portals::Portals;
+use super::tracked::{Ended, Tracked};
 use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
-use crate::session::Common;
+use crate::session::acting::Lost;
+use crate::session::identity::Myself;
 use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
 use crate::session::tally::{Standing, Tally};
 use crate::session::watch::{Exceeded, Watch};
+use crate::session::{Common, Terms};
 use crate::statement::{self, Next};
-use crate::tenant::Scope;
+use crate::types::TenantId;
 
 /// What the relay needs done before it can go on.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The client has sent something that only a server can answer.
     NeedsServer,
+    /// It has to be found out who the client wants to be.
+    Identify,
     /// What is running has lasted too long.
     Cancel,
     /// Nothing is open: the server connection can go back.
@@ -49,6 +56,8 @@ pub(super) struct Relay<'a> {
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
+    /// Who the client is.
+    pub(super) in_band: Box<InBand>,
     /// Where in a frame of the client's we are.
     pub(super) from_client: Rest,
     /// The client's next frame waits for an answer to others.
@@ -57,7 +66,7 @@ pub(super) struct Relay<'a> {
     pub(super) sent_again: bool,
     /// How the client went, once it has, and how long that may matter to the server.
     departure: Option<(End, Pin<Box<Sleep>>)>,
-    ending: Ending,
+    pub(super) ending: Ending,
     /// What the client is told as soon as nothing is open.
     last_word: Option<ClientError>,
 }
@@ -99,6 +108,18 @@ pub(super) struct Lent {
     /// A plan did not fit its tables any more.
     pub(super) stale_plan: bool,
     pub(super) again: Again,
+    /// Nothing else goes out until everything is answered.
+    pub(super) holds: bool,
+    /// How much of who the client is depends on what is on its way.
+    pub(super) tracked: Tracked,
+    pub(super) lost: Option<Lost>,
+    /// The tenant for whom the transaction has run a statement.
+    pub(super) ran_as: Option<TenantId>,
+    pub(super) has_savepoint: bool,
+    /// Something has failed since the last Sync.
+    pub(super) failed: bool,
+    /// What has just ended, as far as it matters to who the client is.
+    pub(super) ended: Option<Ended>,
 }
 
 /// How far a COPY FROM STDIN has come.
@@ -138,6 +159,13 @@ impl Lent {
             fatal_seen: false,
             stale_plan: false,
             again: Again::default(),
+            holds: false,
+            tracked: Tracked::default(),
+            lost: None,
+            ran_as: None,
+            has_savepoint: false,
+            failed: false,
+            ended: None,
         }
     }
 
@@ -185,9 +213,11 @@ impl<'a> Relay<'a> {
     pub(super) fn new(
         client: FrameStream,
         common: &Common<'a>,
-        scope: Scope,
+        terms: &Terms,
         ending: Ending,
     ) -> Self {
+        let myself = Myself::new(&terms.identity, common.choice_outlives_transaction, terms.id);
+        let scope = myself.scope();
         let limits = common.limits_for(scope);
         Self {
             client,
@@ -199,6 +229,7 @@ impl<'a> Relay<'a> {
             watch: Watch::new(limits).map(Box::new),
             lent: None,
             names: Names::default(),
+            in_band: Box::new(InBand::new(myself)),
             from_client: Rest::default(),
             client_waits: false,
             sent_again: false,
@@ -229,6 +260,7 @@ impl<'a> Relay<'a> {
                     }
                     return self.poll_watch(cx);
                 }
+                Ok(Moved::Identify) => return Poll::Ready(Step::Identify),
                 Ok(Moved::NeedsServer) => return Poll::Ready(Step::NeedsServer),
                 Ok(Moved::Rest) => return Poll::Ready(Step::Rest),
                 Err(end) => return Poll::Ready(Step::End(end)),
@@ -282,7 +314,7 @@ impl<'a> Relay<'a> {
     /// One round; says whether anything could be done, or what has to be done first.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<Moved, End> {
         let mut moved = self.read_client(cx)?;
-        if moved == Moved::NeedsServer {
+        if matches!(moved, Moved::NeedsServer | Moved::Identify) {
             return Ok(moved);
         }
         moved = moved.or(self.write_server(cx));
@@ -364,29 +396,5 @@ impl<'a> Relay<'a> {
             Some(error) => Err(End::Told(error)),
             None => Ok(()),
         }
-    }
-}
-
-/// What a round has done.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Moved {
-    Nothing,
-    Something,
-    NeedsServer,
-    Rest,
-}
-
-impl Moved {
-    const fn or(self, other: Self) -> Self {
-        match self {
-            Self::Nothing => other,
-            Self::Something | Self::NeedsServer | Self::Rest => self,
-        }
-    }
-}
-
-impl From<bool> for Moved {
-    fn from(moved: bool) -> Self {
-        if moved { Self::Something } else { Self::Nothing }
     }
 }
