@@ -131,14 +131,14 @@ fn bind(criterion: &mut Criterion) {
     criterion.bench_function("bind, a transaction", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind_local(black_box(tenant), 4242, &statement, now, &mut buffer);
+            signer.bind_local(black_box(tenant), None, 4242, &statement, now, &mut buffer);
             buffer.len()
         });
     });
     criterion.bench_function("bind, a session", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind(black_box(tenant), 4242, &mut buffer).unwrap();
+            signer.bind(black_box(tenant), None, 4242, &mut buffer).unwrap();
             buffer.len()
         });
     });

@@ -1,5 +1,6 @@
 //! The `cloison` program: reads the verb, runs it, maps errors to exit codes.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +16,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Bring tables that are in use under isolation, and back
+    Adopt(cli::adopt::Args),
+    /// Prove the audit log unbroken, or name the first row that is wrong
+    Audit(cli::audit::Args),
     /// Validate the configuration and print what is in force
     Check(cli::check::Args),
     /// Start everything on this machine: a Postgres, sample tenants, the proxy
@@ -43,6 +48,11 @@ async fn main() -> ExitCode {
     };
     cloison::tls::install_provider();
     match cli.verb {
+        Verb::Adopt(args) => cli::adopt::run(args).await.unwrap_or_else(|error| fail(&error)),
+        Verb::Audit(args) => cli::audit::run(args).await.unwrap_or_else(|error| {
+            eprintln!("cloison: {}", cli::report(&error));
+            cli::audit::EXIT_COULD_NOT_RUN.into()
+        }),
         Verb::Check(args) => cli::check::run(args),
         Verb::Dev(args) => match cli::dev::run(args).await {
             Ok(code) => code,
@@ -50,13 +60,11 @@ async fn main() -> ExitCode {
                 eprintln!("{errors}");
                 EXIT_USAGE.into()
             }
-            Err(error) => fail(&error.to_string()),
+            Err(error) => fail(&error),
         },
-        Verb::Install(args) => {
-            cli::install::run(args).await.unwrap_or_else(|error| fail(&error.to_string()))
-        }
+        Verb::Install(args) => cli::install::run(args).await.unwrap_or_else(|error| fail(&error)),
         Verb::Lint(args) => cli::lint::run(args).await.unwrap_or_else(|error| {
-            eprintln!("cloison: {error}");
+            eprintln!("cloison: {}", cli::report(&error));
             cli::lint::EXIT_COULD_NOT_RUN.into()
         }),
         Verb::Serve(args) => match cli::serve::run(args).await {
@@ -65,16 +73,14 @@ async fn main() -> ExitCode {
                 eprintln!("{errors}");
                 EXIT_USAGE.into()
             }
-            Err(error) => fail(&error.report()),
+            Err(error) => fail(&error),
         },
-        Verb::Token(args) => cli::token::run(args).unwrap_or_else(|error| fail(&error.to_string())),
-        Verb::Verify(args) => {
-            cli::verify::run(args).await.unwrap_or_else(|error| fail(&error.to_string()))
-        }
+        Verb::Token(args) => cli::token::run(args).unwrap_or_else(|error| fail(&error)),
+        Verb::Verify(args) => cli::verify::run(args).await.unwrap_or_else(|error| fail(&error)),
     }
 }
 
-fn fail(error: &str) -> ExitCode {
-    eprintln!("cloison: {error}");
+fn fail(error: &dyn Error) -> ExitCode {
+    eprintln!("cloison: {}", cli::report(error));
     ExitCode::FAILURE
 }

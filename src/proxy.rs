@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::{self, Verifier};
+use crate::auth::{Door, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, listener::Admission};
 use crate::guard::Guard;
@@ -21,7 +21,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Identities, Identity, SessionRecord, Shares, TenantContext};
+use crate::tenant::{Directory, Identities, Identity, SessionRecord, Shares, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The server connections.
     pub pools: Pools,
+    /// The sessions that there are.
+    pub stays: Stays,
     /// What each tenant has of all that.
     pub shares: Shares,
     /// The cancel keys of the sessions.
@@ -64,15 +66,24 @@ struct Admitted {
     identity: Arc<Identity>,
 }
 
+/// How a client has come. On the heap, for it is kept for as long as the client is here.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whether there is room for it.
+    pub admission: Admission,
+    /// Whether it came to the port of OAUTHBEARER.
+    pub is_oauth: bool,
+}
+
 /// Serves one connection, from accepted socket to closed socket.
 pub async fn serve_client(
     socket: Socket,
-    admission: Admission,
+    arrival: Box<Arrival>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 ) {
     // What it takes to begin is given up before the session, which may be idle for days.
-    let begun = Box::pin(begin(socket, &admission, &shared, shutdown.clone())).await;
+    let begun = Box::pin(begin(socket, &arrival, &shared, shutdown.clone())).await;
     let Some((client, lease, terms)) = begun else { return };
     let common = Common {
         cancels: &shared.cancels,
@@ -81,6 +92,7 @@ pub async fn serve_client(
             verifier: &shared.verifier,
             directory: &shared.directory,
             shares: &shared.shares,
+            stays: &shared.stays,
         },
         choice_outlives_transaction: shared.config.choice_outlives_transaction,
         statements: &shared.statements,
@@ -95,19 +107,19 @@ pub async fn serve_client(
 /// Everything up to the session; `None` once the client has been told that there is none.
 async fn begin(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     shared: &Shared,
     mut shutdown: Shutdown,
-) -> Option<(Box<FrameStream>, Lease, Terms)> {
+) -> Option<(Box<FrameStream>, Lease, Box<Terms>)> {
     let id = SessionId(shared.sessions.fetch_add(1, Ordering::Relaxed) + 1);
     let address = socket.peer().ok()?;
     let client_addr = address.clone();
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
-    let limit = match admission {
+    let limit = match &arrival.admission {
         Admission::Admitted(_) => shared.config.limits.client_login_timeout,
-        Admission::Full => FULL_TIMEOUT,
+        Admission::Full(_) => FULL_TIMEOUT,
     };
-    let startup = within(limit, log_in(socket, admission, id, &address, shared));
+    let startup = within(limit, log_in(socket, arrival, id, &address, shared));
     let startup = tokio::select! {
         startup = startup => startup?,
         // Who has no session yet is nobody that the end has to wait for.
@@ -116,7 +128,7 @@ async fn begin(
     let (mut client, admitted) = match startup {
         Ok(Login::Admitted(client, admitted)) => (client, admitted),
         Ok(Login::Cancel(client, key)) => {
-            Box::pin(carry_out_cancel(&key, shared)).await;
+            Box::pin(carry_out_cancel(&key, &address, shared)).await;
             // The sender waits for us to close, and may do so until the request is carried out.
             drop(client);
             return None;
@@ -148,7 +160,7 @@ async fn begin(
         user,
     });
     client.outgoing.reserve(1024);
-    Some((Box::new(client), lease, Terms { id, version, identity }))
+    Some((Box::new(client), lease, Box::new(Terms { id, version, identity })))
 }
 
 /// What a connection wanted, once it is known.
@@ -162,7 +174,7 @@ type Refused = (Option<FrameStream>, Refusal);
 
 async fn log_in(
     socket: Socket,
-    admission: &Admission,
+    arrival: &Arrival,
     id: SessionId,
     address: &Address,
     shared: &Shared,
@@ -172,9 +184,12 @@ async fn log_in(
         Ok(Startup::Cancel(client, key)) => return Ok(Login::Cancel(client, key)),
         Err(error) => return Err(refusal::of_startup(error)),
     };
-    let admitted = match admission {
-        Admission::Full => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
-        Admission::Admitted(_) => admit(&mut client, params, id, address, shared).await,
+    let admitted = match &arrival.admission {
+        Admission::Full(_) => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
+        Admission::Admitted(_) => {
+            let door = door(arrival, shared);
+            admit(&mut client, params, &door, (id, address), shared).await
+        }
     };
     match admitted {
         Ok(admitted) => Ok(Login::Admitted(client, Box::new(admitted))),
@@ -182,23 +197,40 @@ async fn log_in(
     }
 }
 
+/// What a client may present that came in this way.
+fn door<'a>(arrival: &Arrival, shared: &'a Shared) -> Door<'a, Directory> {
+    let config = &shared.config;
+    Door {
+        verifier: &shared.verifier,
+        tls: &config.client_tls,
+        api_keys: config.api_keys.then_some(&shared.directory),
+        oauth: config.oauth.as_ref().filter(|_| arrival.is_oauth),
+    }
+}
+
 /// Decides whether this client may have a session, and for which tenant.
 async fn admit(
     client: &mut FrameStream,
     params: StartupParams,
-    id: SessionId,
-    address: &Address,
+    door: &Door<'_, Directory>,
+    (id, address): (SessionId, &Address),
     shared: &Shared,
 ) -> Result<Admitted, Refusal> {
     let config = &shared.config;
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
-    let claims = auth::authenticate(client, access, &shared.verifier, &config.client_tls).await?;
+    let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
     }
+    let change = shared.stays.change();
     let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
     let context = TenantContext::resolve(&claims, selection)?;
+    let staying = shared.stays.begin(&claims, context.scope())?;
+    if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
+        // Who was not yet among the sessions when that was held against them is asked about again.
+        shared.directory.confirm_now(tenant).await??;
+    }
     if access != Access::Tenant {
         let record = SessionRecord::new(&claims, id, address);
         Box::pin(shared.directory.record_session(&record)).await?;
@@ -207,7 +239,7 @@ async fn admit(
         Some(tenant) => shared.shares.join(tenant)?,
         None => None,
     };
-    let identity = Arc::new(Identity::new(claims, context, member));
+    let identity = Arc::new(Identity::new(claims, context, member, staying));
     Ok(Admitted { params, settings, access, identity })
 }
 
@@ -299,10 +331,15 @@ async fn checkout_and_bind(
     Ok(checkout.bind(admitted.identity.context(), shared.directory.signer()).await)
 }
 
-async fn carry_out_cancel(key: &CancelKey, shared: &Shared) {
-    match shared.cancels.forward(key).await {
-        Ok(Some(session)) => shared.observer.observe(Event::CancelForwarded { session }),
-        Ok(None) => shared.observer.observe(Event::CancelUnknown),
+async fn carry_out_cancel(key: &CancelKey, from: &Address, shared: &Shared) {
+    match shared.cancels.forward(key, from).await {
+        Ok(session::Outcome::Forwarded(session)) => {
+            shared.observer.observe(Event::CancelForwarded { session });
+        }
+        Ok(session::Outcome::Nothing) => shared.observer.observe(Event::CancelUnknown),
+        Ok(session::Outcome::Dropped) => {
+            shared.observer.observe(Event::CancelDropped { client_addr: from.clone() });
+        }
         Err(error) => tracing::debug!(%error, "cancel request could not be forwarded"),
     }
 }
@@ -328,6 +365,6 @@ mod tests {
     #[test]
     fn an_idle_client_is_small() {
         let size = size(serve_client);
-        assert!(size <= 2560, "{size} bytes");
+        assert!(size <= 2600, "{size} bytes");
     }
 }

@@ -61,6 +61,18 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
         halves.old.remove(key);
     }
 
+    /// Forgets the values that are not to be kept.
+    pub fn retain(&self, keep: impl Fn(&V) -> bool) {
+        let mut halves = self.lock();
+        halves.young.retain(|_, value| keep(value));
+        halves.old.retain(|_, value| keep(value));
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.retain(|_| false);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Halves<K, V>> {
         // Whoever panicked meanwhile left whole values behind.
         self.halves.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,5 +133,11 @@ mod tests {
         }
         recent.remove(&7);
         assert_eq!(recent.get(&7), None);
+        let recent = Recent::new(8);
+        (0..6).for_each(|key| recent.insert(key, key % 2));
+        recent.retain(|value| *value == 1);
+        assert_eq!((recent.get(&2), recent.get(&3)), (None, Some(1)));
+        recent.clear();
+        assert_eq!(len(&recent), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use cloison::dev::cluster::Cluster;
 use cloison::dev::logins::{Login, Logins};
 use cloison::dev::setup::{self, BoxError, Sample};
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate::{self, Compat};
 use tokio_postgres::Client;
 
 async fn cluster() -> Cluster {
@@ -24,7 +24,7 @@ fn logins(name: &str) -> Logins {
 }
 
 async fn install(client: &Client) -> Result<(), BoxError> {
-    Ok(migrate::install(client, PublicNames::With).await?)
+    Ok(migrate::install(client, &[Compat::Public]).await?)
 }
 
 async fn log_in(cluster: &Cluster, database: &str, login: &Login) -> Client {

@@ -42,6 +42,24 @@ fn the_readme_lists_every_code_that_a_client_may_see() {
     assert_eq!(used, listed);
 }
 
+#[test]
+fn every_providers_section_can_be_copied() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/providers.md")).unwrap();
+    let rest = "[server]\ndatabase = 'app'\n[control]\nuser = 'c'\n[pools.tenant]\nuser = 't'\n";
+    let mut providers = BTreeSet::new();
+    for block in page.split("```toml\n").skip(1) {
+        let (section, _) = block.split_once("```").unwrap();
+        // What stands above the first section of a block stands above all.
+        let (top, section) = section.split_at(section.find('[').unwrap());
+        let config = cloison::config::parse(&format!("{top}{rest}{section}"), std::iter::empty())
+            .unwrap_or_else(|errors| panic!("{errors}\n{section}"));
+        providers.insert(format!("{:?}", config.issuers[0].provider));
+    }
+    // All ten, and any other.
+    assert_eq!(providers.len(), 11, "{providers:?}");
+}
+
 /// A way of leaking, and what shows that it does not: a row of `tests/ISOLATION.md`.
 struct Entry<'a> {
     section: &'a str,

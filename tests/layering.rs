@@ -54,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "types",
             "statement",
+            "recent",
             "guard",
             "protocol",
             "config",

@@ -10,7 +10,7 @@ need() {
     exit 1
 }
 need python3 'install Python 3.10 or newer, with venv (Debian: python3-venv)'
-need npm 'install Node.js 18 or newer, with npm (Debian: nodejs npm)'
+need npm 'install Node.js 20 or newer, with npm (Debian: nodejs npm)'
 need psql 'install the client of Postgres (Debian: postgresql-client)'
 need javac 'install a JDK 17 or newer (Debian: default-jdk-headless)'
 if [ ! -e /usr/share/java/postgresql.jar ]; then

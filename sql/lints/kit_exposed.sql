@@ -27,7 +27,8 @@ from
         where c.relnamespace = 'cloison'::regnamespace
           and c.relname in ('tenants', 'tenant_users', 'api_keys', 'usage_events', 'audit_log',
                             'protected_tables', 'signing_key', 'settings', 'accepted_findings',
-                            'watched_schemas', 'hardening_allowed', 'hardening_changes')
+                            'watched_schemas', 'audit_head', 'hardening_allowed',
+                            'hardening_changes', 'adoptions', 'revocations', 'session_changes')
           and not (a.privilege_type = 'SELECT' and a.grantee = 'cloison_tenant'::regrole
                    and c.relname in ('tenants', 'tenant_users', 'usage_events', 'audit_log'))
         union all
@@ -48,7 +49,10 @@ from
               'cloison.advisory_xact_lock(bigint)',
               'cloison.advisory_xact_lock(text)',
               'cloison.try_advisory_xact_lock(bigint)',
-              'cloison.try_advisory_xact_lock(text)')
+              'cloison.try_advisory_xact_lock(text)',
+              'cloison.claims()',
+              'cloison.claim(text)',
+              'cloison.current_user_id()')
     ) k,
     lateral (
         select case when k.grantee = 0 then 'public'

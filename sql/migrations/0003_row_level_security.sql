@@ -142,7 +142,7 @@ begin
             array['cloison_tenant']::name[],
             '(tenant_id = ( SELECT cloison.current_tenant_id() AS current_tenant_id))',
             null::text;
-        if table_name in ('cloison.usage_events', 'cloison.audit_log') then
+        if table_name = 'cloison.usage_events' then
             return query select 'cloison_control_insert'::name, 'INSERT', true,
                 array['cloison_control']::name[], null::text, 'true';
         end if;
@@ -754,7 +754,7 @@ as $$
         pg_catalog.format('revoke all on cloison.%I from public, cloison_tenant', c.relname)
     from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
     where c.relnamespace = 'cloison'::regnamespace
-      and c.relname in ('signing_key', 'settings', 'protected_tables')
+      and c.relname in ('signing_key', 'settings', 'protected_tables', 'audit_head')
       and a.grantee in (select role from tenants) and a.grantee <> c.relowner
     union all
     select p.oid::regprocedure::text,
@@ -783,6 +783,10 @@ as $$
           'cloison.advisory_xact_lock(text)',
           'cloison.try_advisory_xact_lock(bigint)',
           'cloison.try_advisory_xact_lock(text)',
+          -- Of 0010.
+          'cloison.claims()',
+          'cloison.claim(text)',
+          'cloison.current_user_id()',
           -- The compat file's, on 14.
           'cloison.visible_tenants()')
     order by 1, 2;
@@ -943,8 +947,10 @@ end
 $$;
 
 -- A tenant reads what is its own and writes nothing; of a key it never sees the hash.
-grant select on cloison.tenants, cloison.tenant_users, cloison.usage_events, cloison.audit_log
-    to cloison_tenant;
+grant select on cloison.tenants, cloison.tenant_users, cloison.usage_events to cloison_tenant;
+-- Not the row's number, nor its place and hashes (0009): they tell how many there are of others.
+grant select (at, actor, action, tenant_id, session, detail)
+    on cloison.audit_log to cloison_tenant;
 grant select (id, tenant_id, name, prefix, scopes, created_at, expires_at, revoked_at)
     on cloison.api_keys to cloison_tenant;
 
@@ -954,6 +960,7 @@ grant select, insert, update, delete
 grant select on cloison.audit_log, cloison.protected_tables to cloison_superadmin;
 
 grant select on cloison.tenants, cloison.protected_tables to cloison_control;
-grant insert on cloison.audit_log, cloison.usage_events to cloison_control;
+-- The audit log has a function for it (0009).
+grant insert on cloison.usage_events to cloison_control;
 
 commit;

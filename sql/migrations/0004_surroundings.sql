@@ -94,12 +94,20 @@ as $$
               'cloison.on_new_table()',
               'cloison.tenant_changed()',
               'cloison.touch_tenant()',
+              'cloison.sessions_changed()',
               'cloison.signing_key_changed()',
               -- Of 0007: their locks end with the transaction.
               'cloison.advisory_xact_lock(bigint)',
               'cloison.advisory_xact_lock(text)',
               'cloison.try_advisory_xact_lock(bigint)',
-              'cloison.try_advisory_xact_lock(text)')
+              'cloison.try_advisory_xact_lock(text)',
+              -- Of 0009: triggers of the audit log.
+              'cloison.audit_commit()',
+              'cloison.audit_keep()',
+              -- Of 0010.
+              'cloison.claims()',
+              'cloison.claim(text)',
+              'cloison.current_user_id()')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is
     -- known for extensions that have been read: it computes, and leaves nothing. Not among them:

@@ -104,7 +104,8 @@ as $$
       and not (n.nspname = 'cloison'
                and c.relname in ('tenants', 'tenant_users', 'api_keys', 'usage_events',
                                  'audit_log', 'protected_tables', 'signing_key', 'settings',
-                                 'accepted_findings', 'watched_schemas'))
+                                 'accepted_findings', 'watched_schemas', 'revocations',
+                                 'session_changes'))
       and not exists (
           select
           from pg_catalog.pg_depend d

@@ -599,6 +599,9 @@ create or replace function cloison.close_again(name text)
     language plpgsql
 as $$
 #variable_conflict use_column
+declare
+    given text[] := array(
+        select h.part || ' ' || h.target from cloison.hardening() h where h.allowed);
 begin
     delete from cloison.hardening_allowed a where a.name = close_again.name;
     if not found then
@@ -606,7 +609,9 @@ begin
             using errcode = 'undefined_object',
                   hint = 'select name from cloison.hardening_allowed';
     end if;
-    return query select h.* from cloison.harden() h where not h.allowed;
+    return query
+        select h.* from cloison.harden() h
+        where not h.allowed and h.part || ' ' || h.target = any (given);
 end;
 $$;
 

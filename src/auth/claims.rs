@@ -17,12 +17,14 @@ pub struct VerifiedClaims(Arc<Claims>);
 pub(super) struct Claims {
     pub(super) access: Access,
     pub(super) issuer: String,
+    pub(super) token_issuer: String,
     pub(super) subject: Option<String>,
     pub(super) token_id: Option<String>,
     pub(super) period: Period,
     pub(super) tenants: Option<Tenants>,
     /// What a tenant may be named by.
     pub(super) lookup: Vec<TenantLookup>,
+    pub(super) for_sql: Option<Arc<str>>,
 }
 
 /// When a rule accepts a token, its leeway counted in.
@@ -82,6 +84,11 @@ impl VerifiedClaims {
         &self.0.issuer
     }
 
+    /// The `iss` claim.
+    pub fn token_issuer(&self) -> &str {
+        &self.0.token_issuer
+    }
+
     /// The `sub` claim: at most 255 bytes, no control characters.
     pub fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
@@ -96,6 +103,11 @@ impl VerifiedClaims {
     /// ends then.
     pub fn expires_at(&self) -> SystemTime {
         self.0.period.until
+    }
+
+    /// The claims that SQL may read, as JSON in ASCII, if the rule lists any.
+    pub fn for_sql(&self) -> Option<&Arc<str>> {
+        self.0.for_sql.as_ref()
     }
 
     /// The tenants that it allows. Always there for [`Access::Tenant`], never for the others.

@@ -13,6 +13,12 @@ use crate::observe::Fault;
 /// of claims come from the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Not an API key that opens anything: unknown, revoked, expired, or not for this access.
+    #[error("the API key is not good")]
+    ApiKey,
+    /// Nobody could say what an API key opens.
+    #[error("the API key could not be looked up")]
+    ApiKeysUnavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The header's algorithm is not one that the rule accepts.
     #[error("the token's algorithm is not on the list of rule {rule:?}")]
     Algorithm {
@@ -44,6 +50,14 @@ pub enum Error {
     ClaimMissing {
         /// The claim's name.
         claim: &'static str,
+    },
+    /// What SQL may read of the token cannot be handed to it.
+    #[error("the claims of the token for SQL are not {expected} (rule {rule:?})")]
+    ClaimsForSql {
+        /// The rule that was tried.
+        rule: String,
+        /// What they have to be.
+        expected: &'static str,
     },
     /// The token ended.
     #[error("the token expired {ago:?} ago (rule {rule:?})")]
@@ -162,7 +176,8 @@ pub enum KeysError {
 /// What the client may know of an [`Error`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
-    /// `28P01` for a token that is no good, `28000` for a good one that is not for this.
+    /// `28P01` for a token that is no good, `28000` for a good one that is not for this; `08006` if
+    /// nobody can say.
     pub sqlstate: &'static str,
     /// The stable short code of the documentation's table.
     pub code: &'static str,
@@ -176,13 +191,15 @@ impl Error {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::KeysUnavailable { .. } => Fault::Server,
+            Self::ApiKeysUnavailable(_) | Self::KeysUnavailable { .. } => Fault::Server,
             Self::Rule { .. } | Self::RuleKeys { .. } => Fault::Proxy,
             Self::Algorithm { .. }
             | Self::AmbiguousKey { .. }
+            | Self::ApiKey
             | Self::Audience { .. }
             | Self::ClaimInvalid { .. }
             | Self::ClaimMissing { .. }
+            | Self::ClaimsForSql { .. }
             | Self::Expired { .. }
             | Self::Malformed(_)
             | Self::NotYetValid { .. }
@@ -229,6 +246,16 @@ impl Error {
             Self::TenantClaimInvalid { claim, expected, .. } => {
                 unfit("C110", format!("claim \"{claim}\" of the token is not {expected}"))
             }
+            Self::ClaimsForSql { expected, .. } => {
+                unfit("C217", format!("claims of the token that SQL may read are not {expected}"))
+            }
+            Self::ApiKey => bad("C113", "API key was not accepted"),
+            Self::ApiKeysUnavailable(_) => Refusal {
+                sqlstate: "08006",
+                code: "C114",
+                message: "API key cannot be checked at the moment".into(),
+                hint: Some("Try again later.".into()),
+            },
             Self::KeysUnavailable { .. } => unfit("C111", "token cannot be checked at the moment")
                 .hint("The keys of its issuer are out of reach. Try again later."),
             // These end the program's start and reach no client.
@@ -240,6 +267,8 @@ impl Error {
     pub(super) fn is_for_good(&self) -> bool {
         match self {
             Self::AmbiguousKey { .. }
+            | Self::ApiKey
+            | Self::ApiKeysUnavailable(_)
             | Self::Expired { .. }
             | Self::KeysUnavailable { .. }
             | Self::NotYetValid { .. }
@@ -249,6 +278,7 @@ impl Error {
             | Self::Audience { .. }
             | Self::ClaimInvalid { .. }
             | Self::ClaimMissing { .. }
+            | Self::ClaimsForSql { .. }
             | Self::Malformed(_)
             | Self::RequiredClaim { .. }
             | Self::Rule { .. }
@@ -262,7 +292,9 @@ impl Error {
     /// How far the token came: of several rules' errors the furthest helps most.
     pub(super) fn progress(&self) -> u8 {
         match self {
-            Self::Malformed(_)
+            Self::ApiKey
+            | Self::ApiKeysUnavailable(_)
+            | Self::Malformed(_)
             | Self::UnknownIssuer
             | Self::Rule { .. }
             | Self::RuleKeys { .. } => 0,
@@ -274,6 +306,7 @@ impl Error {
             Self::Expired { .. } | Self::NotYetValid { .. } => 6,
             Self::RequiredClaim { .. } => 7,
             Self::TenantClaimInvalid { .. } | Self::TenantClaimMissing { .. } => 8,
+            Self::ClaimsForSql { .. } => 9,
         }
     }
 }

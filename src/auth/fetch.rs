@@ -1,25 +1,87 @@
-//! Asks a key set endpoint: one GET, bounded in time and size, no redirects.
+//! Asks an issuer's endpoints: one GET each, bounded in time and size, no redirects.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use reqwest::{Client, StatusCode, Url, redirect};
+use serde_json::Value;
 
 use super::error::KeysError;
+use super::json;
+use super::keys::lock;
+
+/// Where a JWK Set is.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Behind this URL.
+    Jwks(Endpoint),
+    /// Where the issuer's own document says (OpenID Connect Discovery 1.0, section 4).
+    Discovery {
+        document: Endpoint,
+        /// The issuer, letter by letter as the document has to give it.
+        issuer: String,
+        /// What the document said last.
+        jwks: Mutex<Option<Arc<Endpoint>>>,
+    },
+}
+
+impl Source {
+    pub(super) fn jwks(url: &str, max_bytes: usize) -> Result<Self, KeysError> {
+        Ok(Self::Jwks(Endpoint::new(url, max_bytes)?))
+    }
+
+    pub(super) fn discovery(url: &str, issuer: &str, max_bytes: usize) -> Result<Self, KeysError> {
+        let document = Endpoint::new(url, max_bytes)?;
+        Ok(Self::Discovery { document, issuer: issuer.to_owned(), jwks: Mutex::new(None) })
+    }
+
+    /// The JWK Set as it is now. Not bounded in time.
+    pub(super) async fn fetch(&self) -> Result<Vec<u8>, KeysError> {
+        match self {
+            Self::Jwks(endpoint) => endpoint.fetch().await,
+            Self::Discovery { document, issuer, jwks } => {
+                let url = jwks_uri(&document.fetch().await?, issuer)?;
+                let known = lock(jwks).clone().filter(|endpoint| endpoint.url.as_str() == url);
+                let endpoint = match known {
+                    Some(endpoint) => endpoint,
+                    None => {
+                        let endpoint = Arc::new(document.leading_to(&url)?);
+                        *lock(jwks) = Some(Arc::clone(&endpoint));
+                        endpoint
+                    }
+                };
+                endpoint.fetch().await
+            }
+        }
+    }
+}
+
+/// Where the document of `issuer`, and of nobody else, says that the keys are.
+fn jwks_uri(document: &[u8], issuer: &str) -> Result<String, KeysError> {
+    let Ok(document) = json::object(document) else {
+        return Err(KeysError::Format("the discovery document is not a JSON object"));
+    };
+    // Section 4.3: without this, one issuer could serve another's document, or its own keys for it.
+    if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+        return Err(KeysError::Format("the discovery document is another issuer's"));
+    }
+    match document.get("jwks_uri").and_then(Value::as_str) {
+        Some(url) => Ok(Url::parse(url).map_err(|_| KeysError::Url)?.into()),
+        None => Err(KeysError::Format("the discovery document has no jwks_uri")),
+    }
+}
 
 /// An endpoint that may be asked: `https`, or `http` on loopback.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     url: Url,
     client: Client,
-    /// For the whole answer, from connecting to its last byte.
-    timeout: Duration,
     /// Most bytes of an answer.
     max_bytes: usize,
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str, timeout: Duration, max_bytes: usize) -> Result<Self, KeysError> {
+    pub(super) fn new(url: &str, max_bytes: usize) -> Result<Self, KeysError> {
         let url = Url::parse(url).map_err(|_| KeysError::Url)?;
         let is_local = is_loopback(&url);
         let may_be_asked = url.scheme() == "https" || (url.scheme() == "http" && is_local);
@@ -34,18 +96,19 @@ impl Endpoint {
         let builder = Client::builder().redirect(redirect::Policy::none());
         let builder = if is_local { builder.no_proxy() } else { builder };
         let client = builder.build().map_err(|error| KeysError::Fetch(reason(error)))?;
-        Ok(Self { url, client, timeout, max_bytes })
+        Ok(Self { url, client, max_bytes })
+    }
+
+    /// Another endpoint that this one names: on loopback only if it is there itself, so that
+    /// nobody outside points us at what listens inside.
+    pub(super) fn leading_to(&self, url: &str) -> Result<Self, KeysError> {
+        let endpoint = Self::new(url, self.max_bytes)?;
+        let leads_inside = is_loopback(&endpoint.url) && !is_loopback(&self.url);
+        if leads_inside { Err(KeysError::Url) } else { Ok(endpoint) }
     }
 
     /// The answer's body, of status 200.
-    pub(super) async fn fetch(&self) -> Result<Vec<u8>, KeysError> {
-        match tokio::time::timeout(self.timeout, self.read()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(KeysError::Fetch(format!("no answer within {:?}", self.timeout))),
-        }
-    }
-
-    async fn read(&self) -> Result<Vec<u8>, KeysError> {
+    async fn fetch(&self) -> Result<Vec<u8>, KeysError> {
         let failed = |error| KeysError::Fetch(reason(error));
         let mut response = self.client.get(self.url.clone()).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {

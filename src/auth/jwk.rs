@@ -28,6 +28,8 @@ const MIN_RSA_MODULUS: usize = 256;
 /// around: the two are made by different constructors.
 pub(super) struct Key {
     id: Option<String>,
+    /// For whose tokens the set says that it is: no standard's, but Entra's.
+    issuer: Option<String>,
     algorithm: Algorithm,
     material: Material,
 }
@@ -44,7 +46,7 @@ impl Key {
             return Err(KeysError::Format("the secret is shorter than 32 bytes"));
         }
         let material = Material::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
-        Ok(Self { id: None, algorithm: Algorithm::Hs256, material })
+        Ok(Self { id: None, issuer: None, algorithm: Algorithm::Hs256, material })
     }
 
     /// The public key of a PEM file, once for each of `algorithms` that it fits.
@@ -56,7 +58,12 @@ impl Key {
             .iter()
             .filter_map(|algorithm| {
                 let parsed = ParsedPublicKey::new(verification(*algorithm)?, der.as_ref()).ok()?;
-                Some(Self { id: None, algorithm: *algorithm, material: Material::Public(parsed) })
+                Some(Self {
+                    id: None,
+                    issuer: None,
+                    algorithm: *algorithm,
+                    material: Material::Public(parsed),
+                })
             })
             .collect();
         if keys.is_empty() {
@@ -86,6 +93,11 @@ impl Key {
         self.id.as_deref()
     }
 
+    /// Whose tokens the key may sign, if its set says so.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
     /// The one algorithm that the key is for.
     pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -109,11 +121,12 @@ impl Key {
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return Vec::new(),
         };
+        let issuer = jwk.get("issuer").and_then(Value::as_str).map(str::to_owned);
         allowed
             .into_iter()
             .filter_map(|algorithm| {
                 let material = Material::Public(public_key(jwk, algorithm)?);
-                Some(Self { id: id.clone(), algorithm, material })
+                Some(Self { id: id.clone(), issuer: issuer.clone(), algorithm, material })
             })
             .collect()
     }

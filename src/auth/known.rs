@@ -69,6 +69,13 @@ impl KnownTokens {
     }
 }
 
+impl KnownTokens {
+    /// Forgets those whose claims are `gone`.
+    pub(super) fn forget(&self, gone: impl Fn(&VerifiedClaims) -> bool) {
+        self.0.retain(|known| !gone(&known.claims));
+    }
+}
+
 impl std::fmt::Debug for KnownTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KnownTokens").finish_non_exhaustive()

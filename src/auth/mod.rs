@@ -2,17 +2,24 @@
 //!
 //! [`Verifier::verify`] is the flow: take the token apart, choose the rules by access and issuer,
 //! find the key, verify the signature, judge the claims. The parts between are pure
-//! (`token`, `json`, `jwk`); `keys` and `fetch` do the waiting. A token that was accepted before
+//! (`token`, `json`, `jwk`, `path`, `provider`); `keys`, `key_file`, `remote` and `fetch` do the waiting. A token that was accepted before
 //! and whose key is still the same is good without another look (`known`).
 
+mod api_key;
 mod claims;
 mod error;
 mod exchange;
 mod fetch;
+mod for_sql;
 mod json;
 mod jwk;
+mod key_file;
 mod keys;
 mod known;
+mod oauth;
+mod path;
+mod provider;
+mod remote;
 mod token;
 
 #[cfg(test)]
@@ -21,17 +28,21 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
+pub use self::api_key::{API_KEY_RULE, ApiKey, ApiKeys, Unavailable};
 pub use self::claims::{TenantClaim, Tenants, VerifiedClaims};
 pub use self::error::{Error, KeysError, Refusal};
-pub use self::exchange::{ExchangeError, authenticate};
+pub use self::exchange::{Door, ExchangeError};
+use self::fetch::Source;
 use self::jwk::Key;
-use self::keys::{Found, KeyFile, KeySet, Limits, RemoteKeys};
+use self::key_file::{Format, KeyFile};
+use self::keys::{Found, KeySet};
 use self::known::{Fingerprint, Known, KnownTokens};
+use self::remote::{Limits, RemoteKeys};
 use self::token::Token;
 
 /// Judges tokens by the rules of the configuration.
@@ -93,7 +104,7 @@ impl Verifier {
         let mut refused = Error::UnknownIssuer;
         let mut for_good = true;
         for (index, rule) in self.rules.iter().enumerate() {
-            if rule.issuer.access != access || rule.issuer.issuer != token.issuer() {
+            if rule.issuer.access != access || !rule.issuer.has_issued(token.issuer()) {
                 continue;
             }
             let error = match rule.verify(&token, now).await {
@@ -116,13 +127,18 @@ impl Verifier {
         Err(refused)
     }
 
+    /// Forgets the tokens whose claims are `gone`: they are not to take up room.
+    pub fn forget(&self, gone: impl Fn(&VerifiedClaims) -> bool) {
+        self.known.forget(gone);
+    }
+
     /// What the token proved before, if a look at it now would end in the same.
     async fn recall(&self, token: &Fingerprint, now: SystemTime) -> Option<VerifiedClaims> {
         let known = self.known.get(token)?;
         let rule = self.rules.get(known.rule)?;
         // As a new token would, this sees to it that keys do not become too old.
         let found = rule.keys.find(known.key.id(), known.key.algorithm()).await;
-        let is_same = matches!(found, Ok(Found::Key(key)) if Arc::ptr_eq(&key, &known.key));
+        let is_same = found.is_ok_and(|found| found.holds(&known.key));
         if is_same && known.claims.hold_at(now) {
             return Some(known.claims.share());
         }
@@ -139,14 +155,22 @@ impl Rule {
     ) -> Result<(VerifiedClaims, Arc<Key>), Error> {
         let rule = || self.issuer.name.clone();
         let algorithm = token.algorithm(&self.issuer)?;
-        let key = match self.keys.find(token.key_id(), algorithm).await {
-            Ok(Found::Key(key)) => key,
+        let keys = match self.keys.find(token.key_id(), algorithm).await {
+            Ok(Found::Key(key)) => vec![key],
+            Ok(Found::Few(keys)) => keys,
             Ok(Found::Ambiguous) => return Err(Error::AmbiguousKey { rule: rule() }),
             Ok(Found::Nothing) => return Err(Error::UnknownKey { rule: rule() }),
             Err(source) => return Err(Error::KeysUnavailable { rule: rule(), source }),
         };
-        let claims = token.verify(&key, &self.issuer)?.check(now)?;
-        Ok((claims, key))
+        let mut refused = Error::UnknownKey { rule: rule() };
+        for key in keys {
+            match token.verify(&key, &self.issuer) {
+                Ok(signed) => return Ok((signed.check(now)?, key)),
+                Err(error) if error.progress() > refused.progress() => refused = error,
+                Err(_) => {}
+            }
+        }
+        Err(refused)
     }
 }
 
@@ -154,8 +178,11 @@ impl Rule {
 struct Shared<'a> {
     limits: Limits,
     files: HashMap<&'a Path, Arc<KeySet>>,
-    urls: HashMap<&'a str, Arc<KeySet>>,
+    urls: HashMap<Remote<'a>, Arc<KeySet>>,
 }
+
+/// What tells remote key sets apart: the URL, whose document it is, and how stale they may be.
+type Remote<'a> = (&'a str, Option<&'a str>, Duration);
 
 impl<'a> Shared<'a> {
     fn new(limits: Limits) -> Self {
@@ -168,29 +195,40 @@ impl<'a> Shared<'a> {
                 let key = Key::secret(secret.expose())?;
                 Ok(Arc::new(KeySet::Fixed(vec![key].into())))
             }
+            // Which algorithms a PEM file's key is for is the rule's to say, so it is its own.
             KeySource::PemFile(path) => {
-                let pem = std::fs::read(path)
-                    .map_err(|error| KeysError::Read { path: path.clone(), kind: error.kind() })?;
-                let keys = Key::from_pem(&pem, &issuer.algorithms)?;
-                Ok(Arc::new(KeySet::Fixed(keys.into())))
+                let format = Format::Pem(issuer.algorithms.clone());
+                Ok(Arc::new(KeySet::File(KeyFile::open(path.clone(), format)?)))
             }
             KeySource::JwksFile(path) => {
                 if let Some(keys) = self.files.get(path.as_path()) {
                     return Ok(Arc::clone(keys));
                 }
-                let keys = Arc::new(KeySet::File(KeyFile::open(path.clone())?));
+                let file = KeyFile::open(path.clone(), Format::JwkSet)?;
+                let keys = Arc::new(KeySet::File(file));
                 self.files.insert(path, Arc::clone(&keys));
                 Ok(keys)
             }
-            KeySource::JwksUrl(url) => {
-                if let Some(keys) = self.urls.get(url.as_str()) {
-                    return Ok(Arc::clone(keys));
-                }
-                let keys = Arc::new(KeySet::Remote(RemoteKeys::new(url, self.limits)?));
-                self.urls.insert(url, Arc::clone(&keys));
-                Ok(keys)
+            KeySource::JwksUrl(url) => self.remote((url, None, issuer.jwks_max_stale)),
+            KeySource::Discovery(url) => {
+                self.remote((url, Some(&issuer.issuer), issuer.jwks_max_stale))
             }
         }
+    }
+
+    fn remote(&mut self, place: Remote<'a>) -> Result<Arc<KeySet>, KeysError> {
+        if let Some(keys) = self.urls.get(&place) {
+            return Ok(Arc::clone(keys));
+        }
+        let (url, issuer, stale) = place;
+        let source = match issuer {
+            None => Source::jwks(url, self.limits.max_bytes)?,
+            Some(issuer) => Source::discovery(url, issuer, self.limits.max_bytes)?,
+        };
+        let limits = Limits { stale, ..self.limits };
+        let keys = Arc::new(KeySet::Remote(RemoteKeys::new(source, limits)));
+        self.urls.insert(place, Arc::clone(&keys));
+        Ok(keys)
     }
 }
 
@@ -209,16 +247,14 @@ fn check_rules(issuers: &[Issuer]) -> Result<(), Error> {
             );
         }
         if rule.access == Access::Tenant
-            && (rule.tenant_claim.is_empty() || rule.tenant_lookup.is_empty())
+            && (rule.tenant_claims.iter().all(Vec::is_empty) || rule.tenant_lookup.is_empty())
         {
             return refuse(rule, "a tenant's rule needs a tenant claim and what it may hold");
         }
         // A tenant's token must not be good for more because two rules look alike.
-        let is_like_another = issuers.iter().any(|other| {
-            other.access != rule.access
-                && other.issuer == rule.issuer
-                && other.audiences.iter().any(|audience| rule.audiences.contains(audience))
-        });
+        let is_like_another = issuers
+            .iter()
+            .any(|other| other.access != rule.access && rule.may_share_tokens_with(other));
         if rule.access != Access::Tenant && is_like_another && rule.required_claims.is_empty() {
             return refuse(
                 rule,

@@ -11,8 +11,11 @@ use serde_json::{Map, Value};
 
 use super::claims::{Claims, MAX_NAME, Period, TenantClaim, Tenants, VerifiedClaims, is_word};
 use super::error::Error;
+use super::for_sql;
 use super::json;
 use super::jwk::Key;
+use super::path::{self, Item, dotted, follow};
+use super::provider;
 use crate::config::{Algorithm, Issuer, TenantLookup};
 use crate::types::{Access, TenantId};
 
@@ -26,7 +29,7 @@ const ANY: &str = "*";
 const MOST_TENANTS: usize = 1000;
 
 /// 9999-12-31T23:59:59Z. A later `exp` is a mistake (milliseconds, say) or a token without end.
-const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
+pub(super) const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
 
 /// A token as it was written, nothing proven.
 #[derive(Debug)]
@@ -99,6 +102,9 @@ impl<'a> Token<'a> {
         if self.algorithm(rule)? != key.algorithm() {
             return Err(Error::Algorithm { rule: rule.name.clone() });
         }
+        if !provider::may_sign(key.issuer(), rule, &self.issuer) {
+            return Err(Error::UnknownKey { rule: rule.name.clone() });
+        }
         if !key.verifies(self.signed, &self.signature) {
             return Err(Error::Signature { rule: rule.name.clone() });
         }
@@ -111,11 +117,12 @@ impl Signed<'_> {
     pub(super) fn check(&self, now: SystemTime) -> Result<VerifiedClaims, Error> {
         let rule = self.rule;
         // The rule was chosen by this claim; said again here so that no caller can get it wrong.
-        if self.claims.get("iss").and_then(Value::as_str) != Some(&rule.issuer) {
+        if !self.claims.get("iss").and_then(Value::as_str).is_some_and(|iss| rule.has_issued(iss)) {
             return Err(Error::UnknownIssuer);
         }
-        self.check_audience()?;
+        provider::check_audience(self.claims, rule)?;
         let period = self.check_times(now)?;
+        provider::check_particulars(self.claims, rule, now)?;
         for (path, wanted) in &rule.required_claims {
             if !holds(dotted(self.claims, path), wanted) {
                 return Err(Error::RequiredClaim { rule: rule.name.clone(), claim: path.clone() });
@@ -128,29 +135,15 @@ impl Signed<'_> {
         Ok(VerifiedClaims::new(Claims {
             access: rule.access,
             issuer: rule.name.clone(),
+            token_issuer: rule.issuer.clone(),
             subject: self.name("sub")?,
             token_id: self.name("jti")?,
             period,
             tenants,
             lookup: rule.tenant_lookup.clone(),
+            for_sql: for_sql::pick(self.claims, &rule.claims_in_sql)
+                .map_err(|expected| Error::ClaimsForSql { rule: rule.name.clone(), expected })?,
         }))
-    }
-
-    fn check_audience(&self) -> Result<(), Error> {
-        let ours = |audience: &str| self.rule.audiences.iter().any(|ours| ours == audience);
-        let fits = match self.claims.get("aud") {
-            Some(Value::String(audience)) => ours(audience),
-            Some(Value::Array(list)) => {
-                // Every entry is typed before any is compared.
-                let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-                list.ok_or_else(|| invalid("aud", "a text or a list of texts"))?
-                    .into_iter()
-                    .any(ours)
-            }
-            Some(_) => return Err(invalid("aud", "a text or a list of texts")),
-            None => return Err(Error::ClaimMissing { claim: "aud" }),
-        };
-        if fits { Ok(()) } else { Err(Error::Audience { rule: self.rule.name.clone() }) }
     }
 
     /// Checks `exp`, `nbf` and `iat`, and returns when the rule accepts the token.
@@ -195,33 +188,48 @@ impl Signed<'_> {
 
     /// The tenants that the token is for: those that it lists, or the one that it names.
     fn tenants(&self) -> Result<Tenants, Error> {
-        let at = |path: &[String]| walk(self.claims, path.iter().map(String::as_str));
+        let path = &self.rule.tenants_claim;
+        let refuse = |expected| Err(self.refuse_tenant(path, expected));
+        match self.at(path)?.as_slice() {
+            [] => self.named(),
+            items if path.iter().any(|name| name == ANY) => self.listed(path, items),
+            [Item::Value(Value::String(text))] if text == ANY => Ok(Tenants::Any),
+            [Item::Value(Value::Array(list))] => {
+                self.listed(path, &list.iter().map(Item::Value).collect::<Vec<_>>())
+            }
+            [_, ..] => refuse("a list of tenants, or \"*\""),
+        }
+    }
+
+    /// The one that the first path that leads anywhere leads to; several are a list to choose from.
+    fn named(&self) -> Result<Tenants, Error> {
         let rule = self.rule;
-        let path = &rule.tenants_claim;
-        let refuse = |expected| self.refuse_tenant(path, expected);
-        match at(path) {
-            None => {}
-            Some(Value::String(text)) if text == ANY => return Ok(Tenants::Any),
-            Some(Value::Array(list)) if list.len() > MOST_TENANTS => {
-                return Err(refuse("a list of at most 1000 tenants"));
+        for path in &rule.tenant_claims {
+            match self.at(path)?.as_slice() {
+                [] => {}
+                [item] => return self.tenant(path, item).map(Tenants::One),
+                items => return self.listed(path, items),
             }
-            Some(Value::Array(list)) => {
-                // A star among names could be meant in two ways.
-                if list.iter().any(|entry| entry.as_str() == Some(ANY)) {
-                    return Err(refuse("a list of tenants, or \"*\" without a list"));
-                }
-                let entries = list.iter().map(|entry| self.tenant(path, entry));
-                return entries.collect::<Result<_, _>>().map(Tenants::Listed);
-            }
-            Some(_) => return Err(refuse("a list of tenants, or \"*\"")),
         }
-        let path = &rule.tenant_claim;
-        match at(path) {
-            None => {
-                Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: path.join(".") })
-            }
-            Some(value) => self.tenant(path, value).map(Tenants::One),
+        let paths: Vec<String> = rule.tenant_claims.iter().map(|path| path.join(".")).collect();
+        Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: paths.join("\" or \"") })
+    }
+
+    fn listed(&self, path: &[String], items: &[Item<'_>]) -> Result<Tenants, Error> {
+        if items.len() > MOST_TENANTS {
+            return Err(self.refuse_tenant(path, "a list of at most 1000 tenants"));
         }
+        // A star among names could be meant in two ways.
+        if items.iter().any(|item| item.text() == Some(ANY)) {
+            return Err(self.refuse_tenant(path, "a list of tenants, or \"*\" without a list"));
+        }
+        let tenants = items.iter().map(|item| self.tenant(path, item));
+        tenants.collect::<Result<_, _>>().map(Tenants::Listed)
+    }
+
+    fn at(&self, path: &[String]) -> Result<Vec<Item<'_>>, Error> {
+        let uneven = |path::Uneven| self.refuse_tenant(path, "the same in each of its members");
+        follow(self.claims, path).map_err(uneven)
     }
 
     fn refuse_tenant(&self, path: &[String], expected: &'static str) -> Error {
@@ -229,11 +237,11 @@ impl Signed<'_> {
     }
 
     /// One tenant by the name that stands in the claim at `path`.
-    fn tenant(&self, path: &[String], value: &Value) -> Result<TenantClaim, Error> {
+    fn tenant(&self, path: &[String], item: &Item<'_>) -> Result<TenantClaim, Error> {
         let refuse = |expected| Err(self.refuse_tenant(path, expected));
         let lookup = &self.rule.tenant_lookup;
-        match value {
-            Value::String(text) if is_word(text) => {
+        match (item, item.text()) {
+            (_, Some(text)) if is_word(text) => {
                 let is_id = text.parse::<TenantId>().is_ok();
                 let lookup: Vec<_> = lookup
                     .iter()
@@ -243,21 +251,16 @@ impl Signed<'_> {
                 if lookup.is_empty() {
                     return refuse("a hyphenated UUID");
                 }
-                Ok(TenantClaim::new(text.clone(), lookup))
+                Ok(TenantClaim::new(text.to_owned(), lookup))
             }
             // A number is somebody's primary key. It is never an id or a slug that looks like one.
-            Value::Number(number)
+            (Item::Value(Value::Number(number)), None)
                 if (number.is_u64() || number.is_i64())
                     && lookup.contains(&TenantLookup::ExternalKey) =>
             {
                 Ok(TenantClaim::new(number.to_string(), vec![TenantLookup::ExternalKey]))
             }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => refuse("one word of at most 255 bytes"),
+            (Item::Value(_) | Item::Name(_), _) => refuse("one word of at most 255 bytes"),
         }
     }
 
@@ -324,20 +327,6 @@ fn decode(part: &str) -> Result<Vec<u8>, Error> {
 fn parse_object(part: &str) -> Result<Map<String, Value>, Error> {
     json::object(&decode(part)?)
         .map_err(|_| Error::Malformed("not a JSON object with distinct names and sane depth"))
-}
-
-/// Follows a path of names through objects, and through nothing else.
-fn walk<'a, 'p>(
-    claims: &'a Map<String, Value>,
-    mut path: impl Iterator<Item = &'p str>,
-) -> Option<&'a Value> {
-    let first = claims.get(path.next()?)?;
-    path.try_fold(first, |value, name| value.as_object()?.get(name))
-}
-
-/// Follows a dotted path. A name that is a URL, such as `https://example.com/roles`, is one name.
-fn dotted<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if path.contains("://") { claims.get(path) } else { walk(claims, path.split('.')) }
 }
 
 /// Whether a claim is exactly that text, or a list that contains it.

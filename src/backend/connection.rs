@@ -34,8 +34,8 @@ pub struct ServerConnection {
     /// How often plans had been forgotten when its oldest statement was prepared. Transaction
     /// pooling only.
     pub plans: u64,
-    /// It holds the statement by which contexts are bound. Transaction pooling only.
-    pub holds_bind: bool,
+    /// Whether it holds the statements by which contexts are bound. Transaction pooling only.
+    pub held_binds: HeldBinds,
     /// Whose unnamed statement it holds: a number that nobody else has. Transaction pooling only.
     pub unnamed: u64,
     /// Notices that came during login, whole frames; every client of this connection gets them.
@@ -44,6 +44,22 @@ pub struct ServerConnection {
     connected_at: Instant,
     /// The thread whose runtime looks after the socket.
     home: ThreadId,
+}
+
+/// Whether a connection holds the statements by which contexts are bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldBinds {
+    /// Without claims.
+    pub plain: bool,
+    /// With claims.
+    pub with_claims: bool,
+}
+
+impl HeldBinds {
+    /// The one without or with claims.
+    pub const fn get_mut(&mut self, has_claims: bool) -> &mut bool {
+        if has_claims { &mut self.with_claims } else { &mut self.plain }
+    }
 }
 
 /// Settings that a server reports, by name.
@@ -91,7 +107,7 @@ impl ServerConnection {
             overrides: Arc::default(),
             prepared: Prepared::default(),
             plans: 0,
-            holds_bind: false,
+            held_binds: HeldBinds::default(),
             unnamed: 0,
             login_notices,
             connected_at: Instant::now(),
@@ -171,7 +187,7 @@ impl ServerConnection {
     pub fn forget_session(&mut self) {
         self.overrides = Arc::default();
         self.prepared.clear();
-        self.holds_bind = false;
+        self.held_binds = HeldBinds::default();
         self.unnamed = 0;
     }
 

@@ -1,9 +1,10 @@
 //! The proxy's own connection: reads the key and the tenants, writes the audit log.
 
-use tokio::sync::Mutex;
-use tokio_postgres::{Client, NoTls};
-
+use std::future::poll_fn;
 use std::sync::Arc;
+
+use tokio::sync::{Mutex, Notify};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use super::connect::{Error as ConnectError, Target};
 use crate::types::Secret;
@@ -23,12 +24,29 @@ pub enum Error {
 pub struct Control {
     target: Target,
     client: Mutex<Option<Arc<Client>>>,
+    /// Told of each notification, if anybody listens.
+    wake: Option<Arc<Notify>>,
 }
+
+const LISTEN: &str = include_str!("../../sql/control/listen.sql");
 
 impl Control {
     /// Prepares the connection; nothing is opened yet.
     pub const fn new(target: Target) -> Self {
-        Self { target, client: Mutex::const_new(None) }
+        Self { target, client: Mutex::const_new(None), wake: None }
+    }
+
+    /// The same, and it hears of changes.
+    pub fn listening(target: Target) -> Self {
+        Self { wake: Some(Arc::default()), ..Self::new(target) }
+    }
+
+    /// Resolves when there was a notification, whoever sent it. What it says is not looked at.
+    pub async fn woken(&self) {
+        match &self.wake {
+            Some(wake) => wake.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The connection, opened again if it was lost.
@@ -58,12 +76,30 @@ impl Control {
         if let Some(password) = self.target.password().map(Secret::expose) {
             config.password(password);
         }
-        let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(Error::Login)?;
+        let (client, mut connection) =
+            config.connect_raw(socket, NoTls).await.map_err(Error::Login)?;
+        let wake = self.wake.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "control connection lost");
+            loop {
+                match poll_fn(|cx| connection.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => {
+                        wake.iter().for_each(|wake| wake.notify_one());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "control connection lost");
+                        return;
+                    }
+                    None => return,
+                }
             }
         });
+        // Whoever cannot be told asks a little later.
+        if self.wake.is_some()
+            && let Err(error) = client.batch_execute(LISTEN).await
+        {
+            tracing::debug!(%error, "notifications cannot be heard");
+        }
         Ok(client)
     }
 }

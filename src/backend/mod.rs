@@ -8,6 +8,6 @@ mod prepared;
 
 pub use cancel::forward_cancel;
 pub use connect::{Error, Target};
-pub use connection::{MOST_ROWS, Reply, ServerConnection, Statuses};
+pub use connection::{HeldBinds, MOST_ROWS, Reply, ServerConnection, Statuses};
 pub use control::{Control, Error as ControlError};
 pub use prepared::{Prepared, Statement, put_named};

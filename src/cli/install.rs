@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::database;
 use crate::kit::harden::{self, Report};
-use crate::kit::migrate::{self, PublicNames};
+use crate::kit::migrate::{self, Compat};
 
 /// Installs the SQL kit: roles, tables, functions and policies in the schema `cloison`.
 ///
@@ -21,10 +21,18 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
 
-    /// Also put set_tenant(), get_current_tenant(), is_superadmin(), enable_superadmin_mode() and a
-    /// view `tenants` into the schema public.
-    #[arg(long)]
-    compat: bool,
+    /// Other names besides. `public`, or nothing: set_tenant(), get_current_tenant(),
+    /// is_superadmin(), enable_superadmin_mode() and a view `tenants` in the schema public.
+    /// `supabase`: auth.uid(), auth.jwt(), auth.role() and auth.email() for policies.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        default_missing_value = "public"
+    )]
+    compat: Vec<Names>,
 
     /// Take nothing from PUBLIC.
     #[arg(long, conflicts_with = "allow")]
@@ -44,6 +52,24 @@ pub struct Args {
     down: bool,
 }
 
+/// What `--compat` takes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Names {
+    /// Those of the kit, without its schema.
+    Public,
+    /// Those of Supabase's policies.
+    Supabase,
+}
+
+impl From<Names> for Compat {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::Public => Self::Public,
+            Names::Supabase => Self::Supabase,
+        }
+    }
+}
+
 /// Why `cloison install` gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,9 +86,9 @@ pub enum Error {
 
 /// Does what the arguments say; what was done is told on standard output.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let names = if args.compat { PublicNames::With } else { PublicNames::Without };
+    let compat: Vec<Compat> = args.compat.iter().map(|names| (*names).into()).collect();
     if args.print {
-        print!("{}", printed(&args, names));
+        print!("{}", printed(&args, &compat));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -72,7 +98,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             migrate::down(&client).await?;
             return Ok(Done::Gone);
         }
-        migrate::install(&client, names).await?;
+        migrate::install(&client, &compat).await?;
         let may_watch = migrate::may_watch(&client).await?;
         let hardening = match args.no_harden {
             true => None,
@@ -88,11 +114,11 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 }
 
 /// The SQL that does the same.
-fn printed(args: &Args, names: PublicNames) -> String {
+fn printed(args: &Args, compat: &[Compat]) -> String {
     if args.down {
         return migrate::print_down();
     }
-    let mut sql = migrate::print(names);
+    let mut sql = migrate::print(compat);
     if !args.no_harden {
         sql.push_str(&harden::print(&args.allow));
     }

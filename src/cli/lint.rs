@@ -55,7 +55,7 @@ enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no connection.
-    #[error("{}", with_cause(.0))]
+    #[error(transparent)]
     Database(#[from] database::Error),
     /// The database could not be looked at.
     #[error(transparent)]
@@ -109,9 +109,4 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let is_bad = findings.iter().any(|finding| finding.counts(args.fail_on));
     Ok(ExitCode::from(u8::from(is_bad)))
-}
-
-fn with_cause(error: &database::Error) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }

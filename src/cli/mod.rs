@@ -2,8 +2,11 @@
 //! [`database`] is what several of them begin with.
 
 use std::env;
+use std::error::Error;
 use std::path::PathBuf;
 
+pub mod adopt;
+pub mod audit;
 pub mod check;
 pub mod database;
 pub mod dev;
@@ -34,4 +37,20 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     })
+}
+
+/// An error and its causes, a line each. A cause that was told already is not told again.
+pub fn report(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        // `tokio_postgres` has no more words of its own for what the server said.
+        if told != "db error" && !text.contains(&told) {
+            text.push_str("\n  because: ");
+            text.push_str(&told);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -1,8 +1,8 @@
 //! `cloison serve`: builds what all clients share, binds the addresses, serves, drains.
 
+mod ends;
 mod watch;
 
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,20 +11,19 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
 use crate::config::{self, Config, PoolMode};
-use crate::frontend::listener::{self, Listener};
+use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
-use crate::proxy::{self, Shared};
+use crate::proxy::{self, Arrival, Shared};
 use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
-use crate::tenant::{self, Directory, Shares};
+use crate::tenant::{self, Directory, Shares, Stays};
 use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
@@ -140,28 +139,33 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     let shared = Arc::new(build(config, observer.clone()).await?);
     let mut watch = Watch::new(&shared.config)?;
     watch.begin(&shared).await?;
+    ends::begin(&shared).await?;
     let listeners = bind(&shared.config)?;
+    let listeners = listeners.into_iter().map(|listener| (listener, false));
+    let oauth = shared.config.oauth.as_ref().map(|oauth| bind_tcp(&shared.config, oauth.port));
+    let oauth = oauth.transpose()?.unwrap_or_default().into_iter().map(|listener| (listener, true));
     let (trigger, shutdown) = shutdown::channel();
-    let limit = Arc::new(Semaphore::new(shared.config.limits.max_client_conn));
+    let room = Room::new(shared.config.limits.max_client_conn);
     let workers = Arc::new(Workers::start(shared.config.worker_threads).map_err(Error::Workers)?);
     let mut tasks = JoinSet::new();
     let mut addresses = Vec::new();
-    for listener in listeners {
+    for (listener, is_oauth) in listeners.chain(oauth) {
         let address = listener
             .address()
             .map_err(|source| Error::Listen { address: Address::Unix(PathBuf::new()), source })?;
         observer.observe(Event::Listening { address: address.clone() });
         addresses.push(address.clone());
         tasks.spawn(accept(
-            listener,
+            (listener, is_oauth),
             address,
-            Arc::clone(&limit),
+            room.clone(),
             Arc::clone(&workers),
             Arc::clone(&shared),
             shutdown.clone(),
         ));
     }
     learn(&shared).await;
+    tasks.spawn(ends::go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(watch.go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
@@ -173,7 +177,12 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
 impl Running {
     /// The first TCP address, for those who asked for any free port.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find_map(|address| match address {
+        self.tcp_addresses().next()
+    }
+
+    /// The TCP addresses; those of OAUTHBEARER come last.
+    pub fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().filter_map(|address| match address {
             Address::Tcp(address) => Some(*address),
             Address::Unix(_) => None,
         })
@@ -194,15 +203,19 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     let acceptor = tls::acceptor(&config.client_tls)?;
     let verifier = Verifier::new(&config.issuers)?;
     let timeout = config.limits.server_connect_timeout;
-    let control = Control::new(Target::new(&config.server, &config.control, timeout)?);
+    let control = Control::listening(Target::new(&config.server, &config.control, timeout)?);
     let directory = Directory::open(control).await?;
     demand_fit_roles(&config, &directory).await?;
+    if config.api_keys {
+        directory.demand_api_keys().await?;
+    }
     let pools = Pools::new(&config, &observer)?;
     Ok(Shared {
         acceptor,
         verifier,
         directory,
         pools,
+        stays: Stays::default(),
         shares: Shares::new(&config.limits),
         cancels: Cancels::default(),
         statements: Statements::default(),
@@ -228,9 +241,25 @@ async fn demand_fit_roles(config: &Config, directory: &Directory) -> Result<(), 
     if findings.is_empty() { Ok(()) } else { Err(Error::Unfit(findings)) }
 }
 
+/// The addresses of clients that are asked for a password.
 fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
+    let mut listeners = bind_tcp(config, config.listen.port)?;
+    if let Some(folder) = &config.listen.unix_socket_dir {
+        let address = Address::Unix(folder.clone());
+        let port = match listeners.first().map(Listener::address) {
+            Some(Ok(Address::Tcp(address))) => address.port(),
+            Some(Ok(Address::Unix(_)) | Err(_)) | None => config.listen.port,
+        };
+        let listener =
+            Listener::unix(folder, port).map_err(|source| Error::Listen { address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A port on every address.
+fn bind_tcp(config: &Config, mut port: u16) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
-    let mut port = config.listen.port;
     for &ip in &config.listen.addresses {
         let address = SocketAddr::new(ip, port);
         let failed = |source| Error::Listen { address: Address::Tcp(address), source };
@@ -245,12 +274,6 @@ fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
         }
         listeners.push(listener);
     }
-    if let Some(folder) = &config.listen.unix_socket_dir {
-        let address = Address::Unix(folder.clone());
-        let listener =
-            Listener::unix(folder, port).map_err(|source| Error::Listen { address, source })?;
-        listeners.push(listener);
-    }
     Ok(listeners)
 }
 
@@ -261,9 +284,9 @@ fn lacks_ipv6(error: &std::io::Error) -> bool {
 }
 
 async fn accept(
-    listener: Listener,
+    (listener, is_oauth): (Listener, bool),
     address: Address,
-    limit: Arc<Semaphore>,
+    room: Room,
     workers: Arc<Workers>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
@@ -271,18 +294,22 @@ async fn accept(
     let observer = shared.observer.clone();
     let mut draining = shutdown.clone();
     let serve = move |socket, admission| {
-        proxy::serve_client(socket, admission, Arc::clone(&shared), shutdown.clone())
+        let arrival = Box::new(Arrival { admission, is_oauth });
+        proxy::serve_client(socket, arrival, Arc::clone(&shared), shutdown.clone())
     };
-    let failed = |error: &std::io::Error| {
-        let reason = error.to_string();
-        observer.observe(Event::AcceptFailed { address: address.clone(), reason });
+    let trouble = |trouble| {
+        let address = address.clone();
+        observer.observe(match trouble {
+            Trouble::Accept(error) => Event::AcceptFailed { address, reason: error.to_string() },
+            Trouble::NoRoom => Event::ClientsDropped { address },
+        });
     };
     listener::run(
         listener,
-        limit,
+        room,
         workers,
         serve,
-        failed,
+        trouble,
         async move { draining.draining().await },
     )
     .await;
@@ -333,13 +360,6 @@ async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {
 impl Error {
     /// The error and its causes, a line each.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str("\n  because: ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        super::report(self)
     }
 }

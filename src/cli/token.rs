@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::config;
 use crate::dev;
 use crate::dev::key::{self, SigningKey};
 use crate::types::Access;
@@ -18,6 +19,9 @@ pub struct Args {
     /// The tenant that the token is for: its id, slug or external key
     #[arg(long)]
     tenant: Option<String>,
+    /// Instead of one tenant those that the holder may choose from, with commas between them, or *
+    #[arg(long, value_name = "LIST", conflicts_with = "tenant")]
+    tenants: Option<String>,
     /// What the token allows: tenant, superadmin or owner
     #[arg(long, default_value = "tenant", value_parser = parse_access)]
     access: Access,
@@ -39,9 +43,15 @@ pub struct Args {
     /// Name of the claim that names the tenant; dots lead into objects
     #[arg(long, default_value = "tenant_id", value_name = "PATH")]
     tenant_claim: String,
+    /// Name of the claim that lists tenants
+    #[arg(long, default_value = "tenants", value_name = "PATH")]
+    tenants_claim: String,
     /// The signing key, PKCS#8 PEM [default: signing-key.pem in the data folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     key: Option<PathBuf>,
+    /// Sign with the secret in this file (HS256), as an issuer's secret_file
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Where `cloison dev` keeps its data
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -57,7 +67,9 @@ pub enum Error {
     #[error("the clock is before 1970 or too far ahead")]
     Clock,
     /// The key cannot be used.
-    #[error("no signing key: give one by --key, or run `cloison dev`, which makes one")]
+    #[error(
+        "no signing key: give one by --key or --secret-file, or run `cloison dev`, which makes one"
+    )]
     Key(#[source] key::Error),
     /// A token for more than one tenant names none.
     #[error("--tenant does not go with --access {0}")]
@@ -71,15 +83,30 @@ pub enum Error {
     /// A claim that has an option of its own, or that we set.
     #[error("--claims may not set {0:?}: {1}")]
     Reserved(String, &'static str),
+    /// `--secret-file` cannot be read.
+    #[error("could not read the secret {}", file.display())]
+    Secret {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Mints a token and prints it.
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let file = args.key.clone().unwrap_or_else(|| {
-        args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
-    });
-    let key = SigningKey::load(&file).map_err(Error::Key)?;
-    let token = key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?;
+    let token = if let Some(file) = &args.secret_file {
+        let unreadable = |source| Error::Secret { file: file.clone(), source };
+        let secret = config::read_secret(file).map_err(unreadable)?;
+        key::mint_with_secret(&secret, &claims(args, SystemTime::now())?)
+    } else {
+        let file = args.key.clone().unwrap_or_else(|| {
+            args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
+        });
+        let key = SigningKey::load(&file).map_err(Error::Key)?;
+        key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?
+    };
     writeln!(io::stdout(), "{token}").map_err(Error::Print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -101,13 +128,18 @@ fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
             return Err(Error::Reserved(name.to_owned(), instead));
         }
     }
-    match (args.access, args.tenant) {
-        (Access::Tenant, None) => return Err(Error::NoTenant),
-        (Access::Tenant, Some(tenant)) => put_tenant(&mut claims, &args.tenant_claim, tenant)?,
-        (Access::Superadmin | Access::Owner, Some(_)) => {
+    match (args.access, args.tenant, args.tenants.as_deref()) {
+        (Access::Tenant, None, None) => return Err(Error::NoTenant),
+        (Access::Tenant, Some(tenant), _) => put(&mut claims, &args.tenant_claim, tenant.into())?,
+        (Access::Tenant, None, Some("*")) => put(&mut claims, &args.tenants_claim, "*".into())?,
+        (Access::Tenant, None, Some(list)) => {
+            let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+            put(&mut claims, &args.tenants_claim, names.into())?;
+        }
+        (Access::Superadmin | Access::Owner, None, None) => {}
+        (Access::Superadmin | Access::Owner, _, _) => {
             return Err(Error::NeedlessTenant(args.access));
         }
-        (Access::Superadmin | Access::Owner, None) => {}
     }
     if let Some(subject) = args.subject
         && claims.insert("sub".to_owned(), subject.into()).is_some()
@@ -125,9 +157,9 @@ fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
     Ok(claims)
 }
 
-/// Sets the tenant claim, which `--claims` may surround but not set.
-fn put_tenant(claims: &mut Map<String, Value>, path: &str, tenant: String) -> Result<(), Error> {
-    let reserved = || Error::Reserved(path.to_owned(), "use --tenant");
+/// Sets the claim of the tenant or tenants, which `--claims` may surround but not set.
+fn put(claims: &mut Map<String, Value>, path: &str, tenants: Value) -> Result<(), Error> {
+    let reserved = || Error::Reserved(path.to_owned(), "use --tenant or --tenants");
     // A name that is a URL is one name, dots and all.
     let (parents, name) = match path.rsplit_once('.') {
         Some((parents, name)) if !path.contains("://") => (Some(parents), name),
@@ -138,7 +170,7 @@ fn put_tenant(claims: &mut Map<String, Value>, path: &str, tenant: String) -> Re
         let member = object.entry(parent).or_insert_with(|| json!({}));
         object = member.as_object_mut().ok_or_else(reserved)?;
     }
-    match object.insert(name.to_owned(), tenant.into()) {
+    match object.insert(name.to_owned(), tenants) {
         None => Ok(()),
         Some(_) => Err(reserved()),
     }
@@ -183,7 +215,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{auth, config};
+    use crate::auth;
 
     #[derive(Parser)]
     struct Command {
@@ -211,6 +243,21 @@ mod tests {
         ] {
             assert_eq!(claims[name], expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_service_token_lists_tenants() {
+        for (list, expected) in
+            [("acme,globex", json!(["acme", "globex"])), ("*", json!("*")), ("", json!([]))]
+        {
+            let claims = minted(&["--tenants", list]).unwrap();
+            assert_eq!(claims["tenants"], expected, "{list}");
+            assert!(!claims.contains_key("tenant_id"));
+        }
+        let claims = minted(&["--tenants", "a", "--tenants-claim", "app.orgs"]).unwrap();
+        assert_eq!(claims["app"], json!({"orgs": ["a"]}));
+        assert!(minted(&["--tenants", "a", "--access", "owner"]).is_err());
+        assert!(minted(&["--tenants", "a", "--tenant", "b"]).is_err());
     }
 
     #[test]
@@ -245,13 +292,16 @@ mod tests {
             let rule = config::Issuer {
                 name: access.as_str().to_owned(),
                 access,
+                provider: None,
                 issuer: dev::ISSUER.to_owned(),
                 audiences: vec![default_audience(access).to_owned()],
                 algorithms: vec![config::Algorithm::Es256],
                 keys: config::KeySource::JwksFile(file.clone()),
-                tenant_claim: vec!["tenant_id".to_owned()],
+                jwks_max_stale: Duration::from_secs(86_400),
+                tenant_claims: vec![vec!["tenant_id".to_owned()]],
                 tenants_claim: Vec::new(),
                 tenant_lookup: vec![config::TenantLookup::Slug],
+                claims_in_sql: Vec::new(),
                 required_claims: std::collections::BTreeMap::new(),
                 leeway: Duration::ZERO,
             };
@@ -265,6 +315,34 @@ mod tests {
                 line.get(1).copied().filter(|_| access == Access::Tenant)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_a_secret_is_accepted_by_a_rule_that_has_it() {
+        let file = std::env::temp_dir().join(format!("cloison-secret-{}", Uuid::new_v4()));
+        std::fs::write(&file, "thirty-two bytes and a newline...\n").unwrap();
+        let secret = config::read_secret(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let text = format!(
+            "[control]\nuser = 'c'\n[pools.tenant]\nuser = 't'\n[server]\ndatabase = 'd'\n\
+             [issuers.app]\nissuer = 'me'\naudience = 'us'\nalgorithms = ['HS256']\n\
+             secret = '{}'\ntenant_claim = 'org.id'\ntenant_lookup = ['slug']\n",
+            "thirty-two bytes and a newline..."
+        );
+        let rules = config::parse(&text, std::iter::empty()).unwrap().issuers;
+        let verifier = auth::Verifier::new(&rules).unwrap();
+        let line = ["--tenant", "acme", "--issuer", "me", "--audience", "us"];
+        let line = [&line[..], &["--tenant-claim", "org.id"]].concat();
+        let token = key::mint_with_secret(&secret, &minted(&line).unwrap());
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let proven = verifier.verify(&token, Access::Tenant, now).await.unwrap();
+        assert_eq!(
+            proven.tenants().and_then(auth::Tenants::only).map(auth::TenantClaim::value),
+            Some("acme")
+        );
+        let other =
+            key::mint_with_secret(&crate::types::Secret::new(vec![7; 32]), &minted(&line).unwrap());
+        assert!(verifier.verify(&other, Access::Tenant, now).await.is_err());
     }
 
     #[test]

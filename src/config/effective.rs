@@ -12,6 +12,7 @@ use crate::types::Access;
 use super::file::{CLIENT_TLS_MODES, LASTS, LINT_ACTIONS, LOG_FORMATS, SERVER_TLS_MODES};
 use super::filter::SWITCH;
 use super::issuer::{ALGORITHMS, LOOKUPS};
+use super::provider::PROVIDERS;
 use super::reader::REDACTED;
 use super::{
     Config, Issuer, KeySource, Login, Pool, PoolMode, ServerAddress, TlsIdentity, duration,
@@ -61,6 +62,12 @@ fn tls(page: &mut Page, config: &Config) {
     page.text("client_tls_sslmode", word(CLIENT_TLS_MODES, config.client_tls.mode));
     page.identity("client_tls", config.client_tls.identity.as_ref());
     page.value("allow_cleartext_token", &Value::Boolean(config.client_tls.allow_cleartext_token));
+    if let Some(oauth) = &config.oauth {
+        page.number("oauth_port", oauth.port);
+        page.text("oauth_issuer", &oauth.issuer);
+        page.text("oauth_scope", &oauth.scope);
+    }
+    page.value("api_keys", &Value::Boolean(config.api_keys));
     page.text("server_tls_sslmode", word(SERVER_TLS_MODES, config.server.tls_mode));
     page.optional_path("server_tls_ca_file", config.server.tls_ca_file.as_deref());
     // What the control login shows is the default of every pool.
@@ -126,6 +133,9 @@ fn pool(page: &mut Page, access: Access, pool: &Pool) {
 fn issuer(page: &mut Page, issuer: &Issuer) {
     page.section(&format!("issuers.{}", issuer.name));
     page.text("access", issuer.access.as_str());
+    if let Some(provider) = issuer.provider {
+        page.text("provider", word(PROVIDERS, provider));
+    }
     page.text("issuer", &issuer.issuer);
     page.list("audience", &issuer.audiences);
     page.list("algorithms", &words(ALGORITHMS, &issuer.algorithms));
@@ -134,14 +144,19 @@ fn issuer(page: &mut Page, issuer: &Issuer) {
         KeySource::PemFile(path) => page.optional_path("public_key_file", Some(path)),
         KeySource::JwksFile(path) => page.optional_path("jwks_file", Some(path)),
         KeySource::JwksUrl(url) => page.text("jwks_url", url),
+        KeySource::Discovery(url) => page.text("discovery_url", url),
     }
-    page.list("tenant_claim", &issuer.tenant_claim);
+    page.duration("jwks_max_stale", issuer.jwks_max_stale);
+    let path = |path: &Vec<String>| Value::Array(path.iter().cloned().map(Value::String).collect());
+    let paths = issuer.tenant_claims.iter().map(path).collect();
+    page.value("tenant_claims", &Value::Array(paths));
     page.list("tenants_claim", &issuer.tenants_claim);
     page.list("tenant_lookup", &words(LOOKUPS, &issuer.tenant_lookup));
     let claims = issuer.required_claims.iter();
     let claims: Table = claims.map(|(path, text)| (path.clone(), text.clone().into())).collect();
     page.value("required_claims", &Value::Table(claims));
     page.duration("leeway", issuer.leeway);
+    page.list("claims_in_sql", &issuer.claims_in_sql);
 }
 
 /// The word that a value is written as. The tables hold every value.

@@ -13,7 +13,7 @@ use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Lint, LintAction, Listen, Log, LogFormat, Server,
     ServerAddress, ServerTlsMode, StartupParameters, TenantLimits, TransactionPooling, environment,
-    filter, issuer,
+    filter, issuer, oauth,
 };
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
@@ -128,6 +128,7 @@ pub(super) fn config(reader: &Reader) -> Config {
     let control = login::control(reader, &defaults);
     let pools = login::pools(reader, &defaults, &control);
     let issuers = issuer::issuers(reader, &pools);
+    let oauth = oauth::oauth(&top, &listen, &issuers);
     Config {
         listen,
         client_tls,
@@ -135,6 +136,8 @@ pub(super) fn config(reader: &Reader) -> Config {
         control,
         pools,
         issuers,
+        oauth,
+        api_keys: top.boolean("api_keys"),
         limits,
         worker_threads: top.number("worker_threads", 1..=MOST_WORKERS).unwrap_or_default(),
         transaction_pooling: transaction_pooling(&top),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::Url;
 use toml::Table;
 
 use crate::types::{Access, Secret};
 
 use super::environment::in_variable;
 use super::error::Error;
+use super::key_source::{jwks_max_stale, key_source};
+use super::provider::{DIRECTORY, PROVIDERS, Preset, Provider, user_editable};
 use super::reader::{Reader, Section};
 use super::{Algorithm, Issuer, KeySource, Pool, TenantLookup};
 
@@ -27,13 +28,12 @@ pub(super) const LOOKUPS: &[(&str, TenantLookup)] = &[
     ("external_key", TenantLookup::ExternalKey),
 ];
 
+/// What the path of one claim may be.
+const ONE_PATH: &str =
+    r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
+
 const ACCESSES: &[(&str, Access)] =
     &[("tenant", Access::Tenant), ("superadmin", Access::Superadmin), ("owner", Access::Owner)];
-
-const KEY_SOURCES: &[&str] = &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"];
-
-/// Shortest secret: as long as HS256's hash (RFC 7518, section 3.2).
-const SHORTEST_SECRET: usize = 32;
 
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
@@ -56,31 +56,83 @@ pub(super) fn issuers(reader: &Reader, pools: &BTreeMap<Access, Pool>) -> Vec<Is
 /// One rule, and whether its `access` is known.
 fn issuer(reader: &Reader, name: &str) -> (Issuer, bool) {
     let section = reader.section(&format!("issuers.{name}"));
+    let provider = section.choice("provider", PROVIDERS);
+    let preset = provider.map(Provider::preset);
     section.require("issuer", "the exact `iss` claim");
     section.require("audience", "what the `aud` claim must contain");
-    section.require("algorithms", "a list of HS256, RS256, PS256, ES256 or EdDSA");
     let access = section.choice("access", ACCESSES);
-    let algorithms = section.choices("algorithms", ALGORITHMS);
     let keys = key_source(&section);
-    refuse_wrong_algorithms(&section, algorithms.as_deref().unwrap_or_default(), keys.as_ref());
+    let algorithms = algorithms(&section, preset.as_ref(), keys.as_ref());
     let issuer = Issuer {
         name: name.to_owned(),
         access: access.unwrap_or(Access::Tenant),
+        provider,
         issuer: section.text("issuer"),
         audiences: not_empty(&section, "audience", section.list("audience")),
-        algorithms: not_empty(&section, "algorithms", algorithms),
+        algorithms,
         keys: keys.unwrap_or_else(|| KeySource::Secret(Secret::new(Vec::new()))),
-        tenant_claim: not_empty(&section, "tenant_claim", claim_path(&section, "tenant_claim")),
-        tenants_claim: claim_path(&section, "tenants_claim").unwrap_or_default(),
-        tenant_lookup: not_empty(
-            &section,
-            "tenant_lookup",
-            section.choices("tenant_lookup", LOOKUPS),
-        ),
-        required_claims: required_claims(&section),
+        jwks_max_stale: jwks_max_stale(&section),
+        tenant_claims: tenant_claims(&section, preset.as_ref()),
+        tenants_claim: tenants_claim(&section),
+        tenant_lookup: tenant_lookup(&section, preset.as_ref()),
+        required_claims: required_claims(&section, preset.as_ref()),
         leeway: leeway(&section),
+        claims_in_sql: claims_in_sql(&section, access),
     };
+    refuse_wrong_issuer(&section, &issuer);
     (issuer, access.is_some())
+}
+
+fn refuse_wrong_issuer(section: &Section<'_>, issuer: &Issuer) {
+    if !section.has("issuer") {
+        return;
+    }
+    if issuer.provider != Some(Provider::Entra) && issuer.issuer.contains(DIRECTORY) {
+        section.refuse("issuer", format!("{DIRECTORY} is for provider = \"entra\" alone"));
+    }
+    if let Some(objection) =
+        issuer.provider.and_then(|provider| provider.objection(&issuer.issuer, &issuer.audiences))
+    {
+        section.refuse("issuer", objection);
+    }
+    // WorkOS' tokens name no audience: what proves for whom they are is whose keys sign them.
+    if let (Some(Provider::Workos), KeySource::JwksUrl(url) | KeySource::Discovery(url)) =
+        (issuer.provider, &issuer.keys)
+        && !issuer.audiences.iter().any(|client| url.contains(client.as_str()))
+    {
+        section.refuse("audience", "expected the client id that the URL of the keys holds");
+    }
+}
+
+/// What is written, or what the provider signs with as far as the keys allow it.
+fn algorithms(
+    section: &Section<'_>,
+    preset: Option<&Preset>,
+    keys: Option<&KeySource>,
+) -> Vec<Algorithm> {
+    if let (Some(preset), false) = (preset, section.is_written("algorithms")) {
+        let is_secret = matches!(keys, Some(KeySource::Secret(_)));
+        let fits = |algorithm: &&Algorithm| (**algorithm == Algorithm::Hs256) == is_secret;
+        let fitting: Vec<Algorithm> = preset.algorithms.iter().filter(fits).copied().collect();
+        if fitting.is_empty() {
+            section.refuse("secret", "this provider does not sign with a secret: use jwks_url");
+        }
+        // Asked for, so that the list of keys is known to be complete.
+        section.choices("algorithms", ALGORITHMS);
+        return fitting;
+    }
+    section.require("algorithms", "a list of HS256, RS256, PS256, ES256 or EdDSA");
+    let algorithms = section.choices("algorithms", ALGORITHMS);
+    refuse_wrong_algorithms(section, algorithms.as_deref().unwrap_or_default(), keys);
+    not_empty(section, "algorithms", algorithms)
+}
+
+fn tenant_lookup(section: &Section<'_>, preset: Option<&Preset>) -> Vec<TenantLookup> {
+    let written = not_empty(section, "tenant_lookup", section.choices("tenant_lookup", LOOKUPS));
+    match preset {
+        Some(preset) if !section.is_written("tenant_lookup") => vec![preset.tenant_lookup],
+        Some(_) | None => written,
+    }
 }
 
 /// The items of a list. An absent or wrong list has left its error already.
@@ -89,60 +141,6 @@ fn not_empty<T>(section: &Section<'_>, key: &str, list: Option<Vec<T>>) -> Vec<T
         section.refuse(key, "expected at least one item");
     }
     list.unwrap_or_default()
-}
-
-/// Exactly one of five keys says where the issuer's keys are.
-fn key_source(section: &Section<'_>) -> Option<KeySource> {
-    // All five are asked for, so that the errors of each are found.
-    let secret = section.secret("secret").map(KeySource::Secret);
-    let pem = section.file("public_key_file").map(KeySource::PemFile);
-    let jwks_file = section.file("jwks_file").map(KeySource::JwksFile);
-    let jwks_url = jwks_url(section).map(KeySource::JwksUrl);
-    let given: Vec<&str> = KEY_SOURCES.iter().copied().filter(|key| section.has(key)).collect();
-    match given.as_slice() {
-        [] => section
-            .refuse("secret", format!("required: this, or one of {}", KEY_SOURCES[1..].join(", "))),
-        [_] => {}
-        // `secret` has said so itself.
-        ["secret", "secret_file"] => {}
-        [_, others @ ..] => {
-            section.refuse(others[0], format!("give only one of {}", given.join(", ")));
-        }
-    }
-    if let Some(KeySource::Secret(secret)) = &secret
-        && secret.expose().len() < SHORTEST_SECRET
-    {
-        let key = if section.has("secret") { "secret" } else { "secret_file" };
-        let length = secret.expose().len();
-        section.refuse(
-            key,
-            format!("{length} bytes are too few: expected at least {SHORTEST_SECRET}"),
-        );
-    }
-    secret.or(pem).or(jwks_file).or(jwks_url)
-}
-
-fn jwks_url(section: &Section<'_>) -> Option<String> {
-    let text = section.optional_text("jwks_url")?;
-    let problem = match Url::parse(&text) {
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            section.refuse_unseen("jwks_url", "must not hold a user name or a password");
-            return None;
-        }
-        Ok(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => {
-            return Some(text);
-        }
-        Ok(_) => "expected https://…, or http://… on loopback".to_owned(),
-        Err(error) => format!("expected a URL: {error}"),
-    };
-    section.refuse("jwks_url", problem);
-    None
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// A public key taken for an HMAC secret is the oldest forgery of a JWT.
@@ -161,34 +159,92 @@ fn refuse_wrong_algorithms(
     }
 }
 
+/// The paths that are written, or those of the provider, or the default.
+fn tenant_claims(section: &Section<'_>, preset: Option<&Preset>) -> Vec<Vec<String>> {
+    const SEVERAL: &str =
+        r#"a list of paths such as ["org_id", ["https://acme.io/tenant", "id"], "o.id"]"#;
+    let single =
+        not_empty(section, "tenant_claim", section.read("tenant_claim", ONE_PATH, claim_path));
+    let several = section.read("tenant_claims", SEVERAL, |value| match value.as_array() {
+        None => value.as_str()?.split(',').map(|path| named(path.trim())).collect(),
+        Some(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
+    });
+    let (key, paths) = match (several, preset) {
+        (Some(paths), _) => ("tenant_claims", paths),
+        (None, Some(preset)) if !section.is_written("tenant_claim") => {
+            let owned = |path: &&[&str]| path.iter().map(|name| (*name).to_owned()).collect();
+            ("provider", preset.tenant_claims.iter().map(owned).collect())
+        }
+        (None, _) => ("tenant_claim", vec![single]),
+    };
+    if section.has("tenant_claims") && section.is_written("tenant_claim") {
+        section.refuse("tenant_claims", "give tenant_claim or tenant_claims, not both");
+    }
+    if key == "tenant_claims" && (paths.is_empty() || paths.iter().any(Vec::is_empty)) {
+        section.refuse(key, "expected at least one path, and no empty one");
+    }
+    for path in &paths {
+        refuse_user_editable(section, key, path);
+    }
+    paths
+}
+
+/// The path of a service token's list; empty if there are no such tokens.
+fn tenants_claim(section: &Section<'_>) -> Vec<String> {
+    let path = section.read("tenants_claim", ONE_PATH, claim_path).unwrap_or_default();
+    refuse_user_editable(section, "tenants_claim", &path);
+    path
+}
+
+/// What a user may write must not say which rows that user sees.
+fn refuse_user_editable(section: &Section<'_>, key: &str, path: &[String]) {
+    if let Some(name) = user_editable(path) {
+        let problem = format!(
+            "users write {name} themselves, and could name any tenant or role there: \
+             use a claim that only your servers write, such as app_metadata or public_metadata"
+        );
+        section.refuse(key, problem);
+    }
+}
+
 /// Text is split at its dots; a list is for names that hold dots.
-fn claim_path(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
-    let allowed =
-        r#"a path with dots, or a list of names such as ["https://acme.io/tenant", "id"]"#;
-    section.read(key, allowed, |value| match value.as_array() {
-        None => path(value.as_str()?),
+fn claim_path(value: &toml::Value) -> Option<Vec<String>> {
+    match value.as_array() {
+        None => named(value.as_str()?),
         Some(names) => names
             .iter()
             .map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned))
             .collect(),
-    })
+    }
 }
 
-fn path(text: &str) -> Option<Vec<String>> {
+/// A path of names with dots between them. A URL is one name.
+fn named(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
+    }
+    if text.contains("://") {
+        return Some(vec![text.to_owned()]);
     }
     text.split('.').map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()
 }
 
-fn required_claims(section: &Section<'_>) -> BTreeMap<String, String> {
+fn required_claims(section: &Section<'_>, preset: Option<&Preset>) -> BTreeMap<String, String> {
     let allowed = r#"a table of texts such as { role = "admin" }"#;
-    section
+    let mut claims = section
         .read("required_claims", allowed, |value| {
             let mut claims = BTreeMap::new();
             flatten(value.as_table()?, "", &mut claims).then_some(claims)
         })
-        .unwrap_or_default()
+        .unwrap_or_default();
+    for path in claims.keys() {
+        let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+        refuse_user_editable(section, "required_claims", &names);
+    }
+    for (path, text) in preset.map_or(&[][..], |preset| preset.required_claims) {
+        claims.entry((*path).to_owned()).or_insert_with(|| (*text).to_owned());
+    }
+    claims
 }
 
 /// `app.role = "x"` without quotes is a table in a table to TOML, and a path to us.
@@ -209,6 +265,15 @@ fn leeway(section: &Section<'_>) -> Duration {
         section.refuse("leeway", "expected at most 300 seconds");
     }
     leeway
+}
+
+/// They are signed for one tenant, so nobody else has any.
+fn claims_in_sql(section: &Section<'_>, access: Option<Access>) -> Vec<String> {
+    let names = section.list("claims_in_sql").unwrap_or_default();
+    if !names.is_empty() && access.is_some_and(|access| access != Access::Tenant) {
+        section.refuse("claims_in_sql", r#"only rules with access = "tenant" have any"#);
+    }
+    names
 }
 
 /// Names are parts of variables, and two rules must not share those.
@@ -254,17 +319,14 @@ fn refuse_closed_roads(reader: &Reader, rules: &[(Issuer, bool)], pools: &BTreeM
 
 /// Refuses a privileged rule that accepts whatever token another road's rule accepts.
 fn refuse_shared_road(reader: &Reader, privileged: &Issuer, other: &Issuer) {
-    let same_issuer = !other.issuer.is_empty() && privileged.issuer == other.issuer;
-    if privileged.access == Access::Tenant || privileged.access == other.access || !same_issuer {
+    if privileged.access == Access::Tenant || privileged.access == other.access {
         return;
     }
-    let other_audience =
-        !privileged.audiences.iter().any(|audience| other.audiences.contains(audience));
     let other_claims = privileged
         .required_claims
         .iter()
         .any(|(path, text)| other.required_claims.get(path) != Some(text));
-    if !other_audience && !other_claims {
+    if privileged.may_share_tokens_with(other) && !other_claims {
         let section = reader.section(&format!("issuers.{}", privileged.name));
         section.refuse(
             "access",

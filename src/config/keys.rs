@@ -40,6 +40,10 @@ pub(super) const KEYS: &[Key] = &[
     key("client_tls_cert_file", Kind::Text, ""),
     key("client_tls_key_file", Kind::Text, ""),
     key("allow_cleartext_token", Kind::Boolean, "false"),
+    key("oauth_port", Kind::Integer, ""),
+    key("oauth_issuer", Kind::Text, ""),
+    key("oauth_scope", Kind::Text, ""),
+    key("api_keys", Kind::Boolean, "false"),
     key("server_tls_sslmode", Kind::Text, r#""prefer""#),
     key("server_tls_ca_file", Kind::Text, ""),
     key("server_tls_cert_file", Kind::Text, ""),
@@ -92,6 +96,7 @@ pub(super) const KEYS: &[Key] = &[
     key("pools.*.tls_cert_file", Kind::Text, ""),
     key("pools.*.tls_key_file", Kind::Text, ""),
     key("issuers.*.access", Kind::Text, r#""tenant""#),
+    key("issuers.*.provider", Kind::Text, ""),
     key("issuers.*.issuer", Kind::Text, ""),
     key("issuers.*.audience", Kind::List, ""),
     key("issuers.*.algorithms", Kind::List, ""),
@@ -100,11 +105,16 @@ pub(super) const KEYS: &[Key] = &[
     key("issuers.*.public_key_file", Kind::Text, ""),
     key("issuers.*.jwks_file", Kind::Text, ""),
     key("issuers.*.jwks_url", Kind::Text, ""),
+    key("issuers.*.discovery", Kind::Boolean, "false"),
+    key("issuers.*.discovery_url", Kind::Text, ""),
+    key("issuers.*.jwks_max_stale", Kind::Duration, r#""1d""#),
     key("issuers.*.tenant_claim", Kind::List, r#""tenant_id""#),
+    key("issuers.*.tenant_claims", Kind::List, ""),
     key("issuers.*.tenants_claim", Kind::List, "[]"),
     key("issuers.*.tenant_lookup", Kind::List, r#"["id"]"#),
     key("issuers.*.required_claims", Kind::Table, "{}"),
     key("issuers.*.leeway", Kind::Duration, "10"),
+    key("issuers.*.claims_in_sql", Kind::List, "[]"),
 ];
 
 /// What the file is divided into.
@@ -113,7 +123,16 @@ pub(super) const SECTIONS: &[&str] = &["server", "control", "pools", "issuers"];
 /// Keys of which one section holds at most one.
 pub(super) const ALTERNATIVES: &[&[&str]] = &[
     &["password", "password_file"],
-    &["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"],
+    &[
+        "secret",
+        "secret_file",
+        "public_key_file",
+        "jwks_file",
+        "jwks_url",
+        "discovery",
+        "discovery_url",
+    ],
+    &["tenant_claim", "tenant_claims"],
 ];
 
 /// The entry for a concrete path such as `issuers.app.audience`.

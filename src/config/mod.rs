@@ -15,8 +15,11 @@ mod error;
 mod file;
 mod filter;
 mod issuer;
+mod key_source;
 mod keys;
 mod login;
+mod oauth;
+mod provider;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,8 @@ mod tests;
 pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
+pub use provider::Provider;
+pub use reader::read_secret;
 
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub struct Config {
     pub pools: BTreeMap<Access, Pool>,
     /// Who may sign tokens. Never empty.
     pub issuers: Vec<Issuer>,
+    /// Where OAUTHBEARER is spoken, if anywhere.
+    pub oauth: Option<Oauth>,
+    /// Whether API keys are accepted in the place of a token.
+    pub api_keys: bool,
     /// Time and number limits that a client cannot lift.
     pub limits: Limits,
     /// Threads that serve clients. At least one.
@@ -81,6 +90,18 @@ pub struct Listen {
     pub port: u16,
     /// Folder of the Unix socket `.s.PGSQL.<port>`, if one is wanted.
     pub unix_socket_dir: Option<PathBuf>,
+}
+
+/// A port where clients present their token by SASL OAUTHBEARER instead of as a password. The server
+/// speaks first, so it is the port that says which: no client can be asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Oauth {
+    /// TCP port, on every address of [`Listen`]. 0 picks a free one.
+    pub port: u16,
+    /// Where clients without a token are told to get one: the issuer of one of the rules.
+    pub issuer: String,
+    /// The scope to ask for there.
+    pub scope: String,
 }
 
 /// TLS towards clients.
@@ -202,16 +223,22 @@ pub struct Issuer {
     pub name: String,
     /// What a token accepted by this rule allows.
     pub access: Access,
-    /// The exact `iss` claim.
+    /// Whose tokens these are, if that is known: some want a look that others do not.
+    pub provider: Option<Provider>,
+    /// The exact `iss` claim. Entra's may hold `{tenantid}` in place of the directory.
     pub issuer: String,
-    /// The `aud` claim must contain one of these. Never empty.
+    /// The `aud` claim, or what the provider has in its place, must contain one of these. Never
+    /// empty.
     pub audiences: Vec<String>,
     /// Signature algorithms that are accepted. Never empty, never taken from the token.
     pub algorithms: Vec<Algorithm>,
     /// Where the keys are.
     pub keys: KeySource,
-    /// Path of the claim that names the tenant, from the outside in.
-    pub tenant_claim: Vec<String>,
+    /// How old keys from a URL may become while it cannot be asked.
+    pub jwks_max_stale: Duration,
+    /// Paths of claims that may name the tenant, each from the outside in. The first that leads
+    /// anywhere counts. A `*` is every member of an object or a list, whatever its name.
+    pub tenant_claims: Vec<Vec<String>>,
     /// Path of the claim that lists the tenants of a service token. Empty: there are none.
     pub tenants_claim: Vec<String>,
     /// What the tenant claim may hold, in the order in which it is tried.
@@ -220,6 +247,8 @@ pub struct Issuer {
     pub required_claims: BTreeMap<String, String>,
     /// How far `exp` and `nbf` may be off, for clocks that disagree.
     pub leeway: Duration,
+    /// Names of the claims that SQL may read; `*` for all.
+    pub claims_in_sql: Vec<String>,
 }
 
 /// Signature algorithms of RFC 7518 and RFC 8037 that a rule may accept.
@@ -242,12 +271,14 @@ pub enum Algorithm {
 pub enum KeySource {
     /// A shared secret of at least 32 bytes, for HS256 alone.
     Secret(Secret<Vec<u8>>),
-    /// One public key, PEM.
+    /// One public key, PEM, read again when it changes.
     PemFile(PathBuf),
     /// A JWK Set (RFC 7517) on disk, read again when it changes.
     JwksFile(PathBuf),
     /// A JWK Set behind `https://`, or `http://` on loopback.
     JwksUrl(String),
+    /// Where the issuer's OpenID Connect discovery document is, which says where the JWK Set is.
+    Discovery(String),
 }
 
 /// What a tenant claim may hold.

@@ -132,6 +132,11 @@ impl Section<'_> {
         self.value(key).is_some()
     }
 
+    /// Whether a key was given, whatever its default.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// Reads a key, or nothing if it is absent or wrong.
     pub(super) fn read<T>(
         &self,
@@ -296,8 +301,12 @@ pub(super) fn default_value(default: &str) -> Option<Value> {
     format!("value = {default}").parse::<Table>().ok()?.remove("value")
 }
 
-/// One newline at the end belongs to the file, not to the secret.
-fn read_secret(path: &Path) -> io::Result<Secret<Vec<u8>>> {
+/// Reads a secret from its file. One newline at the end belongs to the file, not to the secret.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn read_secret(path: &Path) -> io::Result<Secret<Vec<u8>>> {
     let mut bytes = fs::read(path)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

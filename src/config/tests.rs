@@ -83,7 +83,7 @@ fn minimal_file_has_the_defaults() {
     assert_eq!(config.pools[&Access::Tenant].size, 20);
     let issuer = &config.issuers[0];
     assert_eq!((issuer.name.as_str(), issuer.access), ("app", Access::Tenant));
-    assert_eq!(issuer.tenant_claim, ["tenant_id"]);
+    assert_eq!(issuer.tenant_claims, [["tenant_id"]]);
     assert_eq!(issuer.tenant_lookup, [TenantLookup::Id]);
     assert_eq!(issuer.leeway, Duration::from_secs(10));
 }
@@ -240,7 +240,7 @@ fn wrong_sections_are_refused() {
         ),
         (
             format!(
-                "[pools.owner]\nuser = 'o'\nclient_user = 'x'\n[pools.superadmin]\nuser = 's'\nclient_user = 'x'\n\
+                "claims_in_sql = ['sub', 'a.b']\n[pools.owner]\nuser = 'o'\nclient_user = 'x'\n[pools.superadmin]\nuser = 's'\nclient_user = 'x'\n\
                  [issuers.a]\naccess = 'owner'\n{issuer}\n[issuers.b]\naccess = 'superadmin'\n{}",
                 issuer.replace("'x'", "'y'")
             ),
@@ -270,7 +270,7 @@ fn wrong_issuers_are_refused() {
     for (line, expected) in [
         (
             String::new(),
-            "issuers.app.secret: required: this, or one of secret_file, public_key_file, jwks_file, jwks_url",
+            "issuers.app.secret: required: this, or one of secret_file, public_key_file, jwks_file, jwks_url, discovery, discovery_url",
         ),
         (
             "jwks_url = 'http://x/'".into(),
@@ -302,6 +302,18 @@ fn wrong_issuers_are_refused() {
              issuers.app.secret: 10 bytes are too few: expected at least 32\n\
              issuers.app.algorithms = [\"ES256\"]: a secret goes with HS256 alone",
         ),
+        (
+            format!("{jwks}\ndiscovery = true"),
+            "issuers.app.discovery = true: give only one of jwks_url, discovery",
+        ),
+        (
+            "discovery_url = 'http://auth.example.com/x'".into(),
+            r#"issuers.app.discovery_url = "http://auth.example.com/x": expected https://…, or http://… on loopback"#,
+        ),
+        (
+            format!("{jwks}\njwks_max_stale = 0"),
+            "issuers.app.jwks_max_stale = 0: expected one second to 30 days",
+        ),
         (format!("{jwks}\nleeway = 301"), "issuers.app.leeway = 301: expected at most 300 seconds"),
         (
             format!("{jwks}\ntenant_claim = ''"),
@@ -318,6 +330,10 @@ fn wrong_issuers_are_refused() {
         (
             format!("{jwks}\nrequired_claims = {{ admin = true }}"),
             r#"issuers.app.required_claims = { admin = true }: expected a table of texts such as { role = "admin" }"#,
+        ),
+        (
+            format!("{jwks}\nclaims_in_sql = ['']"),
+            r#"issuers.app.claims_in_sql = [""]: expected a list with commas or an array of texts"#,
         ),
         (
             format!("{jwks}\naccess = 'root'"),
@@ -351,6 +367,192 @@ fn wrong_issuers_are_refused() {
     ] {
         bad(&MINIMAL.replace(from, to), expected);
     }
+}
+
+#[test]
+fn only_tenants_have_claims_in_sql() {
+    let text = "[pools.superadmin]\nuser = 's'\n[issuers.ops]\naccess = 'superadmin'\n\
+        claims_in_sql = '*'\nissuer = 'x'\naudience = 'y'\nalgorithms = 'HS256'\nsecret = ";
+    bad(
+        &minimal_with("", &format!("{text}'{}'", "s".repeat(40))),
+        r#"issuers.ops.claims_in_sql = "*": only rules with access = "tenant" have any"#,
+    );
+}
+
+#[test]
+fn what_users_write_themselves_is_no_claim() {
+    let refused = |key: &str, value: &str, name: &str| {
+        format!(
+            "issuers.app.{key} = {value}: users write {name} themselves, and could name any tenant \
+             or role there: use a claim that only your servers write, such as app_metadata or \
+             public_metadata"
+        )
+    };
+    for (key, value, name) in [
+        ("tenant_claim", r#""user_metadata.tenant_id""#, "user_metadata"),
+        ("tenant_claim", r#""raw_user_meta_data.tenant_id""#, "raw_user_meta_data"),
+        ("tenant_claim", r#"["unsafe_metadata", "tenant"]"#, "unsafe_metadata"),
+        ("tenant_claim", r#""unsafeMetadata.tenant""#, "unsafeMetadata"),
+        (
+            "tenant_claim",
+            r#"["https://acme.io/user_metadata", "id"]"#,
+            "https://acme.io/user_metadata",
+        ),
+        ("tenant_claims", r#"["org_id", "user_metadata.org_id"]"#, "user_metadata"),
+        ("tenants_claim", r#""user_metadata.orgs""#, "user_metadata"),
+        ("required_claims", r#"{ user_metadata = { role = "admin" } }"#, "user_metadata"),
+        ("required_claims", r#"{ "user_metadata.role" = "admin" }"#, "user_metadata"),
+    ] {
+        for provider in ["", "provider = 'clerk'\n", "provider = 'supabase'\n"] {
+            let text = MINIMAL.replace("[issuers.app]", &format!("[issuers.app]\n{provider}"));
+            bad(&format!("{text}\n{key} = {value}"), &refused(key, value, name));
+        }
+    }
+    for fine in ["app_metadata.tenant_id", "public_metadata.org", "metadata.user", "user.metadata"]
+    {
+        good(&minimal_with("", &format!("tenant_claim = '{fine}'")));
+    }
+}
+
+#[test]
+fn the_discovery_document_is_where_the_issuer_is() {
+    let jwks = r#"jwks_url   = "https://auth.example.com/.well-known/jwks.json""#;
+    let found = |issuer: &str, line: &str| {
+        let text = MINIMAL.replace(jwks, line).replace("https://auth.example.com/", issuer);
+        format!("{:?}", good(&text).issuers[0].keys)
+    };
+    for (issuer, url) in [
+        ("https://a.example/", "https://a.example/.well-known/openid-configuration"),
+        ("https://a.example", "https://a.example/.well-known/openid-configuration"),
+        (
+            "https://a.example/realms/x",
+            "https://a.example/realms/x/.well-known/openid-configuration",
+        ),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/.well-known/openid-configuration"),
+    ] {
+        assert_eq!(found(issuer, "discovery = true"), format!("Discovery({url:?})"));
+    }
+    assert_eq!(found("any", "discovery_url = 'https://b/doc'"), r#"Discovery("https://b/doc")"#);
+    bad(
+        &MINIMAL.replace(jwks, "discovery = true").replace("https://auth.example.com/", "my-app"),
+        "issuers.app.discovery = true: needs an issuer that can be asked: expected a URL: \
+         relative URL without a base",
+    );
+}
+
+#[test]
+fn oauth_is_three_keys_or_none() {
+    let (port, issuer, scope) = (
+        "oauth_port = 6433",
+        "oauth_issuer = 'https://auth.example.com/'",
+        "oauth_scope = 'openid sql'",
+    );
+    let together = "required: oauth_port, oauth_issuer and oauth_scope go together";
+    let config = good(&minimal_with(&[port, issuer, scope].join("\n"), ""));
+    let oauth = config.oauth.as_ref().unwrap();
+    assert_eq!((oauth.port, oauth.scope.as_str()), (6433, "openid sql"));
+    assert_eq!(format!("{:?}", good(&effective(&config))), format!("{config:?}"));
+    for (lines, expected) in [
+        (vec![port, issuer], format!("oauth_scope: {together}")),
+        (vec![scope], format!("oauth_port: {together}\noauth_issuer: {together}")),
+        (
+            vec!["oauth_port = 6432", issuer, scope],
+            "oauth_port = 6432: is listen_port, where passwords are asked for".to_owned(),
+        ),
+        (
+            vec![port, issuer, scope, "listen_addr = ''\nunix_socket_dir = '/run'"],
+            "oauth_port = 6433: needs an address in listen_addr".to_owned(),
+        ),
+        (
+            vec![port, "oauth_issuer = 'https://other.example/'", scope],
+            "oauth_issuer = \"https://other.example/\": no [issuers.<name>] has this issuer: its tokens would be refused".to_owned(),
+        ),
+        (
+            vec![port, "oauth_issuer = 'app'", scope],
+            "oauth_issuer = \"app\": expected a URL: relative URL without a base".to_owned(),
+        ),
+        (
+            vec![port, issuer, "oauth_scope = 'a\"b'"],
+            "oauth_scope = 'a\"b': expected scopes with blanks between them".to_owned(),
+        ),
+    ] {
+        bad(&minimal_with(&lines.join("\n"), ""), &expected);
+    }
+}
+
+#[test]
+fn a_provider_is_held_to_what_it_can_be() {
+    let rule = |lines: &str| {
+        let (head, _) = MINIMAL.split_once("[issuers.app]").unwrap();
+        format!("{head}[issuers.app]\n{lines}")
+    };
+    let keys = "jwks_url = 'https://x/'";
+    for (lines, expected) in [
+        (
+            format!(
+                "provider = 'auth-0'\nissuer = 'x'\naudience = 'a'\nalgorithms = 'ES256'\n{keys}"
+            ),
+            "issuers.app.provider = \"auth-0\": expected auth0, clerk, workos, keycloak, supabase, cognito, okta, entra, firebase or zitadel",
+        ),
+        (
+            format!("provider = 'auth0'\nissuer = 'https://a.auth0.com'\naudience = 'a'\n{keys}"),
+            "issuers.app.issuer = \"https://a.auth0.com\": Auth0's issuer ends in a slash, such as https://acme.eu.auth0.com/",
+        ),
+        (
+            format!("provider = 'okta'\nissuer = 'https://a.okta.com'\naudience = 'a'\n{keys}"),
+            "issuers.app.issuer = \"https://a.okta.com\": expected the issuer of a custom authorization server, such as https://acme.okta.com/oauth2/default",
+        ),
+        (
+            format!(
+                "provider = 'firebase'\nissuer = 'https://securetoken.google.com/b'\naudience = 'a'\n{keys}"
+            ),
+            "issuers.app.issuer = \"https://securetoken.google.com/b\": expected https://securetoken.google.com/ and the project, which is the audience",
+        ),
+        (
+            format!(
+                "provider = 'workos'\nissuer = 'https://api.workos.com'\naudience = 'client_1'\n{keys}"
+            ),
+            "issuers.app.audience = \"client_1\": expected the client id that the URL of the keys holds",
+        ),
+        (
+            format!(
+                "provider = 'okta'\nissuer = 'https://a/oauth2/b'\naudience = 'a'\nsecret = '{}'",
+                "x".repeat(32)
+            ),
+            "issuers.app.secret: this provider does not sign with a secret: use jwks_url",
+        ),
+        (
+            format!(
+                "issuer = 'https://a/{{tenantid}}/'\naudience = 'a'\nalgorithms = 'ES256'\n{keys}"
+            ),
+            "issuers.app.issuer = \"https://a/{tenantid}/\": {tenantid} is for provider = \"entra\" alone",
+        ),
+        (
+            format!(
+                "provider = 'entra'\nissuer = 'x'\naudience = 'a'\n{keys}\ntenant_claim = 'a'\ntenant_claims = ['b']"
+            ),
+            "issuers.app.tenant_claims = [\"b\"]: give tenant_claim or tenant_claims, not both",
+        ),
+        (
+            format!("provider = 'entra'\nissuer = 'x'\naudience = 'a'\n{keys}\ntenant_claims = []"),
+            "issuers.app.tenant_claims = []: expected at least one path, and no empty one",
+        ),
+    ] {
+        bad(&rule(&lines), expected);
+    }
+    // With a shared secret Supabase signs with nothing else, and without one never.
+    let supabase =
+        "provider = 'supabase'\nissuer = 'https://a/auth/v1'\naudience = 'authenticated'";
+    let config = good(&rule(&format!("{supabase}\nsecret = '{}'", "x".repeat(32))));
+    assert_eq!(config.issuers[0].algorithms, [Algorithm::Hs256]);
+    let config = good(&rule(&format!("{supabase}\n{keys}")));
+    assert_eq!(config.issuers[0].algorithms, [Algorithm::Es256, Algorithm::Rs256]);
+    // A claim that the provider requires stays, beside those that are written.
+    let config = good(&rule(&format!("{supabase}\n{keys}\nrequired_claims = {{ aal = 'aal2' }}")));
+    let required = &config.issuers[0].required_claims;
+    assert_eq!((required["aal"].as_str(), required["role"].as_str()), ("aal2", "authenticated"));
+    let printed = effective(&config);
+    assert_eq!(format!("{:?}", good(&printed)), format!("{config:?}"));
 }
 
 #[test]
@@ -388,6 +590,46 @@ fn a_tenants_token_never_opens_another_road() {
             bad(&text, REFUSED);
         }
     }
+    // Who reads the audience elsewhere, or from nowhere, is not told apart by it; an open issuer
+    // is every directory's.
+    for (app, ops) in [
+        ("provider = 'clerk'\n", "audience = 'ops'"),
+        (
+            "provider = 'workos'\njwks_url = 'https://x/app'\n",
+            "audience = 'ops'\nprovider = 'workos'\njwks_url = 'https://x/ops'",
+        ),
+    ] {
+        let (head, tail) = MINIMAL.split_once("jwks_url ").unwrap();
+        let (_, tail) = tail.split_once('\n').unwrap_or(("", ""));
+        let key = if app.contains("jwks_url") { "" } else { "jwks_url = 'https://x/'\n" };
+        let ops_key = if ops.contains("jwks_url") { "" } else { "jwks_url = 'https://x/'\n" };
+        let text = format!(
+            "{head}{key}{app}{tail}[pools.superadmin]\nuser = 's'\n[issuers.ops]\n\
+             access = 'superadmin'\nissuer = 'https://auth.example.com/'\nalgorithms = ['ES256']\n{ops}\n{ops_key}"
+        );
+        bad(&text, REFUSED);
+    }
+    let entra = |directory: &str| {
+        format!(
+            "provider = 'entra'\nissuer = 'https://login/{directory}/v2.0'\naudience = 'a'\n\
+             jwks_url = 'https://x/'\n"
+        )
+    };
+    let (head, _) = MINIMAL.split_once("[issuers.app]").unwrap();
+    let text = |app: &str, ops: &str| {
+        format!(
+            "{head}[issuers.app]\n{}[pools.superadmin]\nuser = 's'\n[issuers.ops]\n\
+             access = 'superadmin'\n{}",
+            entra(app),
+            entra(ops)
+        )
+    };
+    let (one, other) =
+        ("aaaabbbb-0000-4000-8000-cccc11112222", "ddddeeee-0000-4000-8000-ffff33334444");
+    for (app, ops) in [("{tenantid}", one), (one, "{tenantid}"), ("{tenantid}", "{tenantid}")] {
+        bad(&text(app, ops), REFUSED);
+    }
+    good(&text(one, other));
 }
 
 #[test]
@@ -470,7 +712,7 @@ fn the_environment_wins_over_the_file() {
     let issuer = config.issuers.iter().find(|issuer| issuer.name == "my-app").unwrap();
     assert_eq!(issuer.audiences, ["a", "b"]);
     assert_eq!(issuer.algorithms, [Algorithm::Rs256]);
-    assert_eq!(issuer.tenant_claim, ["app", "tenant"]);
+    assert_eq!(issuer.tenant_claims, [["app", "tenant"]]);
     assert_eq!(issuer.required_claims["app.role"], "x");
 }
 
@@ -525,7 +767,7 @@ fn effective_configuration_reads_back_as_the_same() {
     let top = format!(
         "listen_addr = '*'\nunix_socket_dir = '/run'\nclient_tls_sslmode = 'prefer'\nlog_filter = 'debug'\n\
          client_tls_cert_file = '{cert}'\nclient_tls_key_file = '{key}'\nserver_idle_timeout = '1.5'\n\
-         server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\n\
+         server_tls_cert_file = '{cert}'\nserver_tls_key_file = '{key}'\nlog_format = 'json'\napi_keys = true\n\
          server_tls_sslmode = 'verify-full'\nserver_tls_ca_file = '{cert}'\nignore_startup_parameters = 'a, b'\n\
          harmless_functions = ['public.touch', 'app.f']\nallowed_statements = 'lock, temporary tables'\n\
          allowed_settings = ['Work_Mem', 'app.*']\nrole_settings = ['lock_timeout=5s']\nmax_savepoints = 3\nquery_timeout = '1.5'"

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
@@ -15,6 +16,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
+
+use crate::types::Secret;
 
 /// Why a signing key cannot be made, kept or used.
 #[derive(Debug, thiserror::Error)]
@@ -120,9 +123,7 @@ impl SigningKey {
 
     /// Signs `claims` as they are.
     pub fn mint(&self, claims: &Map<String, Value>) -> Result<String, Error> {
-        let header = json!({"alg": "ES256", "kid": self.id, "typ": "JWT"}).to_string();
-        let claims = Value::Object(claims.clone()).to_string();
-        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signed = to_be_signed(&json!({"alg": "ES256", "kid": self.id, "typ": "JWT"}), claims);
         let signature = self
             .pair
             .sign(&SystemRandom::new(), signed.as_bytes())
@@ -135,6 +136,19 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// Signs `claims` as they are with a secret that the proxy has, too: HS256 (RFC 7518, section 3.2).
+pub fn mint_with_secret(secret: &Secret<Vec<u8>>, claims: &Map<String, Value>) -> String {
+    let signed = to_be_signed(&json!({"alg": "HS256", "typ": "JWT"}), claims);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+    let signature = hmac::sign(&key, signed.as_bytes());
+    format!("{signed}.{}", encode(signature))
+}
+
+/// What the signature is about (RFC 7515, section 5.1).
+fn to_be_signed(header: &Value, claims: &Map<String, Value>) -> String {
+    format!("{}.{}", encode(header.to_string()), encode(Value::Object(claims.clone()).to_string()))
 }
 
 /// The public point's coordinates, base64url.

@@ -94,6 +94,7 @@ pub fn proxy_config(
             "dev_owner": issuer("owner", OWNER_AUDIENCE),
         },
     });
+    text["issuers"]["dev"]["tenants_claim"] = json!("tenants");
     if let Some(mode) = &wishes.pool_mode {
         text["pool_mode"] = json!(mode);
     }

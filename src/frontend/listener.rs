@@ -20,6 +20,9 @@ use crate::workers::Workers;
 
 /// Connections that the system completes before we accept them.
 const BACKLOG: i32 = 1024;
+/// Connections beyond the limit that are heard at a time, so that one of them can be a cancel
+/// request, and the others are told why they are refused. Any more are closed unheard.
+const BEYOND: usize = 64;
 /// First pause after a failed accept; doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(5);
 /// Longest pause after a failed accept.
@@ -108,19 +111,51 @@ impl Drop for Listener {
 pub enum Admission {
     /// It is; the permit counts it until it is dropped.
     Admitted(OwnedSemaphorePermit),
-    /// It is one too many, and should be told so.
-    Full,
+    /// It is one too many, and should be told so; the permit counts it among those.
+    Full(OwnedSemaphorePermit),
+}
+
+/// How many connections there may be, on all addresses together.
+#[derive(Clone, Debug)]
+pub struct Room {
+    admitted: Arc<Semaphore>,
+    beyond: Arc<Semaphore>,
+}
+
+impl Room {
+    /// Room for so many clients, and [`BEYOND`] more that are told that there is none.
+    pub fn new(clients: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { admitted: semaphore(clients), beyond: semaphore(BEYOND) }
+    }
+
+    /// `None`: the connection is to be closed unheard.
+    fn admit(&self) -> Option<Admission> {
+        let take = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
+        take(&self.admitted)
+            .map(Admission::Admitted)
+            .or_else(|| take(&self.beyond).map(Admission::Full))
+    }
+}
+
+/// Something that goes wrong while connections are accepted; the loop goes on.
+#[derive(Debug)]
+pub enum Trouble {
+    /// An accept failed.
+    Accept(io::Error),
+    /// There is no room even for telling that there is none. Told when that begins.
+    NoRoom,
 }
 
 /// Accepts connections until `shutdown` resolves, then waits for those being served.
 ///
-/// `failed` is told of accepts that fail; the loop goes on after a pause.
+/// After an accept that fails there is a pause.
 pub async fn run<Served>(
     listener: Listener,
-    limit: Arc<Semaphore>,
+    room: Room,
     workers: Arc<Workers>,
     serve: impl Fn(Socket, Admission) -> Served + Clone + Send + 'static,
-    failed: impl Fn(&io::Error),
+    trouble: impl Fn(Trouble),
     shutdown: impl Future<Output = ()>,
 ) where
     Served: Future<Output = ()> + Send + 'static,
@@ -128,6 +163,7 @@ pub async fn run<Served>(
     let mut clients = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut pause = BACK_OFF;
+    let mut had_room = true;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -135,16 +171,18 @@ pub async fn run<Served>(
             accepted = listener.accept() => match accepted {
                 Ok(socket) => {
                     pause = BACK_OFF;
-                    let admission = match Arc::clone(&limit).try_acquire_owned() {
-                        Ok(permit) => Admission::Admitted(permit),
-                        Err(_) => Admission::Full,
-                    };
+                    let admission = room.admit();
+                    if admission.is_none() && had_room {
+                        trouble(Trouble::NoRoom);
+                    }
+                    had_room = admission.is_some();
+                    let Some(admission) = admission else { continue };
                     if let Err(error) = hand_over(&mut clients, &workers, &serve, socket, admission) {
-                        failed(&error);
+                        trouble(Trouble::Accept(error));
                     }
                 }
                 Err(error) => {
-                    failed(&error);
+                    trouble(Trouble::Accept(error));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BACK_OFF_MAX);
                 }

@@ -20,7 +20,7 @@ macro_rules! file {
     };
 }
 
-const UP: [File; 7] = [
+const UP: &[File] = &[
     file!("migrations/0001_schema.sql"),
     file!("migrations/0002_functions.sql"),
     file!("migrations/0003_row_level_security.sql"),
@@ -28,11 +28,26 @@ const UP: [File; 7] = [
     file!("migrations/0005_lint.sql"),
     file!("migrations/0006_harden.sql"),
     file!("migrations/0007_advisory_locks.sql"),
+    file!("migrations/0008_revocations.sql"),
+    file!("migrations/0009_audit.sql"),
+    file!("migrations/0010_claims.sql"),
+    file!("migrations/0011_api_keys.sql"),
+    file!("migrations/0012_adopt.sql"),
 ];
-const UP_COMPAT: File = file!("compat/public_names.sql");
+/// What `--compat` adds, by name.
+const UP_COMPAT: [(Compat, File); 2] = [
+    (Compat::Public, file!("compat/public_names.sql")),
+    (Compat::Supabase, file!("compat/supabase.sql")),
+];
 
-const DOWN: [File; 8] = [
+const DOWN: &[File] = &[
+    file!("compat/down/supabase.sql"),
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0012_adopt.sql"),
+    file!("migrations/down/0011_api_keys.sql"),
+    file!("migrations/down/0010_claims.sql"),
+    file!("migrations/down/0009_audit.sql"),
+    file!("migrations/down/0008_revocations.sql"),
     file!("migrations/down/0007_advisory_locks.sql"),
     file!("migrations/down/0006_harden.sql"),
     file!("migrations/down/0005_lint.sql"),
@@ -43,18 +58,18 @@ const DOWN: [File; 8] = [
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 4;
+pub const KIT_VERSION: i32 = 5;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
 
-/// Whether the names of the kit are put in the schema `public` too.
+/// Names outside the schema `cloison` that can be had besides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PublicNames {
-    /// Everything stays in the schema `cloison`.
-    Without,
+pub enum Compat {
     /// `set_tenant()` and the others work unqualified.
-    With,
+    Public,
+    /// `auth.uid()` and the others of Supabase's policies.
+    Supabase,
 }
 
 /// Why the kit could not be installed or taken away.
@@ -80,18 +95,20 @@ pub enum Error {
 }
 
 /// Installs the kit. On a database that has it already nothing changes.
-pub async fn install(client: &Client, names: PublicNames) -> Result<(), Error> {
+pub async fn install(client: &Client, compat: &[Compat]) -> Result<(), Error> {
     check_version(client).await?;
-    run(client, &UP).await?;
-    match names {
-        PublicNames::With => run(client, &[UP_COMPAT]).await,
-        PublicNames::Without => Ok(()),
-    }
+    run(client, UP).await?;
+    let compat: Vec<File> = files_of(compat).copied().collect();
+    run(client, &compat).await
+}
+
+fn files_of(wanted: &[Compat]) -> impl Iterator<Item = &'static File> {
+    UP_COMPAT.iter().filter(|(compat, _)| wanted.contains(compat)).map(|(_, file)| file)
 }
 
 /// Takes the kit away. Protected tables keep their rows, and tenants lose their rights on them.
 pub async fn down(client: &Client) -> Result<(), Error> {
-    run(client, &DOWN).await
+    run(client, DOWN).await
 }
 
 /// Whether this role may have new tables seen as they are made, which takes an event trigger: a
@@ -116,12 +133,8 @@ const PROBE: &str = "
     rollback";
 
 /// What [`install`] would run, for people who want to read it or run it with `psql`.
-pub fn print(names: PublicNames) -> String {
-    let compat = match names {
-        PublicNames::With => Some(&UP_COMPAT),
-        PublicNames::Without => None,
-    };
-    text(UP.iter().chain(compat))
+pub fn print(compat: &[Compat]) -> String {
+    text(UP.iter().chain(files_of(compat)))
 }
 
 /// What [`down`] would run.
@@ -163,7 +176,7 @@ mod tests {
 
     #[test]
     fn every_file_is_one_transaction() {
-        for file in UP.iter().chain(&DOWN).chain([&UP_COMPAT]) {
+        for file in UP.iter().chain(DOWN).chain(UP_COMPAT.iter().map(|(_, file)| file)) {
             let statements = || file.sql.lines().filter(|line| !line.starts_with("--"));
             assert_eq!(statements().filter(|line| *line == "begin;").count(), 1, "{}", file.name);
             assert_eq!(statements().next_back(), Some("commit;"), "{}", file.name);
@@ -172,7 +185,7 @@ mod tests {
 
     #[test]
     fn print_has_every_file_in_order() {
-        let printed = print(PublicNames::With);
+        let printed = print(&[Compat::Supabase, Compat::Public]);
         let files = [
             "0001_schema",
             "0002_functions",
@@ -181,10 +194,17 @@ mod tests {
             "0005_lint",
             "0006_harden",
             "0007_advisory",
+            "0008_revocations",
+            "0009_audit",
+            "0010_claims",
+            "0011_api_keys",
+            "0012_adopt",
             "public_names",
+            "supabase",
         ];
         let places: Vec<_> = files.map(|name| printed.find(name)).into_iter().collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
-        assert!(!print(PublicNames::Without).contains("-- sql/compat"));
+        assert!(!print(&[]).contains("-- sql/compat"));
+        assert!(!print(&[Compat::Public]).contains("supabase.sql"));
     }
 }

@@ -1,5 +1,7 @@
 //! The tenant kit: installs and checks the SQL side of Cloison; never sees a client.
 
+pub mod adopt;
+pub mod audit;
 pub mod harden;
 pub mod lint;
 pub mod migrate;

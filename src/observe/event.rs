@@ -52,6 +52,11 @@ pub enum Event {
         /// The system's reason.
         reason: String,
     },
+    /// A cancel request was not looked at: there were too many, or too many with wrong keys.
+    CancelDropped {
+        /// Where it came from.
+        client_addr: Address,
+    },
     /// A cancel request reached Postgres.
     CancelForwarded {
         /// The session whose statement it cancels.
@@ -86,6 +91,12 @@ pub enum Event {
         /// What the client may not know: the chain of causes, without secrets.
         detail: String,
     },
+    /// Connections were closed unheard, because even those beyond the limit were too many. Told
+    /// when it begins.
+    ClientsDropped {
+        /// Where we listen.
+        address: Address,
+    },
     /// The drain is over.
     DrainFinished {
         /// How long it took.
@@ -93,6 +104,11 @@ pub enum Event {
     },
     /// No more clients are accepted; sessions may end.
     DrainStarted,
+    /// Nobody can tell whether sessions have to end. Told when it begins.
+    EndsUnknown {
+        /// Why not.
+        reason: String,
+    },
     /// An address is listened on.
     Listening {
         /// The address, with the port that was picked.
@@ -137,6 +153,17 @@ pub enum Event {
         /// Why: one of a few words.
         reason: &'static str,
     },
+    /// Postgres refuses the login of a pool, which it has accepted before.
+    ServerLockedOut {
+        /// The pool.
+        pool: Access,
+        /// The role.
+        role: String,
+        /// What Postgres said, with its SQLSTATE.
+        reason: String,
+        /// What a superuser has to run, with the configured password in its place.
+        fix: String,
+    },
     /// A new server connection has defaults of its role's that nobody is known to have given it.
     ServerUnfit {
         /// Its pool.
@@ -162,6 +189,12 @@ pub enum Event {
         reason: &'static str,
         /// How long it lasted.
         duration: Duration,
+    },
+    /// Sessions end as soon as nothing is open: their tokens were revoked, their tenants are not
+    /// served any more, or the database has not answered for too long.
+    SessionsEnding {
+        /// How many.
+        count: usize,
     },
     /// A client has logged in.
     SessionStarted {

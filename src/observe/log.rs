@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
-use crate::types::SessionId;
+use crate::types::{Access, SessionId};
 
 use super::event::{Event, Fault};
 
@@ -53,6 +53,9 @@ pub(super) fn write(event: &Event) {
         Event::BindFailed { address, reason } => {
             error!(listen.addr = %address, reason, "cannot listen");
         }
+        Event::CancelDropped { client_addr } => {
+            warn!(client.addr = %client_addr, "too many cancel requests: one was not looked at");
+        }
         Event::CancelForwarded { session } => info!(%session, "cancel request forwarded"),
         Event::CancelUnknown => info!("cancel request for no session"),
         Event::CheckoutTimedOut { pool, waited } => {
@@ -64,10 +67,19 @@ pub(super) fn write(event: &Event) {
         Event::ClientRefused { session, fault, code, sqlstate, detail } => {
             write_refusal(*session, *fault, code, sqlstate, detail);
         }
+        Event::ClientsDropped { address } => {
+            warn!(
+                listen.addr = %address,
+                "far more connections than max_client_conn: some are closed unheard"
+            );
+        }
         Event::DrainFinished { duration } => {
             info!(duration.ms = millis(*duration), "drain finished");
         }
         Event::DrainStarted => info!("drain started"),
+        Event::EndsUnknown { reason } => {
+            error!(reason, "the database does not tell whose sessions have to end");
+        }
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
         Event::LintCured { key } => info!(key, "a critical finding is gone"),
         Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
@@ -81,15 +93,10 @@ pub(super) fn write(event: &Event) {
         Event::ServerDiscarded { pool, pid, reason } => {
             info!(%pool, server.pid = pid.0, reason, "server connection discarded");
         }
-        Event::ServerUnfit { pool, role, settings } => {
-            error!(
-                %pool,
-                role,
-                settings,
-                "the role's own defaults have been changed: new server connections are refused; \
-                 ALTER ROLE … RESET ALL, or name them in role_settings"
-            );
+        Event::ServerLockedOut { pool, role, reason, fix } => {
+            write_locked_out(*pool, role, reason, fix);
         }
+        Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
         Event::PoolLearnt { pool, resets_because } => match resets_because {
             Some(because) => info!(
                 %pool,
@@ -101,11 +108,33 @@ pub(super) fn write(event: &Event) {
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
+        Event::SessionsEnding { count } => info!(count, "sessions have to end"),
         Event::SessionStarted { session, access, tenant, client_addr, user } => {
             let tenant = tenant.map(tracing::field::display);
             info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");
         }
     }
+}
+
+fn write_locked_out(pool: Access, role: &str, reason: &str, fix: &str) {
+    error!(
+        %pool,
+        role,
+        reason,
+        fix,
+        "Postgres does not let the role in any more: its password is perhaps not the configured \
+         one, changed by somebody who has the role"
+    );
+}
+
+fn write_unfit(pool: Access, role: &str, settings: &str) {
+    error!(
+        %pool,
+        role,
+        settings,
+        "the role's own defaults have been changed: new server connections are refused; \
+         ALTER ROLE … RESET ALL, or name them in role_settings"
+    );
 }
 
 fn write_refusal(session: SessionId, fault: Fault, code: &str, sqlstate: &str, detail: &str) {
@@ -127,7 +156,6 @@ mod tests {
 
     use tracing_subscriber::fmt::MakeWriter;
 
-    use crate::types::Access;
     use crate::types::Address;
 
     use super::*;

@@ -9,7 +9,7 @@ use super::{Pool, Welcome};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
 use crate::tenant::bind::{self, Signer};
-use crate::tenant::{Identity, Scope, TenantContext};
+use crate::tenant::{Identity, Scope, SqlClaims, TenantContext};
 use crate::types::SessionSettings;
 
 /// A server connection on loan from its pool that acts for nobody yet.
@@ -28,6 +28,7 @@ pub struct Checkout {
 pub struct Bound {
     pub(super) loan: Loan,
     pub(super) scope: Scope,
+    pub(super) claims: Option<Arc<SqlClaims>>,
     pub(super) signer: Arc<Signer>,
 }
 
@@ -81,7 +82,12 @@ impl Checkout {
         if let Scope::Tenant(tenant) = scope {
             let server = &mut self.loan.server;
             signer
-                .bind(tenant, server.key().pid, &mut server.stream.outgoing)
+                .bind(
+                    tenant,
+                    context.claims().map(Arc::as_ref),
+                    server.key().pid,
+                    &mut server.stream.outgoing,
+                )
                 .map_err(protocol::Error::Io)?;
             match server.round_trip().await? {
                 Reply::Complete { tags, .. } if tags == [bind::CONFIRMATION] => {}
@@ -93,7 +99,7 @@ impl Checkout {
                 }
             }
         }
-        Ok(Bound { loan: self.loan, scope, signer })
+        Ok(Bound { loan: self.loan, scope, claims: context.claims().cloned(), signer })
     }
 
     /// Gives back a connection on which nothing was sent, and what it told at its login.
@@ -107,7 +113,7 @@ impl Checkout {
     /// ahead of its first statement by [`Bound::queue_local_bind`]. Until then Postgres itself
     /// shows no rows.
     pub fn bind_late(self, identity: Option<&Identity>, signer: Arc<Signer>) -> Bound {
-        let mut bound = Bound { loan: self.loan, scope: Scope::Nobody, signer };
+        let mut bound = Bound { loan: self.loan, scope: Scope::Nobody, claims: None, signer };
         bound.act_for(identity);
         bound
     }
@@ -120,12 +126,22 @@ impl Bound {
     }
 
     /// Acts for somebody else from the next bind on. Until then Postgres shows the rows of whoever
-    /// is bound, which the caller has to see to.
-    pub const fn act_for(&mut self, identity: Option<&Identity>) {
-        self.scope = match identity {
-            Some(identity) => identity.context().scope(),
-            None => Scope::Nobody,
-        };
+    /// is bound, which the caller has to see to. False: it is nobody else, with the same claims.
+    pub fn act_for(&mut self, identity: Option<&Identity>) -> bool {
+        let context = identity.map(Identity::context);
+        let scope = context.map_or(Scope::Nobody, TenantContext::scope);
+        let claims = context.and_then(TenantContext::claims);
+        let is_same =
+            scope == self.scope && claims.map(Arc::as_ptr) == self.claims.as_ref().map(Arc::as_ptr);
+        if !is_same {
+            (self.scope, self.claims) = (scope, claims.cloned());
+        }
+        !is_same
+    }
+
+    /// Whether claims go along with the tenant.
+    pub const fn has_claims(&self) -> bool {
+        self.claims.is_some()
     }
 
     /// Counts the connection for the tenant until it is given back.
@@ -156,8 +172,9 @@ impl Bound {
     pub fn queue_bind(&mut self) -> std::io::Result<()> {
         match self.scope {
             Scope::Tenant(tenant) => {
-                let pid = self.loan.server.key().pid;
-                self.signer.bind(tenant, pid, &mut self.loan.server.stream.outgoing)
+                let server = &mut self.loan.server;
+                let (claims, pid) = (self.claims.as_deref(), server.key().pid);
+                self.signer.bind(tenant, claims, pid, &mut server.stream.outgoing)
             }
             Scope::Nobody | Scope::Superadmin | Scope::Owner => Ok(()),
         }

@@ -18,6 +18,12 @@ pub enum Error {
     /// Every connection was taken for too long.
     #[error("no server connection became free within {0:?}")]
     WaitTimeout(Duration),
+    /// Postgres refuses a login that it has accepted before.
+    #[error(
+        "Postgres does not let role {0:?} in any more: its password is perhaps not the configured \
+         one, changed by somebody who has the role"
+    )]
+    LockedOut(String),
     /// Postgres could not be reached or refused the login.
     #[error("no server connection could be opened")]
     Connect(#[from] backend::Error),
@@ -54,7 +60,7 @@ impl From<&Error> for ClientError {
                 Self::fatal("53300", "C302", message)
                     .hint("Raise default_pool_size or query_wait_timeout, or hold connections for less time.")
             }
-            Error::Unfit(_) => {
+            Error::Unfit(_) | Error::LockedOut(_) => {
                 let message = "new connections to the database are not as they should be";
                 Self::fatal("57P03", "C309", message).hint("The proxy's log has the cause.")
             }

@@ -1,7 +1,10 @@
-//! Whether a new server connection is what the kit has left: its role has no defaults of its own.
+//! Whether a new server connection is what the kit has left: its role has the password that is
+//! configured, and no defaults of its own.
 //!
-//! Any role may change its own settings, and every later session of it starts with them. Those
-//! that are open are not touched, and go on.
+//! Any role may change its own password and settings, and every later session of it needs the one
+//! and starts with the others. Those that are open are not touched, and go on.
+
+use std::sync::atomic::Ordering;
 
 use postgres_protocol::message::frontend;
 
@@ -9,10 +12,44 @@ use super::{Error, Pool};
 use crate::backend::{self, Reply, ServerConnection};
 use crate::observe::Event;
 use crate::protocol;
+use crate::types::Access;
 
+/// Gives the role its password back.
+const CURE: &str = include_str!("../../sql/control/give_password.sql");
 const ASK: &str = include_str!("../../sql/control/role_settings.sql");
 
+/// The role is not let in, and the password is wrong: the SQLSTATEs by which Postgres says so.
+const NOT_LET_IN: [&str; 2] = ["28000", "28P01"];
+
 impl Pool {
+    /// Remembers a login that went well; says of one that does not any more what may have happened
+    /// to the role.
+    pub(super) fn judge_login(
+        &self,
+        login: Result<ServerConnection, backend::Error>,
+    ) -> Result<ServerConnection, Error> {
+        match login {
+            Ok(server) => {
+                self.has_logged_in.store(true, Ordering::Relaxed);
+                Ok(server)
+            }
+            Err(backend::Error::Refused { sqlstate, message, .. })
+                if NOT_LET_IN.contains(&sqlstate.as_str())
+                    && self.has_logged_in.load(Ordering::Relaxed) =>
+            {
+                let (pool, user) = (self.key.access, self.target.user());
+                self.observer.observe(Event::ServerLockedOut {
+                    pool,
+                    role: user.to_owned(),
+                    reason: format!("{message} ({sqlstate})"),
+                    fix: cure(user, pool),
+                });
+                Err(Error::LockedOut(user.to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A tenant can give the role that all of them share other defaults, and who logs in next
     /// would have them.
     pub(super) async fn demand_fit(&self, server: &mut ServerConnection) -> Result<(), Error> {
@@ -28,6 +65,13 @@ impl Pool {
         });
         Err(Error::Unfit(settings))
     }
+}
+
+/// The statement for a superuser, its comment left out.
+fn cure(role: &str, pool: Access) -> String {
+    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let statement = CURE.lines().filter(|line| !line.starts_with("--")).collect::<String>();
+    statement.replace("{role}", &role).replace("{pool}", pool.as_str())
 }
 
 /// The names of settings that the connection's role has been given, and `known` does not hold; or

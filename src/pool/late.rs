@@ -71,14 +71,18 @@ impl Bound {
         };
         let server = &mut self.loan.server;
         let statement = &self.loan.pool.local_bind;
-        let held = std::mem::replace(&mut server.holds_bind, true);
+        let claims = self.claims.as_deref();
+        let held = std::mem::replace(server.held_binds.get_mut(claims.is_some()), true);
         if !held {
-            statement.parse(&mut server.stream.outgoing)?;
+            statement.parse(claims.is_some(), &mut server.stream.outgoing)?;
         }
         let pid = server.key().pid;
         let now = SystemTime::now();
-        self.signer.bind_local(tenant, pid, statement, now, &mut server.stream.outgoing);
-        Ok(if held { LocalBindQueued::Bind } else { LocalBindQueued::ParseAndBind })
+        self.signer.bind_local(tenant, claims, pid, statement, now, &mut server.stream.outgoing);
+        Ok(match held {
+            true => LocalBindQueued::Bind,
+            false => LocalBindQueued::ParseAndBind { has_claims: claims.is_some() },
+        })
     }
 
     /// Tables may have changed: every statement is prepared anew.
@@ -180,7 +184,10 @@ pub enum LocalBindQueued {
     /// Nothing.
     Nothing,
     /// `ParseComplete` ahead of that.
-    ParseAndBind,
+    ParseAndBind {
+        /// Which of the two statements is prepared.
+        has_claims: bool,
+    },
 }
 
 /// Appends `Bind` and `Execute` of the unnamed statement with text parameters.

@@ -11,6 +11,7 @@ mod release;
 mod welcome;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub struct Pool {
     slots: Arc<Semaphore>,
     /// A permit for each login at Postgres that is under way.
     logins: Semaphore,
+    /// Whether Postgres has accepted the login before.
+    has_logged_in: AtomicBool,
     /// What is known of the role and the database, for the proof that a connection is clean.
     knowledge: RwLock<Arc<Knowledge>>,
     /// What servers have told of themselves, one copy of equal ones.
@@ -125,6 +128,7 @@ impl Pools {
                 mode: pool.mode,
                 size: pool.size,
                 logins: Semaphore::new(CONCURRENT_LOGINS),
+                has_logged_in: AtomicBool::new(false),
                 knowledge: RwLock::default(),
                 statuses: Mutex::default(),
                 welcomes: Mutex::default(),
@@ -243,7 +247,7 @@ impl Pool {
         // The semaphore is never closed.
         let login = self.logins.acquire().await;
         let started = Instant::now();
-        let mut server = self.target.connect(settings).await?;
+        let mut server = self.judge_login(self.target.connect(settings).await)?;
         drop(login);
         if self.key.access == Access::Tenant {
             self.demand_fit(&mut server).await?;

@@ -62,6 +62,17 @@ pub fn authentication_cleartext_password(buffer: &mut BytesMut) {
     put(&Authentication::CleartextPassword, buffer);
 }
 
+/// Asks for the token by one of these mechanisms: `AuthenticationSASL`.
+pub fn authentication_sasl(mechanisms: &[&str], buffer: &mut BytesMut) {
+    let mechanisms = mechanisms.iter().map(|&name| name.to_owned()).collect();
+    put(&Authentication::SASL(mechanisms), buffer);
+}
+
+/// Goes on with a SASL exchange: `AuthenticationSASLContinue`.
+pub fn authentication_sasl_continue(data: &str, buffer: &mut BytesMut) {
+    put(&Authentication::SASLContinue(bytes::Bytes::copy_from_slice(data.as_bytes())), buffer);
+}
+
 /// Says that the client is in.
 pub fn authentication_ok(buffer: &mut BytesMut) {
     put(&Authentication::Ok, buffer);

@@ -137,6 +137,7 @@ impl From<pool::Error> for Refusal {
         let fault = match &error {
             pool::Error::NoPool(_) => Fault::Proxy,
             pool::Error::Shut
+            | pool::Error::LockedOut(_)
             | pool::Error::WaitTimeout(_)
             | pool::Error::Connect(_)
             | pool::Error::Unfit(_) => Fault::Server,
@@ -149,6 +150,7 @@ impl From<pool::Error> for Refusal {
             }
             pool::Error::NoPool(_)
             | pool::Error::Shut
+            | pool::Error::LockedOut(_)
             | pool::Error::WaitTimeout(_)
             | pool::Error::Connect(_)
             | pool::Error::Unfit(_) => Self::new(ClientError::from(&error), fault, &error),

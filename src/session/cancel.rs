@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 
+use super::cancel_limit::{CancelLimit, PerSession};
 use crate::backend::{self, Target, forward_cancel};
 use crate::protocol::message::PROTOCOL_3_2;
-use crate::types::{CancelKey, SessionId};
+use crate::types::{Address, CancelKey, SessionId};
 
 /// Bytes of the secret from protocol 3.2 on, where a longer one is allowed.
 const SECRET_LEN_3_2: usize = 32;
@@ -21,9 +22,20 @@ const SECRET_LEN_3_0: usize = 4;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which key cancels on which server connection.
-#[derive(Default)]
 pub struct Cancels {
     holders: Arc<DashMap<CancelKey, Arc<Holder>>>,
+    limit: CancelLimit,
+}
+
+/// What became of a cancel request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// There were too many, or too many wrong keys from there: nobody was asked.
+    Dropped,
+    /// What the session is doing was cancelled.
+    Forwarded(SessionId),
+    /// The key is nobody's, or its session does nothing.
+    Nothing,
 }
 
 /// A session, and the server connection that it holds now.
@@ -35,6 +47,7 @@ struct Holder {
     held: Mutex<Option<Arc<CancelKey>>>,
     /// What a request finds while the session holds none.
     waiting: AtomicU8,
+    requests: PerSession,
 }
 
 /// The session has asked for nothing.
@@ -52,6 +65,12 @@ pub(super) struct Registration {
     holders: Arc<DashMap<CancelKey, Arc<Holder>>>,
     holder: Arc<Holder>,
     key: CancelKey,
+}
+
+impl Default for Cancels {
+    fn default() -> Self {
+        Self { holders: Arc::default(), limit: CancelLimit::new() }
+    }
 }
 
 impl Cancels {
@@ -81,6 +100,7 @@ impl Cancels {
             target,
             held: Mutex::new(server),
             waiting: AtomicU8::new(QUIET),
+            requests: PerSession::default(),
         });
         if random {
             self.holders.insert(key.clone(), Arc::clone(&holder));
@@ -88,26 +108,39 @@ impl Cancels {
         Registration { holders: Arc::clone(&self.holders), holder, key }
     }
 
-    /// Cancels what the session of `key` is doing, and says which it was; there may be none.
+    /// Cancels what the session of `key` is doing, if there is one, and the sender may ask.
     ///
     /// # Errors
     ///
     /// Fails when Postgres cannot be reached.
-    pub async fn forward(&self, key: &CancelKey) -> Result<Option<SessionId>, backend::Error> {
+    pub async fn forward(
+        &self,
+        key: &CancelKey,
+        from: &Address,
+    ) -> Result<Outcome, backend::Error> {
+        let now = Instant::now();
+        if !self.limit.hears(from, now) {
+            return Ok(Outcome::Dropped);
+        }
         let holder = self.holders.get(key).map(|entry| Arc::clone(entry.value()));
         let Some(holder) = holder else {
-            return Ok(None);
+            self.limit.count_guess(from, now);
+            return Ok(Outcome::Nothing);
+        };
+        let Some(_turn) = self.limit.turn(&holder.requests).await else {
+            return Ok(Outcome::Dropped);
         };
         let held = holder.held.lock().await;
         match held.as_ref() {
             Some(server_key) => forward_cancel(&holder.target, server_key).await?,
             None => {
                 let wait = (WAITING, CANCELLED);
-                let found = holder.waiting.compare_exchange(wait.0, wait.1, AcqRel, Acquire);
-                return Ok(found.is_ok().then_some(holder.session));
+                if holder.waiting.compare_exchange(wait.0, wait.1, AcqRel, Acquire).is_err() {
+                    return Ok(Outcome::Nothing);
+                }
             }
         }
-        Ok(Some(holder.session))
+        Ok(Outcome::Forwarded(holder.session))
     }
 }
 

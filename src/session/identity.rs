@@ -41,6 +41,15 @@ impl Myself {
         self.acting.now().map_or(Scope::Nobody, |identity| identity.context().scope())
     }
 
+    /// Whether SQL may read claims of somebody's, or nothing at all.
+    pub(super) fn has_claims(&self, who: &Who<Me>) -> bool {
+        match who {
+            Who::Login => self.acting.login().context().claims().is_some(),
+            Who::As(identity) => identity.context().claims().is_some(),
+            Who::Nobody(_) => true,
+        }
+    }
+
     /// When the session has to end: with its login's token, or a newer one's.
     pub(super) fn ends_at(&self) -> SystemTime {
         let login = self.acting.login().context().expires_at();

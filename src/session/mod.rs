@@ -4,6 +4,7 @@ mod acting;
 mod answer;
 mod asked;
 mod cancel;
+mod cancel_limit;
 mod exchange;
 mod filter;
 mod identity;
@@ -29,8 +30,8 @@ use crate::shutdown::Shutdown;
 use crate::tenant::{Directory, Identities, Identity, Scope};
 use crate::types::SessionId;
 
-pub use cancel::Cancels;
 use cancel::Registration;
+pub use cancel::{Cancels, Outcome};
 use relay::{End, Relay};
 pub use transaction::{Borrower, Statements};
 use watch::{Exceeded, Watch};
@@ -101,7 +102,7 @@ pub enum Lease {
 pub async fn run(
     client: Box<FrameStream>,
     lease: Lease,
-    terms: Terms,
+    terms: Box<Terms>,
     common: &Common<'_>,
     shutdown: Shutdown,
 ) {
@@ -201,6 +202,10 @@ async fn drive(
             () = shutdown.draining(), if !ending => {
                 ending = true;
                 relay.end_at_rest(draining());
+            }
+            error = std::future::poll_fn(|cx| terms.identity.stay().poll_ended(cx)), if !ending => {
+                ending = true;
+                relay.end_at_rest(error);
             }
             () = &mut expiry, if !ending => {
                 // A clock that was set back must not lengthen a session, nor a coarse timer

@@ -213,6 +213,6 @@ pub(super) const DOUBTFUL: &[&str] = &[
 /// Functions of the schema `cloison` that a tenant may call and that leave nothing.
 #[rustfmt::skip]
 pub(super) const OURS: &[&str] = &[
-    "advisory_xact_lock", "current_tenant_id", "current_tenant_key", "get_current_tenant",
-    "try_advisory_xact_lock",
+    "advisory_xact_lock", "claim", "claims", "current_tenant_id", "current_tenant_key",
+    "current_user_id", "get_current_tenant", "try_advisory_xact_lock",
 ];

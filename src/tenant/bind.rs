@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
+use super::claims::SqlClaims;
 use crate::types::TenantId;
 
 /// What the MAC is about, so that no other use of the key can produce one.
@@ -19,13 +20,18 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 const NAME: &str = "_cloison_bind";
 
 const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
+/// The same for a session whose claims SQL may read.
+const STATEMENT_WITH_CLAIMS: &str = "select cloison.set_tenant($1, $2), \
+     pg_catalog.set_config('cloison.claims', $3, false) is null";
 /// What binds one transaction. The answer is short because nobody reads it.
 const LOCAL_STATEMENT: &str = "select pg_catalog.set_config('cloison.context', $1, true) is null";
+const LOCAL_STATEMENT_WITH_CLAIMS: &str = "select pg_catalog.set_config('cloison.context', $1, \
+     true) is null, pg_catalog.set_config('cloison.claims', $2, true) is null";
 /// What the MAC of a transaction's ticket is about.
 const TICKET_DOMAIN: &[u8] = b"cloison:context:1:";
 /// A transaction that is bound later than this after its ticket was made has none. It bridges
 /// clocks that disagree, and ends what somebody could do who has kept a ticket.
-const TICKET_SECONDS: u64 = 30;
+pub(super) const TICKET_SECONDS: u64 = 30;
 /// Bytes of a ticket ahead of its MAC: kind, tenant, second.
 const TICKET_BODY_LEN: usize = 1 + 36 + 10;
 /// Bytes of a proof in hex.
@@ -42,16 +48,19 @@ const BIND: u8 = b'B';
 /// `Execute` of the unnamed portal, all rows.
 const EXECUTE_UNNAMED: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
 
-/// Names the statement by which transactions are bound. Random, so that no client can drop it.
+/// Names the statements by which transactions are bound, without and with claims. Random, so that no
+/// client can drop them.
 #[derive(Debug)]
 pub struct LocalBind {
     name: String,
+    with_claims: String,
 }
 
 impl LocalBind {
     /// Takes a name that no client can guess.
-    pub const fn new(name: String) -> Self {
-        Self { name }
+    pub fn new(name: String) -> Self {
+        let with_claims = format!("{name}_claims");
+        Self { name, with_claims }
     }
 
     /// Appends the `Parse` message that prepares the statement.
@@ -59,8 +68,12 @@ impl LocalBind {
     /// # Errors
     ///
     /// Cannot fail for texts of this length.
-    pub fn parse(&self, buffer: &mut BytesMut) -> std::io::Result<()> {
-        frontend::parse(&self.name, LOCAL_STATEMENT, [TEXT_OID], buffer)
+    pub fn parse(&self, has_claims: bool, buffer: &mut BytesMut) -> std::io::Result<()> {
+        let types = [TEXT_OID, TEXT_OID];
+        match has_claims {
+            false => frontend::parse(&self.name, LOCAL_STATEMENT, [TEXT_OID], buffer),
+            true => frontend::parse(&self.with_claims, LOCAL_STATEMENT_WITH_CLAIMS, types, buffer),
+        }
     }
 }
 
@@ -77,32 +90,41 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), bind_process_id }
     }
 
-    /// Appends `Bind` and `Execute` that make the transaction of `server_pid` act for `tenant`.
+    /// Appends `Bind` and `Execute` that make the transaction of `server_pid` act for `tenant`, with
+    /// the claims that it has.
     ///
     /// They stand ahead of a client's statement in its own pipeline, so that it is skipped if they
     /// fail; the unnamed portal is the client's again with its next `Bind`.
     pub fn bind_local(
         &self,
         tenant: TenantId,
+        claims: Option<&SqlClaims>,
         server_pid: i32,
         statement: &LocalBind,
         now: SystemTime,
         buffer: &mut BytesMut,
     ) {
+        let claims = claims.map(|claims| claims.for_transaction(self, tenant, server_pid, now));
+        let name = if claims.is_some() { &statement.with_claims } else { &statement.name };
         let value = TICKET_BODY_LEN + PROOF_LEN;
-        // Length, portal, the name's zero byte, formats, one parameter, result formats.
-        let length = 4 + 1 + 1 + 2 + 2 + 4 + value + 2 + statement.name.len();
+        let second = claims.as_ref().map_or(0, |claims| 4 + claims.len());
+        // Length, portal, the name's zero byte, formats, parameters, result formats.
+        let length = 4 + 1 + 1 + 2 + 2 + 4 + value + second + 2 + name.len();
         buffer.reserve(length + 16);
         buffer.put_u8(BIND);
         buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         buffer.put_u8(0);
-        buffer.put_slice(statement.name.as_bytes());
-        // Every parameter is text; there is one.
-        buffer.put_slice(&[0, 0, 0, 0, 1]);
+        buffer.put_slice(name.as_bytes());
+        // Every parameter is text.
+        buffer.put_slice(&[0, 0, 0, 0, 1 + u8::from(claims.is_some())]);
         buffer.put_u32(u32::try_from(value).unwrap_or(u32::MAX));
         let body = ticket_body(tenant, now);
         buffer.put_slice(&body);
         buffer.put_slice(&self.mac(&[TICKET_DOMAIN, &body], server_pid));
+        if let Some(claims) = &claims {
+            buffer.put_u32(u32::try_from(claims.len()).unwrap_or(u32::MAX));
+            buffer.put_slice(claims);
+        }
         buffer.put_slice(&[0, 0]);
         buffer.put_slice(EXECUTE_UNNAMED);
     }
@@ -113,7 +135,7 @@ impl Signer {
     }
 
     /// HMAC-SHA-256 (RFC 2104) of `parts` and the server process, in hex.
-    fn mac(&self, parts: &[&[u8]], server_pid: i32) -> [u8; PROOF_LEN] {
+    pub(super) fn mac(&self, parts: &[&[u8]], server_pid: i32) -> [u8; PROOF_LEN] {
         let pid = if self.bind_process_id { server_pid } else { 0 };
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
@@ -123,8 +145,8 @@ impl Signer {
         hex(context.sign().as_ref())
     }
 
-    /// Appends the messages that bind `tenant` to the session of `server_pid`, up to and with
-    /// their Sync. They leave no statement and no portal behind.
+    /// Appends the messages that bind `tenant`, with the claims that it has, to the session of
+    /// `server_pid`, up to and with their Sync. They leave no statement and no portal behind.
     ///
     /// # Errors
     ///
@@ -132,15 +154,20 @@ impl Signer {
     pub fn bind(
         &self,
         tenant: TenantId,
+        claims: Option<&SqlClaims>,
         server_pid: i32,
         buffer: &mut BytesMut,
     ) -> std::io::Result<()> {
         let proof = self.proof(tenant, server_pid);
-        let parameters: [&[u8]; 2] = [tenant.as_bytes(), &proof];
+        let claims = claims.map(|claims| claims.for_session(self, tenant, server_pid));
+        let statement = if claims.is_some() { STATEMENT_WITH_CLAIMS } else { STATEMENT };
+        let parameters = [&tenant.as_bytes()[..], &proof].into_iter().chain(claims.as_deref());
+        let types =
+            [UUID_OID, TEXT_OID, TEXT_OID].into_iter().take(2 + usize::from(claims.is_some()));
         // A client may have taken the names: it loses what it gave them to, we keep the identity.
         frontend::close(b'P', NAME, buffer)?;
         frontend::close(b'S', NAME, buffer)?;
-        frontend::parse(NAME, STATEMENT, [UUID_OID, TEXT_OID], buffer)?;
+        frontend::parse(NAME, statement, types, buffer)?;
         frontend::bind(
             NAME,
             NAME,
@@ -221,7 +248,14 @@ mod tests {
         let now = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
         let mut buffer = BytesMut::new();
         let bind = LocalBind::new("n".to_owned());
-        Signer::new(&key, true).bind_local(TENANT.parse().unwrap(), 4242, &bind, now, &mut buffer);
+        Signer::new(&key, true).bind_local(
+            TENANT.parse().unwrap(),
+            None,
+            4242,
+            &bind,
+            now,
+            &mut buffer,
+        );
         let ticket = format!(
             "p{TENANT}18000000306315cae058aeb640ec6e6570b6d58275d91d413d812cac0e7398519119558b21"
         );
@@ -234,7 +268,7 @@ mod tests {
         let signer = Signer::new(&[7; 32], true);
         let tenant = TENANT.parse().unwrap();
         let mut buffer = BytesMut::new();
-        signer.bind(tenant, 1, &mut buffer).unwrap();
+        signer.bind(tenant, None, 1, &mut buffer).unwrap();
         let messages = String::from_utf8_lossy(&buffer);
         assert!(messages.contains("select cloison.set_tenant($1, $2)\0"));
         assert_eq!(buffer.last_chunk(), Some(b"S\0\0\0\x04"));

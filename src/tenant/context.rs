@@ -1,5 +1,6 @@
 //! From verified claims and the tenant they name to the permission to act for it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::VerifiedClaims;
@@ -7,6 +8,7 @@ use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
 use super::choice::Selection;
+use super::claims::SqlClaims;
 use super::directory::{Status, Tenant};
 
 /// For whom a session acts, and until when.
@@ -17,6 +19,7 @@ use super::directory::{Status, Tenant};
 pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
+    claims: Option<Arc<SqlClaims>>,
 }
 
 /// For whom a session acts.
@@ -89,7 +92,10 @@ impl TenantContext {
             (Access::Superadmin, _) => Scope::Superadmin,
             (Access::Owner, _) => Scope::Owner,
         };
-        Ok(Self { scope, expires_at: claims.expires_at() })
+        let expires_at = claims.expires_at();
+        let claims =
+            claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at)).map(Arc::new);
+        Ok(Self { scope, expires_at, claims })
     }
 
     /// For whom the session acts.
@@ -100,6 +106,11 @@ impl TenantContext {
     /// When the token, and with it the session, ends.
     pub const fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// What SQL may read of the token, if anything.
+    pub const fn claims(&self) -> Option<&Arc<SqlClaims>> {
+        self.claims.as_ref()
     }
 }
 

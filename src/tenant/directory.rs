@@ -1,9 +1,11 @@
 //! The tenants and the signing key, as the database knows them at this moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -13,6 +15,7 @@ use crate::config::TenantLookup;
 use crate::recent::Recent;
 use crate::types::{Access, Address, SessionId, TenantId};
 
+use super::api_keys;
 use super::bind::Signer;
 use super::context::{self, Refusal};
 
@@ -54,7 +57,7 @@ pub enum Error {
     Control(#[from] ControlError),
     /// The control role's statement failed.
     #[error(
-        "the control role's statement failed: is the kit installed, and is the role a member of cloison_control?"
+        "the control role's statement failed: is the kit of this version installed (`cloison install`), and is the role a member of cloison_control?"
     )]
     Query(#[from] tokio_postgres::Error),
     /// `cloison.tenants.status` has a value that this version does not know.
@@ -77,6 +80,10 @@ pub struct Directory {
     confirmed: Recent<TenantId, Instant>,
     /// What tenants are called, and when that was asked for.
     pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
+    /// Room for API keys to be looked up.
+    pub(super) key_checks: Semaphore,
+    /// Counts how often both were forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Directory {
@@ -89,7 +96,17 @@ impl Directory {
         let signer = read_signer(&control).await?;
         let (known, confirmed) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED));
         let names = Recent::new(REMEMBERED);
-        Ok(Self { control, signer: RwLock::new(signer), known, confirmed, names })
+        let (signer, forgotten) = (RwLock::new(signer), AtomicU64::new(0));
+        let key_checks = Semaphore::new(api_keys::AT_A_TIME);
+        Ok(Self { control, signer, known, confirmed, names, key_checks, forgotten })
+    }
+
+    /// Forgets the tenants: some have changed. Answers that are on their way are not remembered.
+    pub(super) fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.known.clear();
+        self.confirmed.clear();
+        self.names.clear();
     }
 
     /// The connection that questions go through.
@@ -135,10 +152,11 @@ impl Directory {
     ///
     /// Fails as the control connection does. A tenant that is not there is `None`.
     pub async fn find_now(&self, claim: &TenantClaim) -> Result<Option<Tenant>, Error> {
-        let asked = Instant::now();
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         let found = self.ask(claim).await?;
+        let is_fresh = forgotten == self.forgotten.load(Ordering::Acquire);
         match found {
-            Some(tenant) if tenant.status == Status::Active => {
+            Some(tenant) if tenant.status == Status::Active && is_fresh => {
                 self.known.insert(claim.clone(), (tenant, asked));
             }
             Some(_) | None => self.known.remove(claim),
@@ -205,12 +223,14 @@ impl Directory {
     ///
     /// Fails as the control connection does.
     pub async fn confirm_now(&self, tenant: TenantId) -> Result<Result<(), Refusal>, Error> {
-        let asked = Instant::now();
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         let found = self.find_by(Some(tenant.as_uuid()), None, None).await?;
         let admitted = context::admit(found);
         match admitted {
-            Ok(_) => self.confirmed.insert(tenant, asked),
-            Err(_) => self.confirmed.remove(&tenant),
+            Ok(_) if forgotten == self.forgotten.load(Ordering::Acquire) => {
+                self.confirmed.insert(tenant, asked);
+            }
+            Ok(_) | Err(_) => self.confirmed.remove(&tenant),
         }
         Ok(admitted.map(|_| ()))
     }
@@ -222,9 +242,10 @@ impl Directory {
     /// Without the record there must be no session.
     pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
         let client = self.control.client().await?;
-        let statement = include_str!("../../sql/control/open_session.sql");
+        let statement = include_str!("../../sql/control/append_audit.sql");
         let SessionRecord { actor, action, session, detail } = record;
-        client.execute(statement, &[actor, action, session, detail]).await?;
+        let tenant: Option<Uuid> = None;
+        client.execute(statement, &[actor, action, &tenant, session, detail]).await?;
         Ok(())
     }
 

@@ -9,9 +9,10 @@ use crate::protocol::{ClientError, Severity};
 use crate::types::{Access, SessionId, TenantId};
 
 use super::choice::Selection;
-use super::context::{Refusal, Scope, TenantContext};
+use super::context::{Refusal, TenantContext};
 use super::directory::{Directory, SessionRecord};
 use super::share::{Member, Shares};
+use super::stay::{Stay, Staying, Stays};
 
 /// A verified token, and for whom its holder acts.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Identity {
     context: TenantContext,
     /// Counts the holder for the tenant.
     member: Option<Box<Member>>,
+    /// Tells when it is good no more.
+    staying: Box<Staying>,
 }
 
 impl Identity {
@@ -28,8 +31,9 @@ impl Identity {
         claims: VerifiedClaims,
         context: TenantContext,
         member: Option<Box<Member>>,
+        staying: Box<Staying>,
     ) -> Self {
-        Self { claims: Arc::new(claims), context, member }
+        Self { claims: Arc::new(claims), context, member, staying }
     }
 
     /// For whom the holder acts.
@@ -40,6 +44,11 @@ impl Identity {
     /// Counts the holder for the tenant, if anybody counts.
     pub fn member(&self) -> Option<&Member> {
         self.member.as_deref()
+    }
+
+    /// Says when it is good no more, for its token or its tenant.
+    pub const fn stay(&self) -> &Arc<Stay> {
+        self.staying.stay()
     }
 
     /// Whether its token is good at the time `now`.
@@ -75,6 +84,8 @@ pub struct Identities<'a> {
     pub directory: &'a Directory,
     /// What each tenant has.
     pub shares: &'a Shares,
+    /// Whom the sessions are.
+    pub stays: &'a Stays,
 }
 
 impl Identities<'_> {
@@ -95,11 +106,11 @@ impl Identities<'_> {
                 }));
             }
         };
+        let change = self.stays.change();
         let selection = self.directory.select(&claims, None).await.map_err(cannot_ask)?;
         let context = TenantContext::resolve(&claims, selection);
         let context = context.map_err(|refusal| lost(refusal.into()))?;
-        let member = self.join(context.scope())?;
-        Ok(Arc::new(Identity::new(claims, context, member)))
+        self.begin(Arc::new(claims), context, change).await
     }
 
     /// Chooses a tenant among those that the token of `identity` allows. What is not allowed is
@@ -115,6 +126,7 @@ impl Identities<'_> {
         session: SessionId,
     ) -> Result<Arc<Identity>, Denied> {
         let claims = &identity.claims;
+        let change = self.stays.change();
         let selection = self.directory.select(claims, Some(name)).await.map_err(cannot_ask)?;
         if selection == Selection::NotAllowed {
             let record = SessionRecord::of_refused_choice(claims, session, name);
@@ -132,15 +144,28 @@ impl Identities<'_> {
         if context.scope() == identity.context.scope() {
             return Ok(Arc::clone(identity));
         }
-        let member = self.join(context.scope())?;
-        Ok(Arc::new(Identity { claims: Arc::clone(claims), context, member }))
+        self.begin(Arc::clone(claims), context, change).await
     }
 
-    fn join(&self, scope: Scope) -> Result<Option<Box<Member>>, Denied> {
-        match scope.tenant() {
-            Some(tenant) => self.shares.join(tenant).map_err(lost),
-            None => Ok(None),
+    /// Counts a new identity, and looks after it; `change` is what there was to know of tokens and
+    /// tenants before its tenant was looked up.
+    async fn begin(
+        &self,
+        claims: Arc<VerifiedClaims>,
+        context: TenantContext,
+        change: i64,
+    ) -> Result<Arc<Identity>, Denied> {
+        let staying = self.stays.begin(&claims, context.scope()).map_err(lost)?;
+        let mut member = None;
+        if let Some(tenant) = context.scope().tenant() {
+            if self.stays.change() != change {
+                // It was not yet there when that was held against those who were.
+                let confirmed = self.directory.confirm_now(tenant).await.map_err(cannot_ask)?;
+                confirmed.map_err(|refusal| lost(refusal.into()))?;
+            }
+            member = self.shares.join(tenant).map_err(lost)?;
         }
+        Ok(Arc::new(Identity { claims, context, member, staying }))
     }
 }
 

@@ -1,16 +1,23 @@
 //! Who the session acts for.
 
+mod api_keys;
 pub mod bind;
 mod choice;
+mod claims;
 mod context;
 mod directory;
 mod identity;
+mod look;
+mod revocations;
 mod share;
+mod stay;
 mod surroundings;
 
 pub use choice::Selection;
+pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
 pub use identity::{Denied, Identities, Identity};
 pub use share::{Member, Shares};
+pub use stay::{BLIND_AFTER, Stay, Staying, Stays};
 pub use surroundings::Surroundings;

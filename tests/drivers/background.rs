@@ -35,7 +35,7 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts a client for each pair of a tenant and a URL.
-    pub(crate) fn start(postgres: String, clients: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn start(databases: [String; 2], clients: Vec<(&'static str, String)>) -> Self {
         let transactions = Arc::new(AtomicUsize::new(0));
         let failure = Arc::new(Mutex::new(None));
         let background =
@@ -44,7 +44,9 @@ impl Background {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let ended = runtime.block_on(async {
-                make_third_tenant(&postgres).await?;
+                for database in &databases {
+                    make_third_tenant(database).await?;
+                }
                 let clients = clients.iter().map(|(id, url)| work(id, url, &transactions));
                 futures_util::future::try_join_all(clients).await.map(drop)
             });

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod background;
+mod oauth;
+mod provider;
 mod rust;
 mod script;
 mod stand;

@@ -39,7 +39,7 @@ q() {
 }
 
 as_tenant() {
-    local url=$1 narrow=$2 own=$3 other=$4 mine=$5
+    local url=$1 session=$2 narrow=$3 own=$4 other=$5 mine=$6 command
     local only="select string_agg(distinct tenant_id::text, ',') from projects"
 
     is 'connects from the URL as it stands' "$own" "$(q "$url" 'select get_current_tenant()')"
@@ -81,7 +81,7 @@ SQL
     is '\copy to a file' "tenant_id
 $own" "$(cut -d, -f1 "$work/out-$mine" | uniq)"
     is 'COPY to standard output' "$own" "$(q "$url" 'copy (select tenant_id from projects) to stdout' | uniq)"
-    is '\copy from a file into a temporary table' 10000 "$(sql "$url" <<SQL
+    is '\copy from a file into a temporary table' 10000 "$(sql "$session" <<SQL
 create temporary table numbers (n integer);
 \\copy numbers from program 'seq 10000'
 select count(*) from numbers;
@@ -94,12 +94,12 @@ SQL
     has 'errors keep SQLSTATE and position' 'ERROR:  42703: column "no_such" does not exist
 LINE 1: select no_such from projects
                ^' "$(q "$url" 'select no_such from projects')"
-    has 'errors keep their detail' 'DETAIL:  Key (n)=(1) already exists.' "$(sql "$url" <<'SQL'
+    has 'errors keep their detail' 'DETAIL:  Key (n)=(1) already exists.' "$(sql "$session" <<'SQL'
 create temporary table t (n integer primary key);
 insert into t values (1), (1);
 SQL
 )"
-    is 'savepoints' 'one' "$(sql "$url" 2> /dev/null <<'SQL' | grep -v ERROR | grep -v LOCATION
+    is 'savepoints' 'one' "$(sql "$session" 2> /dev/null <<'SQL' | grep -v ERROR | grep -v LOCATION
 begin;
 create temporary table t (x text) on commit drop;
 insert into t values ('one');
@@ -122,7 +122,7 @@ select 'select 7' \gexec
 SQL
 )"
     is 'PREPARE and EXECUTE, the same name for both tenants' "$mine $own" \
-        "$(sql "$url" -c "prepare s0 as select '$mine ' || tenant_id from projects limit 1" -c 'execute s0')"
+        "$(sql "$session" -c "prepare s0 as select '$mine ' || tenant_id from projects limit 1" -c 'execute s0')"
     is 'settings, and RESET to the client'"'"'s own' 'German, DMY
 ISO, YMD
 German, DMY
@@ -145,9 +145,9 @@ show application_name;
 SQL
 )"
     is 'text beyond ASCII' 'é — صباح' "$(q "$url" "select 'é — صباح'")"
-    has 'notices arrive' 'NOTICE:  00000: hello' "$(q "$url" "do \$\$ begin raise notice 'hello'; end \$\$")"
+    has 'notices arrive' 'NOTICE:  00000: hello' "$(q "$session" "do \$\$ begin raise notice 'hello'; end \$\$")"
     has 'LISTEN and NOTIFY' "Asynchronous notification \"psql_$mine\" with payload \"hi\" received" \
-        "$(q "$url" "listen psql_$mine; notify psql_$mine, 'hi'")"
+        "$(q "$session" "listen psql_$mine; notify psql_$mine, 'hi'")"
     has 'Ctrl-C cancels' 'ERROR:  57014: canceling statement due to user request' "$(interrupted "$url")"
 
     has '\dt lists the tables' '|projects|table|' "$(q "$url" '\dt')"
@@ -156,8 +156,15 @@ SQL
     has '\du, \dn, \l' 'cloison_tenant' "$(q "$url" '\du' && q "$url" '\dn+' && q "$url" '\l')"
     has '\dp tells of rights' 'projects' "$(q "$url" '\dp projects')"
     has '\conninfo' 'app' "$(q "$url" '\conninfo')"
+    # As it is installed, without anything given back.
+    for command in '\d' '\d+ projects' '\d crm_deals' '\da' '\dA' '\dAc' '\db' '\dc' '\dC' '\dd' '\dD' '\ddp' \
+        '\dE' '\des' '\det' '\deu' '\dew' '\df+' '\dF' '\dFd' '\dFp' '\dFt' '\dg' '\di' '\dL' '\dm' '\dn' '\do' \
+        '\dO' '\dp' '\dP' '\drds' '\dRp' '\dRs' '\ds' '\dS' '\dt *.*' '\dT+' '\du+' '\dv' '\dx' '\dy' '\l' '\z' \
+        '\sf get_current_tenant' '\sv tenants'; do
+        is "$command" '' "$(q "$url" "$command" | grep ERROR)"
+    done
 
-    hostile "$url" "$own" "$other"
+    hostile "$session" "$own" "$other"
 
     # One server connection for both tenants: what one leaves must not meet the other.
     for round in 1 2 3 4 5; do
@@ -179,11 +186,11 @@ SQL
 
 # What a transaction finds on the next server connection.
 moving() {
-    local url=$1 own=$2 mine=$3 statement
+    local url=$1 freed=$2 own=$3 mine=$4 statement
     is 'the server connection changes' 2 "$(for _ in $(seq 300); do echo 'select pg_backend_pid();'; done \
         | sql "$url" | awk '!seen[$1]++ && ++n <= 2' | wc -l)"
     while IFS= read -r statement; do
-        statement="$(sql "$url" -c "$statement" -c 'select get_current_tenant()')"
+        statement="$(sql "$freed" -c "$statement" -c 'select get_current_tenant()')"
         has 'is refused' 'ERROR:  0A000: ' "$statement"
         has 'with a hint' 'session_statements' "$statement"
         has 'and the session goes on' "$own" "$statement"
@@ -205,7 +212,7 @@ German, DMY America/Lima cli $mine,public" "$({
         echo 'reset all;'
         for _ in $(seq 20); do echo "$show"; done
     } | PGDATESTYLE=German PGTZ=America/Lima PGAPPNAME=cli PGOPTIONS="-c search_path=$mine,public" sql "$url" | uniq)"
-    is 'a temporary table and COPY within a transaction' 10000 "$(sql "$url" <<'SQL'
+    is 'a temporary table and COPY within a transaction' 10000 "$(sql "$freed" <<'SQL'
 begin;
 create temporary table numbers (n integer) on commit drop;
 \copy numbers from program 'seq 10000'
@@ -301,8 +308,8 @@ os.execvp("psql", sys.argv[1:])' psql "$1" -X -v VERBOSITY=verbose \
 }
 
 everyday() {
-    as_tenant "$2" "$3" "$4" "$5" "$6"
-    [ "$POOL_MODE" = session ] || moving "$1" "$4" "$6"
+    as_tenant "$1" "$3" "$4" "$5" "$6" "$7"
+    [ "$POOL_MODE" = session ] || moving "$1" "$2" "$5" "$7"
 }
 
 token() { printf '%s' "$1" | sed -E 's#^postgres://[^:]*:([^@]*)@.*#\1#'; }
@@ -310,9 +317,9 @@ without_token() { printf '%s' "$1" | sed -E 's#^(postgres://[^:]*):[^@]*@#\1@#';
 host_and_port() { printf '%s' "$1" | sed -E 's#^postgres://([^:]*):([^@]*)@([^:]*):([0-9]*)/(.*)#\3:\4:\5:\1:\2\n#'; }
 keywords() { printf '%s' "$1" | sed -E 's#^postgres://([^:]*):([^@]*)@([^:]*):([0-9]*)/(.*)#host=\3 port=\4 dbname=\5 user=\1#'; }
 
-(who='tenant A' && everyday "$TENANT_A_URL" "$SESSION_A_URL" "$NARROW_A_URL" $A $B a) > "$work/a" 2>&1 &
+(who='tenant A' && everyday "$TENANT_A_URL" "$FREED_A_URL" "$SESSION_A_URL" "$NARROW_A_URL" $A $B a) > "$work/a" 2>&1 &
 first=$!
-(who='tenant B' && everyday "$TENANT_B_URL" "$SESSION_B_URL" "$NARROW_B_URL" $B $A b) > "$work/b" 2>&1 &
+(who='tenant B' && everyday "$TENANT_B_URL" "$FREED_B_URL" "$SESSION_B_URL" "$NARROW_B_URL" $B $A b) > "$work/b" 2>&1 &
 second=$!
 wait $first
 first=$?

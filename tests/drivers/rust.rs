@@ -17,8 +17,11 @@ use crate::stand::{A, B, Mode, stand};
 #[derive(Clone, Copy)]
 struct Side {
     mode: Mode,
+    /// As everybody has it who changes nothing.
     url: &'static str,
-    /// Where what needs a session works, too.
+    /// Where tenants are given back what is tested for its own sake.
+    freed: &'static str,
+    /// There, where what needs a session works, too.
     session: &'static str,
     narrow: &'static str,
     own: Uuid,
@@ -53,6 +56,7 @@ async fn both(mode: Mode) -> [Side; 2] {
         Side {
             mode,
             url: of("TENANT"),
+            freed: of("FREED"),
             session: of("SESSION"),
             narrow: of("NARROW"),
             own: own.parse().unwrap(),
@@ -325,7 +329,7 @@ async fn cancelling(side: Side) {
 
 async fn notifications(side: Side) {
     let (listener, mut received) = try_connect(side.session).await.unwrap();
-    let sender = connect(side.url).await;
+    let sender = connect(side.freed).await;
     let channel = format!("rust_{}", side.name);
     listener.batch_execute(&format!("listen {channel}")).await.unwrap();
     sender.execute("select pg_notify($1, 'salut')", &[&channel]).await.unwrap();
@@ -419,6 +423,7 @@ async fn moving(side: Side) {
         }
     }
     assert!(pids.len() > 1, "the server connection changes");
+    let mut freed = connect(side.freed).await;
     for statement in [
         "listen news",
         "create temporary table t (n integer)",
@@ -426,12 +431,12 @@ async fn moving(side: Side) {
         "declare c cursor with hold for select 1",
         "select pg_advisory_lock(1)",
     ] {
-        let error = client.batch_execute(statement).await.unwrap_err();
+        let error = freed.batch_execute(statement).await.unwrap_err();
         let told = error.as_db_error().unwrap();
         assert_eq!(told.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{statement}");
         assert!(told.hint().unwrap().contains("session_statements"));
-        refused(client.prepare(statement).await, &SqlState::FEATURE_NOT_SUPPORTED);
-        assert_eq!(sees(&client).await, [side.own], "after {statement}");
+        refused(freed.prepare(statement).await, &SqlState::FEATURE_NOT_SUPPORTED);
+        assert_eq!(sees(&freed).await, [side.own], "after {statement}");
     }
     let insert = "insert into crm_leads (full_name, email) values ($1, $2) returning id";
     let insert = client.prepare(insert).await.unwrap();
@@ -444,7 +449,7 @@ async fn moving(side: Side) {
         let row = client.query_one(deleted, &[&id]).await.unwrap();
         assert_eq!((row.get::<_, Uuid>(0), row.get::<_, &str>(1)), (side.own, side.name));
     }
-    let work = client.transaction().await.unwrap();
+    let work = freed.transaction().await.unwrap();
     work.batch_execute("create temporary table t (n integer) on commit drop").await.unwrap();
     let sink = work.copy_in("copy t from stdin").await.unwrap();
     pin_mut!(sink);

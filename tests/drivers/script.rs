@@ -17,9 +17,21 @@ pub(crate) fn shell(mode: Mode, script: &str) {
 
 #[track_caller]
 pub(crate) fn python(mode: Mode, script: &str) {
+    python_with(mode, script, std::iter::empty());
+}
+
+/// With more in its environment.
+#[track_caller]
+pub(crate) fn python_with<'a>(
+    mode: Mode,
+    script: &str,
+    environment: impl Iterator<Item = (&'a str, String)>,
+) {
     let python = folder().join(".venv/bin/python3");
     installed(&python);
-    run(mode, Command::new(python), script);
+    let mut command = Command::new(python);
+    command.envs(environment);
+    run(mode, command, script);
 }
 
 #[track_caller]
@@ -89,11 +101,11 @@ fn collect(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Stri
 }
 
 #[track_caller]
-fn installed(path: &Path) {
+pub(crate) fn installed(path: &Path) {
     let missing = path.display();
     assert!(path.exists(), "{missing} is missing: run tests/setup-drivers.sh, which installs it");
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
 }

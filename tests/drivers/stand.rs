@@ -1,12 +1,16 @@
-//! One `cloison dev` for the whole run, and more proxies before the same Postgres.
+//! Two databases for the whole run, each with proxies before it.
 //!
-//! | proxy | pool mode | server connections | statements that need a session |
+//! `default` is as everybody has it who changes nothing: hardened, filtered, watched. Everyday use
+//! has to work there. In `freed` tenants are given back, by name, what a script tests for its own
+//! sake: statements and functions that the filter refuses and hardening takes ([`ALLOWED`],
+//! [`STATEMENTS`]).
+//!
+//! | scripts know it as | database | session pooling | transaction pooling |
 //! |---|---|---|---|
-//! | wide | session | 24 | work |
-//! | narrow | session | 1 | work |
-//! | moving | transaction | 3, shared with the background's clients | refused |
-//! | pinned | transaction | 24, shared with the background's clients | work |
-//! | lone | transaction | 1 | work |
+//! | TENANT | default | a connection each | 3 connections, shared with the background's clients |
+//! | FREED | freed | a connection each | the same; what needs a session is refused |
+//! | SESSION | freed | a connection each | 24 connections, shared; what needs a session keeps one |
+//! | NARROW | freed | one connection | one connection |
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -28,8 +32,11 @@ pub(crate) const B: &str = "e0000000-0000-4000-8000-000000000001";
 /// A tenant of the background's alone.
 pub(crate) const C: &str = "c0000000-0000-4000-8000-000000000001";
 
-/// What the scripts need and hardening takes: everything else works hardened.
+/// What hardening takes and `freed` gives back.
 const ALLOWED: &str = "advisory_locks,languages,pg_locks,pg_notify,pg_terminate_backend,temporary";
+/// What the filter refuses and `freed` gives back.
+const STATEMENTS: [&str; 7] =
+    ["ddl", "do", "explain", "listen", "lock", "maintenance", "temporary tables"];
 
 /// When the proxy gives a server connection to somebody else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,9 +51,10 @@ pub(crate) struct Stand {
     session: Vec<(&'static str, String)>,
     transaction: Vec<(&'static str, String)>,
     pub(crate) background: Background,
+    folder: PathBuf,
     /// The proxies, and what stops them when this process is gone: the standard input of the last
     /// is a pipe that we hold.
-    _children: [Child; 6],
+    _children: [Child; 8],
 }
 
 impl Stand {
@@ -63,6 +71,43 @@ impl Stand {
     pub(crate) fn url(&self, mode: Mode, name: &str) -> &str {
         self.environment(mode).find(|(known, _)| *known == name).expect("a name of ours").1
     }
+
+    /// A token with these claims, by the default key of `cloison dev`, whose set is in
+    /// `jwks_file()`.
+    pub(crate) fn mint(&self, claims: &Value) -> String {
+        let file = self.folder.join("default").join(cloison::dev::SIGNING_KEY);
+        SigningKey::load(&file).unwrap().mint(claims.as_object().unwrap()).unwrap()
+    }
+
+    pub(crate) fn jwks_file(&self) -> PathBuf {
+        self.folder.join("default").join("jwks.json")
+    }
+
+    /// One more proxy before the default database, with session pooling and other rules for tokens:
+    /// the host and port that it listens on.
+    pub(crate) fn proxy(&self, kind: &str, issuers: &Value, more: &Value) -> (Server, String) {
+        let postgres = self.url(Mode::Session, "DIRECT_URL");
+        let mut config = config(&self.folder, ("default", postgres), 8, "refuse");
+        config["pools"]["tenant"]["pool_mode"] = json!("session");
+        let others = config["pools"].as_object_mut().unwrap();
+        others.retain(|pool, _| pool == "tenant");
+        config["issuers"] = issuers.clone();
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        let (child, listen) = serve(&self.folder, kind, config);
+        (Server(child), listen)
+    }
+}
+
+/// A process that is a test's own, and ends with it.
+pub(crate) struct Server(pub(crate) Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Starts everything the first time.
@@ -76,30 +121,43 @@ fn start() -> Stand {
     let folder = PathBuf::from(format!("/tmp/cloison-drivers-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let watch = watch(&folder);
-    let (wide_proxy, wide) = dev(&folder, "wide", &["--pool-size", "24", "--allow", ALLOWED]);
-    let postgres = wide["postgres_url"].as_str().unwrap();
-    let arguments = ["--pool-size", "1", "--database-url", postgres];
-    let (narrow_proxy, narrow) = dev(&folder, "narrow", &arguments);
+    let sized = |size| ["--pool-size", size];
+    let (default_dev, default) = dev(&folder, "default", &folder.join("default"), &sized("24"));
+    let free = ["--allow", ALLOWED, "--statement-filter", "off"];
+    let (freed_dev, freed) =
+        dev(&folder, "freed", &folder.join("freed"), &[&sized("24")[..], &free].concat());
+    let postgres = |dev: &Value| dev["postgres_url"].as_str().unwrap().to_owned();
+    let at_freed = ["--database-url", &postgres(&freed)];
+    let more = [&sized("1")[..], &at_freed, &free[2..]].concat();
+    let (narrow_dev, narrow) = dev(&folder, "narrow", &folder.join("freed"), &more);
 
-    let (moving_proxy, moving) = serve(&folder, "moving", postgres, 3, "refuse");
-    let (pinned_proxy, pinned) = serve(&folder, "pinned", postgres, 24, "pin");
-    let (lone_proxy, lone) = serve(&folder, "lone", postgres, 1, "pin");
+    let serve = |kind: &str, database: &str, size, session_statements| {
+        let postgres = postgres(if database == "freed" { &freed } else { &default });
+        serve(&folder, kind, config(&folder, (database, &postgres), size, session_statements))
+    };
+    let (moving_proxy, moving) = serve("moving", "default", 3, "refuse");
+    let (freed_proxy, freed_moving) = serve("freed_moving", "freed", 3, "refuse");
+    let (pinned_proxy, pinned) = serve("pinned", "freed", 24, "pin");
+    let (lone_proxy, lone) = serve("lone", "freed", 1, "pin");
 
-    let key = SigningKey::load(wide["signing_key"].as_str().unwrap().as_ref()).unwrap();
+    let load =
+        |dev: &Value| SigningKey::load(dev["signing_key"].as_str().unwrap().as_ref()).unwrap();
+    let (key, freed_key) = (load(&default), load(&freed));
     let other_key = SigningKey::generate().unwrap();
     let listen = |proxy: &Value| proxy["listen"].as_str().unwrap().to_owned();
-    let (wide_listen, narrow_listen) = (listen(&wide), listen(&narrow));
     let url = |listen: &str, token: String| format!("postgres://cloison_app:{token}@{listen}/app");
-    let urls = |mode: &str, usual: &str, keeping: &str, narrow: &str| {
-        let text = |name: &str| wide[name].as_str().unwrap().to_owned();
+    let urls = |mode: &str, usual: &str, [free, keeping, narrow]: [&str; 3]| {
+        let text = |name: &str| default[name].as_str().unwrap().to_owned();
         vec![
             ("POOL_MODE", mode.to_owned()),
             ("TENANT_A_URL", url(usual, token(&key, A, 3600))),
             ("TENANT_B_URL", url(usual, token(&key, B, 3600))),
-            ("SESSION_A_URL", url(keeping, token(&key, A, 3600))),
-            ("SESSION_B_URL", url(keeping, token(&key, B, 3600))),
-            ("NARROW_A_URL", url(narrow, token(&key, A, 3600))),
-            ("NARROW_B_URL", url(narrow, token(&key, B, 3600))),
+            ("FREED_A_URL", url(free, token(&freed_key, A, 3600))),
+            ("FREED_B_URL", url(free, token(&freed_key, B, 3600))),
+            ("SESSION_A_URL", url(keeping, token(&freed_key, A, 3600))),
+            ("SESSION_B_URL", url(keeping, token(&freed_key, B, 3600))),
+            ("NARROW_A_URL", url(narrow, token(&freed_key, A, 3600))),
+            ("NARROW_B_URL", url(narrow, token(&freed_key, B, 3600))),
             ("SUPERADMIN_URL", text("superadmin_url")),
             ("OWNER_URL", text("owner_url")),
             ("DIRECT_URL", text("postgres_url")),
@@ -107,15 +165,30 @@ fn start() -> Stand {
             ("FORGED_URL", url(usual, token(&other_key, A, 3600))),
         ]
     };
-    let background = [&moving, &moving, &pinned]
-        .into_iter()
-        .flat_map(|listen| [B, C].map(|id| (id, url(listen, token(&key, id, 3600)))))
-        .collect();
+    let background =
+        [(&moving, &key), (&moving, &key), (&freed_moving, &freed_key), (&pinned, &freed_key)]
+            .into_iter()
+            .flat_map(|(listen, key)| [B, C].map(|id| (id, url(listen, token(key, id, 3600)))))
+            .collect();
+    let (default_listen, freed_listen, narrow) =
+        (listen(&default), listen(&freed), listen(&narrow));
+    let session = [&freed_listen, &freed_listen, &narrow].map(String::as_str);
+    let transaction = [&freed_moving, &pinned, &lone].map(String::as_str);
     Stand {
-        session: urls("session", &wide_listen, &wide_listen, &narrow_listen),
-        transaction: urls("transaction", &moving, &pinned, &lone),
-        background: Background::start(postgres.to_owned(), background),
-        _children: [lone_proxy, pinned_proxy, moving_proxy, narrow_proxy, wide_proxy, watch],
+        session: urls("session", &default_listen, session),
+        transaction: urls("transaction", &moving, transaction),
+        folder,
+        background: Background::start([postgres(&default), postgres(&freed)], background),
+        _children: [
+            lone_proxy,
+            pinned_proxy,
+            freed_proxy,
+            moving_proxy,
+            narrow_dev,
+            freed_dev,
+            default_dev,
+            watch,
+        ],
     }
 }
 
@@ -133,19 +206,11 @@ fn token(key: &SigningKey, tenant: &str, ends: i64) -> String {
 }
 
 /// Starts `cloison dev` and waits for the line that says where it is.
-fn dev(folder: &Path, kind: &str, arguments: &[&str]) -> (Child, Value) {
+fn dev(folder: &Path, kind: &str, data: &Path, arguments: &[&str]) -> (Child, Value) {
     let log = folder.join(format!("{kind}.log"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
-        .args([
-            "dev",
-            "--json",
-            "--listen",
-            "127.0.0.1:0",
-            "--statement-filter",
-            "off",
-            "--data-dir",
-        ])
-        .arg(folder)
+        .args(["dev", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -162,15 +227,15 @@ fn dev(folder: &Path, kind: &str, arguments: &[&str]) -> (Child, Value) {
     (child, report)
 }
 
-/// Starts `cloison serve` with transaction pooling for tenants, and waits until it can be reached.
-fn serve(
+/// Transaction pooling for tenants, with the tokens of `cloison dev`.
+fn config(
     folder: &Path,
-    kind: &str,
-    postgres: &str,
+    (database, postgres): (&str, &str),
     size: usize,
     session_statements: &str,
-) -> (Child, String) {
-    let logins = std::fs::read(folder.join("logins.json")).unwrap();
+) -> Value {
+    let data = folder.join(database);
+    let logins = std::fs::read(data.join("logins.json")).unwrap();
     let logins: Value = serde_json::from_slice(&logins).unwrap();
     let login = |user: &str| json!({ "user": user, "password": logins[user] });
     let issuer = |access: &str, audience: &str| {
@@ -179,27 +244,18 @@ fn serve(
             "issuer": cloison::dev::ISSUER,
             "audience": audience,
             "algorithms": ["ES256"],
-            "jwks_file": folder.join("jwks.json"),
+            "jwks_file": data.join("jwks.json"),
             "tenant_lookup": ["id"],
         })
     };
     let mut tenants = login("cloison_app");
     tenants["pool_mode"] = json!("transaction");
-    // Nobody else takes it in so short a time.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_, host) = postgres.rsplit_once('@').unwrap();
     let (host, port) = host.strip_suffix("/app").unwrap().rsplit_once(':').unwrap();
-    let config = json!({
-        "listen_addr": [free.ip()],
-        "listen_port": free.port(),
+    let mut config = json!({
         "server_tls_sslmode": "disable",
         "default_pool_size": size,
         "session_statements": session_statements,
-        // Every text is judged; what the scripts need is given back, so that it is judged later.
-        "allowed_statements": [
-            "ddl", "do", "explain", "listen", "lock", "maintenance", "temporary tables",
-        ],
-        "allowed_settings": ["app.*"],
         "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": "app" },
         "control": login("cloison_proxy"),
         "pools": {
@@ -213,6 +269,20 @@ fn serve(
             "dev_owner": issuer("owner", cloison::dev::OWNER_AUDIENCE),
         },
     });
+    if database == "freed" {
+        // Every text is judged all the same.
+        config["allowed_statements"] = json!(STATEMENTS);
+        config["allowed_settings"] = json!(["app.*"]);
+    }
+    config
+}
+
+/// Starts `cloison serve` and waits until it can be reached.
+fn serve(folder: &Path, kind: &str, mut config: Value) -> (Child, String) {
+    // Nobody else takes it in so short a time.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config["listen_addr"] = json!([free.ip()]);
+    config["listen_port"] = json!(free.port());
     let file = folder.join(format!("{kind}.toml"));
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let log = folder.join(format!("{kind}.log"));
@@ -235,7 +305,7 @@ fn serve(
     (child, free.to_string())
 }
 
-/// The watcher stops `wide` last.
+/// The watcher stops those with a Postgres of their own last.
 fn note_pid(folder: &Path, kind: &str, child: &Child) {
     std::fs::write(folder.join(format!("{kind}.pid")), child.id().to_string()).unwrap();
 }
@@ -245,13 +315,15 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in lone pinned moving narrow wide; do
+        for kind in oauth provider lone pinned freed_moving moving narrow freed default; do
             pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
             kill -KILL "$pid" 2> /dev/null
         done
-        postmaster=$(head -n 1 "$0/postgres/postmaster.pid" 2> /dev/null) && kill -INT "$postmaster"
+        for data in default freed; do
+            postmaster=$(head -n 1 "$0/$data/postgres/postmaster.pid" 2> /dev/null) && kill -INT "$postmaster"
+        done
         rm -rf "$0"
     "#;
     Command::new("sh").args(["-c", script]).arg(folder).stdin(Stdio::piped()).spawn().unwrap()

@@ -237,8 +237,9 @@ async fn a_suspended_tenant_does_not_come_back() {
     assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
     for state in ["suspended", "archived"] {
         status(state).await;
-        // Both the token and the tenant are remembered from a moment ago.
-        assert_eq!(refused_to_read(&proxy, &token).await.field('C'), "28000", "{state}");
+        // Both the token and the tenant may be remembered from a moment ago.
+        let told = refused_to_read(&proxy, &token).await;
+        assert!(["28000", "57P01"].contains(&told.field('C')), "{state}");
         // Who is served again, is served at once.
         status("active").await;
         assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
@@ -254,7 +255,12 @@ async fn a_tenant_that_was_suspended_a_moment_ago_is_told_so() {
     let suspend = "update cloison.tenants set status = 'suspended' where slug = 'a'";
     superuser.batch_execute(suspend).await.unwrap();
     let told = refused_to_read(&proxy, &tenant_token(A)).await;
-    assert_eq!(told.field('M'), "the token's tenant is suspended");
+    // At the door, or in the session that began a moment before that was known.
+    let words = [
+        "the token's tenant is suspended",
+        "terminating connection because the tenant is not served any more",
+    ];
+    assert!(words.contains(&told.field('M')), "{}", told.field('M'));
     proxy.stop().await;
 }
 

@@ -161,3 +161,79 @@ async fn a_cancel_request_on_the_way_at_the_end_of_a_session_hits_nobody_else() 
     }
     proxy.stop().await;
 }
+
+/// What became of each of `count` requests, once all of them are over.
+async fn outcomes(proxy: &mut Proxy, count: usize) -> (usize, usize, usize) {
+    let (mut forwarded, mut unknown, mut dropped) = (0, 0, 0);
+    proxy
+        .observed(|event| {
+            match event {
+                Event::CancelForwarded { .. } => forwarded += 1,
+                Event::CancelUnknown => unknown += 1,
+                Event::CancelDropped { .. } => dropped += 1,
+                _ => {}
+            }
+            (forwarded + unknown + dropped == count).then_some(())
+        })
+        .await;
+    (forwarded, unknown, dropped)
+}
+
+#[tokio::test]
+async fn a_flood_for_one_session_is_carried_out_a_few_times() {
+    const MANY: usize = 300;
+    let mut proxy = proxy::new().run().await;
+    let (mut wire, key) = session(&proxy, A).await;
+    wire.query(SLEEP).send().await;
+    is_running(&proxy).await;
+    let mut senders = Vec::new();
+    for _ in 0..MANY {
+        let mut sender = Wire::connect(proxy.address).await;
+        sender.raw(&cancel_request(&key));
+        senders.push(sender);
+    }
+    futures_util::future::join_all(senders.iter_mut().map(Wire::send)).await;
+    assert_eq!(error(&wire.answer().await).field('C'), "57014");
+    let (forwarded, unknown, dropped) = outcomes(&mut proxy, MANY).await;
+    // With transaction pooling a late one finds nothing that could be cancelled.
+    assert!(forwarded > 0 && dropped > MANY / 2, "{forwarded} {unknown} {dropped}");
+    // Nobody else's wait for their turn.
+    let (mut other, key) = session(&proxy, B).await;
+    other.query(SLEEP).send().await;
+    is_running(&proxy).await;
+    Wire::connect(proxy.address).await.raw(&cancel_request(&key)).send().await;
+    assert_eq!(error(&other.answer().await).field('C'), "57014");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_guesses_keys_is_not_heard_for_a_while() {
+    const MANY: usize = 100;
+    let mut proxy = proxy::new().run().await;
+    let (mut wire, key) = session(&proxy, A).await;
+    let mut wrong = key.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    let started = std::time::Instant::now();
+    for _ in 0..MANY {
+        Wire::connect(proxy.address).await.raw(&cancel_request(&wrong)).send().await;
+    }
+    let (forwarded, unknown, dropped) = outcomes(&mut proxy, MANY).await;
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    assert_eq!(forwarded, 0);
+    assert!(unknown <= 20 * seconds && dropped > 0, "{unknown} {dropped} in {seconds} s");
+    // From another address, at the same time.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let socket = socket.connect(proxy.address).await.unwrap();
+    wire.query(SLEEP).send().await;
+    is_running(&proxy).await;
+    Wire::over(socket).raw(&cancel_request(&key)).send().await;
+    assert_eq!(error(&wire.answer().await).field('C'), "57014");
+    // And from there, too, when the second is over.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    wire.query(SLEEP).send().await;
+    is_running(&proxy).await;
+    Wire::connect(proxy.address).await.raw(&cancel_request(&key)).send().await;
+    assert_eq!(error(&wire.answer().await).field('C'), "57014");
+    proxy.stop().await;
+}

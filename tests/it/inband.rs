@@ -562,6 +562,38 @@ async fn a_newer_token_extends_the_session() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_the_tenant_or_the_token_that_was_named_last() {
+    let proxy = proxy::new().by_transaction().pool_size(4).pinning().unfiltered().run().await;
+    let superuser = proxy.database.superuser().await;
+    let of = |tenant: &str, id: &str| {
+        let token = token("tenant", json!({"tenant_id": tenant, "jti": id}));
+        format!("set cloison.jwt = '{token}'")
+    };
+    let (lost, kept) = (of(A, "lost"), of(B, "kept"));
+    let (mut idle, mut moved, mut back) =
+        (nobody(&proxy).await, nobody(&proxy).await, nobody(&proxy).await);
+    play(&mut idle, &[(&lost, ""), (COUNT, "3")]).await;
+    play(&mut moved, &[(&lost, ""), (COUNT, "3"), (&kept, ""), (COUNT, "5")]).await;
+    play(&mut back, &[("begin", ""), (&set_local(A), ""), (COUNT, "3"), ("commit", "")]).await;
+    // One that keeps its server connection, and asks nobody for another.
+    let mut pinned = service(&proxy, json!("*")).await;
+    let keeps = "declare c cursor with hold for select 1";
+    play(&mut pinned, &[("select set_tenant('a')", ""), (keeps, ""), (COUNT, "3")]).await;
+
+    superuser.batch_execute("select cloison.revoke_token('lost', 'stolen')").await.unwrap();
+    assert_eq!(seen(&idle.until('E').await), "57P01 C213");
+    play(&mut moved, &[(COUNT, "5"), (&lost, "28P01 C213"), (COUNT, "42501 C206")]).await;
+    play(&mut moved, &[(&kept, ""), (COUNT, "5")]).await;
+
+    let suspend = format!("update cloison.tenants set status = 'suspended' where id = '{A}'");
+    superuser.batch_execute(&suspend).await.unwrap();
+    assert_eq!(seen(&pinned.until('E').await), "57P01 C214");
+    play(&mut back, &[("select 1", "1"), (COUNT, "42501 C206")]).await;
+    play(&mut moved, &[(COUNT, "5")]).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn tenants_take_turns_in_one_pool_of_clients() {
     let proxy = proxy::new().by_transaction().pool_size(2).run().await;
     let mut clients = Vec::new();

@@ -234,6 +234,52 @@ async fn a_new_server_connection_with_other_defaults_is_refused() {
     proxy.stop().await;
 }
 
+#[tokio::test]
+async fn a_password_that_was_changed_is_told() {
+    let database = Database::new();
+    let superuser = database.superuser().await;
+    let role = format!("{}_app", database.name);
+    let make = format!("create role {role} login password 'first' in role cloison_tenant");
+    superuser.batch_execute(&make).await.unwrap();
+    let login = role.clone();
+    let proxy = proxy::new().unfiltered().edit(move |config| {
+        let pool = config.pools.get_mut(&cloison::types::Access::Tenant).unwrap();
+        pool.login.user = login;
+        pool.login.password = Some(cloison::types::Secret::new("first".to_owned()));
+    });
+    let mut proxy = proxy.run_on(database).await;
+    let mut hostile = Wire::tenant(&proxy, A).await;
+    // That is the tenant's right, as Postgres sees it.
+    assert!(!tags(&hostile.ask("alter role current_user password 'mine'").await).contains('E'));
+    let new = [("TimeZone", "Asia/Tokyo")];
+    let refused = Wire::refused(&proxy, "app", &tenant_token(B), &new).await;
+    assert_eq!((refused.field('C'), refused.field('D')), ("57P03", "cloison: C309"));
+    let told = proxy.observed(|event| match event {
+        Event::ServerLockedOut { role, reason, fix, .. } => {
+            Some((role.clone(), reason.clone(), fix.clone()))
+        }
+        _ => None,
+    });
+    let (told, reason, fix) = told.await;
+    assert_eq!(told, role);
+    assert!(reason.ends_with("(28P01)"), "{reason}");
+    assert_eq!(hostile.value(COUNT).await, "3");
+    let fix = fix.replace("<pools.tenant.password>", "first");
+    superuser.batch_execute(&fix).await.unwrap();
+    let (mut next, _) = Wire::login(&proxy, "app", &tenant_token(B), &new).await;
+    assert_eq!(next.value(COUNT).await, "5");
+    // The roles belong to the cluster, and other tests look at them.
+    superuser.batch_execute(&format!("alter role {role} nologin")).await.unwrap();
+    let _ = Wire::refused(&proxy, "app", &tenant_token(B), &[("TimeZone", "Asia/Seoul")]).await;
+    let told = proxy.observed(|event| match event {
+        Event::ServerLockedOut { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(told.await.ends_with("(28000)"));
+    proxy.stop().await;
+    superuser.batch_execute(&format!("drop role {role}")).await.unwrap();
+}
+
 /// Under a limit of a millisecond, the question is answered and names what was changed.
 #[tokio::test]
 async fn the_role_is_asked_about_in_its_own_time() {

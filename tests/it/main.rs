@@ -8,17 +8,21 @@
     reason = "tests"
 )]
 
+mod api_keys;
 mod attack;
 mod auth;
 mod backend;
 mod basics;
 mod cancel;
 mod chaos;
+mod claims;
+mod ends;
 mod fuzz;
 mod guard;
 mod inband;
 mod limits;
 mod lint;
+mod oauth;
 mod pool;
 mod relay;
 mod service;

@@ -1,7 +1,9 @@
 //! What a connection may open with, and what it is answered.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use cloison::observe::Event;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -301,8 +303,7 @@ async fn one_client_too_many_is_told_so() {
     let mut connected = 0;
     proxy
         .observed(|event| {
-            connected +=
-                usize::from(matches!(event, cloison::observe::Event::ClientConnected { .. }));
+            connected += usize::from(matches!(event, Event::ClientConnected { .. }));
             (connected == 2).then_some(())
         })
         .await;
@@ -335,5 +336,38 @@ async fn the_notice_about_a_long_application_name_arrives() {
         let (_, answer) = Wire::login(&proxy, "app", &tenant_token(A), &own).await;
         assert!(answer.iter().any(|m| m.tag == 'N' && m.field('C') == "42622"));
     }
+    proxy.stop().await;
+}
+
+/// The limit is one on sockets, and not only on those that are served.
+#[tokio::test]
+async fn connections_beyond_the_limit_are_not_heard_without_end() {
+    const MANY: usize = 400;
+    const BEYOND: usize = 64;
+    let mut proxy = proxy::new().set("max_client_conn = 2").run().await;
+    let mut first = Wire::tenant(&proxy, A).await;
+    let _second = Wire::connect(proxy.address).await;
+    let (mut heard, mut closed) = (Vec::new(), 0);
+    for _ in 0..MANY {
+        heard.push(Wire::connect(proxy.address).await);
+    }
+    // Whoever is heard has a second to say something.
+    let mut still_open = 0;
+    for wire in &mut heard {
+        let waited = Duration::from_millis(if closed + still_open == 0 { 300 } else { 1 });
+        match tokio::time::timeout(waited, wire.receive_byte()).await {
+            Ok(None) => closed += 1,
+            Ok(Some(byte)) => panic!("{byte}"),
+            Err(_) => still_open += 1,
+        }
+    }
+    assert!(still_open <= BEYOND && still_open > 0 && closed >= MANY - 2 * BEYOND, "{still_open}");
+    let beyond = |event: &Event| matches!(event, Event::ClientsDropped { .. }).then_some(());
+    proxy.observed(beyond).await;
+    assert_eq!(first.value("select count(*) from note").await, "3");
+    // Once they have had their time, one more is told why.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let told = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
+    assert_eq!(told.field('M'), "sorry, too many clients already");
     proxy.stop().await;
 }

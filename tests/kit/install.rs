@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use cloison::cli::install;
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate::{self, Compat};
 
 use crate::support::{Rows, Server, batch, on_a_server_of_its_own, on_every_major, texts};
 
@@ -14,7 +14,7 @@ on_every_major!(
 
 on_a_server_of_its_own!(a_second_install_changes_nothing);
 
-const FILES: [&str; 8] = [
+const FILES: &[&str] = &[
     "sql/migrations/0001_schema.sql",
     "sql/migrations/0002_functions.sql",
     "sql/migrations/0003_row_level_security.sql",
@@ -22,7 +22,13 @@ const FILES: [&str; 8] = [
     "sql/migrations/0005_lint.sql",
     "sql/migrations/0006_harden.sql",
     "sql/migrations/0007_advisory_locks.sql",
+    "sql/migrations/0008_revocations.sql",
+    "sql/migrations/0009_audit.sql",
+    "sql/migrations/0010_claims.sql",
+    "sql/migrations/0011_api_keys.sql",
+    "sql/migrations/0012_adopt.sql",
     "sql/compat/public_names.sql",
+    "sql/compat/supabase.sql",
 ];
 
 async fn a_second_install_changes_nothing(server: &Server) {
@@ -44,7 +50,7 @@ async fn a_second_install_changes_nothing(server: &Server) {
         assert_eq!(String::from_utf8_lossy(&done.stdout), "", "{file} is not silent");
         assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{file} is not silent");
     }
-    migrate::install(&owner, PublicNames::With).await.unwrap();
+    migrate::install(&owner, &[Compat::Public, Compat::Supabase]).await.unwrap();
     batch(&owner, "select cloison.protect('public.note')").await;
     assert_eq!(installed, database.dump(Rows::With).await);
 
@@ -54,7 +60,7 @@ async fn a_second_install_changes_nothing(server: &Server) {
     migrate::down(&owner).await.unwrap();
     assert_eq!(before, database.dump(Rows::Without).await);
     migrate::down(&owner).await.unwrap();
-    migrate::install(&owner, PublicNames::With).await.unwrap();
+    migrate::install(&owner, &[Compat::Public, Compat::Supabase]).await.unwrap();
     assert_eq!(up, database.dump(Rows::Without).await);
 
     // Taking the kit away leaves the rows, and tenants without rights on them.
@@ -72,9 +78,9 @@ async fn a_second_install_changes_nothing(server: &Server) {
 async fn a_superuser_may_install(server: &Server) {
     let database = server.empty_database().await;
     let superuser = database.superuser().await;
-    migrate::install(&superuser, PublicNames::With).await.unwrap();
-    migrate::install(&superuser, PublicNames::With).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["4"]);
+    migrate::install(&superuser, &[Compat::Public]).await.unwrap();
+    migrate::install(&superuser, &[Compat::Public]).await.unwrap();
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["5"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]
@@ -92,7 +98,7 @@ async fn without_createrole_it_says_so(server: &Server) {
     batch(&superuser, &format!("alter role {} nocreaterole", database.login("owner"))).await;
     batch(&superuser, &format!("alter database {} owner to postgres", database.name)).await;
     let owner = database.owner().await;
-    let error = migrate::install(&owner, PublicNames::Without).await.unwrap_err().to_string();
+    let error = migrate::install(&owner, &[]).await.unwrap_err().to_string();
     assert!(
         error.starts_with("migrations/0001_schema.sql failed and was rolled back: "),
         "{error}"
@@ -112,23 +118,30 @@ async fn the_verb_installs_and_takes_away(server: &Server) {
     let database = server.empty_database().await;
     let owner = database.owner().await;
     let url = database.url("owner");
-    for (option, kit, public) in
-        [(None, "t", "f"), (Some("--compat"), "t", "t"), (Some("--down"), "f", "f")]
-    {
-        let words = ["install", "--database-url", &url].into_iter().chain(option);
+    for (options, kit, public, auth) in [
+        (&[][..], "t", "f", "f"),
+        (&["--compat"], "t", "t", "f"),
+        (&["--compat", "supabase"], "t", "t", "t"),
+        (&["--down"], "f", "f", "f"),
+        (&["--compat=public,supabase"], "t", "t", "t"),
+    ] {
+        let words = ["install", "--database-url", &url].into_iter().chain(options.iter().copied());
         install::run(Program::parse_from(words).install).await.unwrap();
         assert_eq!(
             texts(
                 &owner,
                 "select to_regprocedure('cloison.kit_version()') is not null \
-                 union all select to_regprocedure('public.set_tenant(uuid)') is not null"
+                 union all select to_regprocedure('public.set_tenant(uuid)') is not null \
+                 union all select to_regprocedure('auth.uid()') is not null"
             )
             .await,
-            [kit, public],
-            "{option:?}"
+            [kit, public, auth],
+            "{options:?}"
         );
     }
     let nowhere = Program::parse_from(["install", "--database-url", "host=/nowhere user=x"]);
     let error = install::run(nowhere.install).await.unwrap_err();
     assert_eq!(error.to_string(), "could not connect to the database");
+    let report = cloison::cli::report(&error);
+    assert!(report.contains("\n  because: ") && report.contains("No such file"), "{report}");
 }

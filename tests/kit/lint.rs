@@ -7,7 +7,7 @@ mod faults;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use cloison::kit::lint::{self, Error, Finding, LINTS};
+use cloison::kit::lint::{self, Error, Finding, LINTS, Level};
 use tokio_postgres::Client;
 
 use crate::support::{Server, batch, on_every_major, run, texts};
@@ -25,7 +25,11 @@ macro_rules! on_a_server_of_its_own {
 }
 on_a_server_of_its_own!(on_14: 14, on_15: 15, on_16: 16, on_17: 17, on_18: 18);
 
-on_every_major!(without_the_kit_it_says_so, an_outdated_server_is_named);
+on_every_major!(
+    without_the_kit_it_says_so,
+    an_outdated_server_is_named,
+    prepared_transactions_are_found_and_cured,
+);
 
 async fn each_fault_is_found_and_cured(major: u32) {
     let server = Server::start(major);
@@ -116,6 +120,19 @@ impl Stand {
     }
 }
 
+/// Only a server that is started anew has room for them, or none.
+async fn prepared_transactions_are_found_and_cured(server: &Server) {
+    let server = Server::start_with(server.major, "max_prepared_transactions = 3\n");
+    let database = server.database().await;
+    let found = by_key(lint::run(&database.session("control").await).await.unwrap());
+    let found = &found["prepared_transactions:max_prepared_transactions"];
+    assert!(found.level == Level::Warning && found.detail.contains("up to 3 "), "{found:?}");
+    batch(&database.superuser().await, found.fix.as_ref().unwrap()).await;
+    server.restart();
+    let left = by_key(lint::run(&database.owner().await).await.unwrap());
+    assert!(left.values().all(|finding| finding.name == "server_outdated"), "{left:?}");
+}
+
 fn by_key(findings: Vec<Finding>) -> BTreeMap<String, Finding> {
     let count = findings.len();
     let map: BTreeMap<_, _> = findings.into_iter().map(|f| (f.key.clone(), f)).collect();
@@ -184,14 +201,15 @@ fn every_lint_has_a_fault_and_a_place_in_the_list() {
     let mut tried: BTreeSet<_> =
         FAULTS.iter().flat_map(|fault| fault.finds.iter().map(lint_of)).collect();
     // What no SQL can bring about is tried by itself, above.
-    tried.insert("server_outdated".into());
+    let alone = ["prepared_transactions", "server_outdated"].map(str::to_owned);
+    tried.extend(alone.clone());
     assert_eq!(listed, tried, "a lint without a fault that it finds, or the other way round");
 
     // Every level that a lint says it can have has been seen.
     let seen: BTreeSet<_> = FAULTS
         .iter()
         .flat_map(|fault| fault.finds.iter().map(|find| (lint_of(find), find.1.to_owned())))
-        .chain([("server_outdated".to_owned(), "warning".to_owned())])
+        .chain(alone.map(|lint| (lint, "warning".to_owned())))
         .collect();
     let said: BTreeSet<_> = LINTS
         .iter()

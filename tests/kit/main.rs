@@ -6,6 +6,10 @@
     reason = "a test that meets something unexpected should stop there"
 )]
 
+mod adopt;
+mod api_keys;
+mod audit;
+mod claims;
 mod context;
 mod findings;
 mod harden;
@@ -15,6 +19,7 @@ mod locks;
 mod oracles;
 mod pipeline;
 mod protect;
+mod revocations;
 mod support;
 mod surroundings;
 mod tables;

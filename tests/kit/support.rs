@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use cloison::backend::{Control, Target};
 use cloison::config;
 use cloison::kit::harden;
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate;
 use cloison::tenant::Directory;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
@@ -58,6 +58,14 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
+/// Runs the server given as arguments; a line on its standard input restarts it, and the end of
+/// that ends it.
+const WATCHER: &str = r#"
+    "$@" </dev/null & server=$!
+    while read -r _; do kill -INT $server; wait $server; "$@" </dev/null & server=$!; done
+    kill -INT $server; wait $server; rm -rf "$DIRECTORY"
+"#;
+
 /// A running server. It stops when this process ends, however that happens.
 pub(crate) struct Server {
     pub(crate) major: u32,
@@ -77,6 +85,11 @@ impl Server {
 
     /// A server of its own, for tests that drop the roles which all databases share.
     pub(crate) fn start(major: u32) -> Self {
+        Self::start_with(major, "")
+    }
+
+    /// The same, with more lines in its configuration.
+    pub(crate) fn start_with(major: u32, more: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = binaries(major);
         let directory = std::env::temp_dir().join(format!(
@@ -108,7 +121,7 @@ impl Server {
             settings,
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\n\
              shared_buffers = 16MB\nmax_connections = 60\n\
-             max_parallel_workers_per_gather = 2\n",
+             max_parallel_workers_per_gather = 2\n{more}",
             path(&directory)
         )
         .unwrap();
@@ -117,7 +130,7 @@ impl Server {
         let mut watcher = Command::new("sh");
         watcher
             .arg("-c")
-            .arg(r#""$@" </dev/null & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$DIRECTORY""#)
+            .arg(WATCHER)
             .arg("sh")
             .arg(server.get_program())
             .args(server.get_args())
@@ -129,22 +142,40 @@ impl Server {
             .stderr(fs::File::create(directory.join("log")).unwrap());
         let watcher = Mutex::new(watcher.spawn().unwrap());
 
+        let server = Self { major, directory, watcher };
+        server.until_ready(|_| true);
+        server
+    }
+
+    /// Ends every session, and starts the server again with what its configuration says now.
+    pub(crate) fn restart(&self) {
+        let before = fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        let before = before.lines().next().unwrap().to_owned();
+        let mut watcher = self.watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        watcher.stdin.as_mut().unwrap().write_all(b"restart\n").unwrap();
+        self.until_ready(|pid| pid != before);
+    }
+
+    /// Waits until a postmaster serves, by the number of whose process `is_meant`.
+    fn until_ready(&self, is_meant: impl Fn(&str) -> bool) {
         let until = Instant::now() + Duration::from_secs(30);
-        while !directory.join(".s.PGSQL.5432").exists()
-            || fs::read_to_string(data.join("postmaster.pid"))
-                .is_ok_and(|pid| !pid.contains("ready"))
-        {
-            assert!(Instant::now() < until, "Postgres {major} did not start");
+        let is_ready = || {
+            let Ok(told) = fs::read_to_string(self.directory.join("data/postmaster.pid")) else {
+                return false;
+            };
+            told.contains("ready") && told.lines().next().is_some_and(&is_meant)
+        };
+        while !self.directory.join(".s.PGSQL.5432").exists() || !is_ready() {
+            assert!(Instant::now() < until, "Postgres {} did not start", self.major);
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { major, directory, watcher }
     }
 
     /// A new database, owned by a role that has CREATEROLE and nothing more, with the kit in it.
     pub(crate) async fn database(&self) -> Database<'_> {
         let database = self.empty_database().await;
         let owner = database.owner().await;
-        migrate::install(&owner, PublicNames::Without).await.unwrap();
+        migrate::install(&owner, &[]).await.unwrap();
         for access in ["tenant", "superadmin", "control"] {
             let login = database.login(access);
             // On 16 and newer only who made the group, or a superuser, may give it to a login.
@@ -297,6 +328,17 @@ impl Database<'_> {
         let done = Command::new("pg_dump")
             .args(["--schema-only", "-h", path(&self.server.directory)])
             .args(["-U", &self.login(access), "-d", &self.name])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The schema as a superuser dumps it. For servers that are no newer than the installed `pg_dump`.
+    pub(crate) fn dump_as_superuser(&self) -> String {
+        let done = Command::new("pg_dump")
+            .args(["--schema-only", "-h", path(&self.server.directory)])
+            .args(["-U", "postgres", "-d", &self.name])
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,6 +1,6 @@
 //! The kit's own tables, and the names in `public`.
 
-use cloison::kit::migrate::{self, PublicNames};
+use cloison::kit::migrate::{self, Compat};
 use uuid::Uuid;
 
 use crate::support::{Server, add_tenant, batch, denied, on_every_major, texts};
@@ -51,6 +51,12 @@ async fn a_tenant_reads_its_own_part_of_the_kit(server: &Server) {
     }
     for sql in [
         "select hash from cloison.api_keys",
+        "select hash from cloison.audit_log",
+        "select id from cloison.audit_log",
+        "select position from cloison.audit_log",
+        "select * from cloison.audit_head",
+        "select cloison.audit_append('x', 'y', null, null, null)",
+        "select * from cloison.audit_findings()",
         "select * from cloison.api_keys",
         "update cloison.tenants set status = 'active'",
         "update cloison.tenants set plan = 'gold'",
@@ -109,7 +115,7 @@ async fn the_control_role_writes_down_and_reads_little(server: &Server) {
     batch(
         &session,
         &format!(
-            "insert into cloison.audit_log (actor, action) values ('proxy', 'session'); \
+            "select cloison.audit_append('proxy', 'session', null, '1', null); \
              insert into cloison.usage_events (tenant_id, kind) values ('{a}', 'query'); \
              select * from cloison.protected_tables"
         ),
@@ -117,7 +123,9 @@ async fn the_control_role_writes_down_and_reads_little(server: &Server) {
     .await;
     for sql in [
         "select * from cloison.audit_log",
+        "insert into cloison.audit_log (actor, action) values ('x', 'y')",
         "update cloison.audit_log set actor = 'x'",
+        "select * from cloison.audit_head",
         "update cloison.tenants set plan = 'x'",
         "select * from cloison.signing_key",
         "select * from cloison.api_keys",
@@ -147,7 +155,7 @@ async fn a_change_of_a_tenant_is_told(server: &Server) {
 
 async fn the_names_in_public_work(server: &Server) {
     let (database, a, b) = fill(server).await;
-    migrate::install(&database.owner().await, PublicNames::With).await.unwrap();
+    migrate::install(&database.owner().await, &[Compat::Public]).await.unwrap();
     let me = a.to_string();
 
     let session = database.tenant(a).await;

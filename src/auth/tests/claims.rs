@@ -188,7 +188,7 @@ async fn the_tenant_is_looked_up_only_as_what_it_can_be() {
 fn the_tenant_claim_lies_on_a_path_of_names() {
     let signer = SIGNERS.of(Algorithm::EdDsa);
     let path = |names: &[&str]| Issuer {
-        tenant_claim: names.iter().map(|name| (*name).to_owned()).collect(),
+        tenant_claims: vec![names.iter().map(|name| (*name).to_owned()).collect()],
         ..signer.rule()
     };
     let nested = with("app_metadata", json!({"org": {"id": TENANT}}));

@@ -1,74 +1,24 @@
 //! Key sets behind a URL, over a real HTTP server; key files that change.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use serde_json::json;
 use tokio::time::Instant;
 
+use super::server::*;
 use super::support::*;
-use crate::auth::keys::{Limits, Renewal, Step};
+use crate::auth::remote::{Limits, Renewal, Step};
 use crate::auth::{Error, KeysError, VerifiedClaims, Verifier};
-use crate::config::{Algorithm, KeySource};
+use crate::config::{Algorithm, Issuer, KeySource};
 use crate::types::Access;
 
-/// Answers every request with the same bytes, and counts.
-struct Server {
-    url: String,
-    answer: Arc<Mutex<String>>,
-    requests: Arc<AtomicUsize>,
-}
-
 impl Server {
-    async fn start(answer: String) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
-        let (answer, requests) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
-        let (answers, counter) = (Arc::clone(&answer), Arc::clone(&requests));
-        tokio::spawn(async move {
-            loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let (answers, counter) = (Arc::clone(&answers), Arc::clone(&counter));
-                tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    let _ = socket.read(&mut request).await;
-                    counter.fetch_add(1, Ordering::SeqCst);
-                    let answer = answers.lock().unwrap().clone();
-                    let _ = socket.write_all(answer.as_bytes()).await;
-                    // An unfinished answer: the connection stays open and silent.
-                    if answer.contains("Content-Length: 999\r\n") {
-                        std::future::pending::<()>().await;
-                    }
-                });
-            }
-        });
-        Self { url, answer, requests }
-    }
-
-    fn answers(&self, answer: String) {
-        *self.answer.lock().unwrap() = answer;
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
-    }
-
     fn verifier(&self, limits: Limits) -> Verifier {
-        let rule = rule(KeySource::JwksUrl(self.url.clone()), vec![Algorithm::Es256]);
+        let rule = rule(KeySource::JwksUrl(self.url()), vec![Algorithm::Es256]);
+        let rule = Issuer { jwks_max_stale: limits.stale, ..rule };
         Verifier::with_limits(&[rule], limits).unwrap()
     }
-}
-
-fn ok(body: &str) -> String {
-    let length = body.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-}
-
-fn status(line: &str) -> String {
-    format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 fn old() -> &'static Signer {
@@ -84,8 +34,12 @@ async fn outcome(verifier: &Verifier, token: &str) -> Result<VerifiedClaims, Err
 }
 
 /// No pause between attempts.
-const EAGER: Limits =
-    Limits { cooldown: Duration::ZERO, first_cooldown: Duration::ZERO, ..Limits::STANDARD };
+const EAGER: Limits = Limits {
+    unknown: Duration::ZERO,
+    cooldown: Duration::ZERO,
+    first_cooldown: Duration::ZERO,
+    ..Limits::STANDARD
+};
 
 #[tokio::test]
 async fn keys_are_fetched_once_and_kept() {
@@ -110,18 +64,163 @@ async fn a_new_key_is_found_when_a_token_names_it() {
     assert_eq!(kind(&outcome(&verifier, &old().token_of_key("k1")).await), "UnknownKey");
 }
 
+/// Short enough to wait for.
+const QUICK: Limits = Limits { unknown: Duration::from_millis(200), ..Limits::STANDARD };
+
 #[tokio::test]
-async fn a_flood_of_unknown_key_ids_is_one_fetch() {
+async fn a_flood_of_unknown_key_ids_is_no_flood_of_fetches() {
     let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
-    let verifier = server.verifier(Limits::STANDARD);
+    let verifier = server.verifier(QUICK);
     let tokens: Vec<_> = (0..50).map(|n| old().token_of_key(&format!("x{n}"))).collect();
-    let flood = tokens.iter().map(|token| outcome(&verifier, token));
-    for refused in futures_util::future::join_all(flood).await {
-        assert_eq!(kind(&refused), "UnknownKey");
-    }
-    assert_eq!(server.requests(), 1);
+    let flood = async || {
+        for refused in
+            futures_util::future::join_all(tokens.iter().map(|it| outcome(&verifier, it))).await
+        {
+            assert_eq!(kind(&refused), "UnknownKey");
+        }
+    };
+    flood().await;
+    // The first was there before all, and for those who came while it went on there was a second.
+    assert!(server.requests() <= 2, "{}", server.requests());
+    // They are known not to be there, and cost nothing more.
+    let before = server.requests();
+    flood().await;
+    flood().await;
+    assert_eq!(server.requests(), before);
     assert_eq!(kind(&outcome(&verifier, &old().token_of_key("k1")).await), "Ok");
-    assert_eq!(server.requests(), 1);
+    // Nor does one that no key set would have.
+    let long = old().token_of_key(&"x".repeat(257));
+    assert_eq!(kind(&outcome(&verifier, &long).await), "UnknownKey");
+    assert_eq!(server.requests(), before);
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_at_any_moment_and_during_a_flood() {
+    let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
+    let verifier = Arc::new(server.verifier(QUICK));
+    // A set that was just fetched, and ids made up by somebody without a pause.
+    verifier.warm().await;
+    let flood = {
+        let verifier = Arc::clone(&verifier);
+        tokio::spawn(async move {
+            for n in 0.. {
+                let token = old().token_of_key(&format!("x{n}"));
+                let one = tokio::time::timeout(
+                    Duration::from_millis(5),
+                    verifier.verify(&token, Access::Tenant, now()),
+                );
+                let _ = one.await;
+            }
+        })
+    };
+    let begun = Instant::now();
+    for round in 2..6 {
+        let signer = if round % 2 == 0 { new() } else { old() };
+        let id = format!("k{round}");
+        server.answers(ok(&jwks(&[signer.jwk(&id)])));
+        assert_eq!(kind(&outcome(&verifier, &signer.token_of_key(&id)).await), "Ok", "{id}");
+    }
+    flood.abort();
+    let most = begun.elapsed().as_millis() / 200 + 2;
+    assert!(server.requests() as u128 <= most, "{} fetches, at most {most}", server.requests());
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_the_question_does_not_answer_it() {
+    let slow = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{".to_owned();
+    let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
+    let limits =
+        Limits { renew_after: Duration::ZERO, timeout: Duration::from_millis(200), ..EAGER };
+    let verifier = server.verifier(limits);
+    verifier.warm().await;
+    // The next attempt is under way, and brings nothing.
+    server.answers(slow);
+    assert_eq!(kind(&outcome(&verifier, &old().token_of_key("k1")).await), "Ok");
+    while server.requests() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.answers(ok(&jwks(&[new().jwk("k2")])));
+    assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k2")).await), "Ok");
+}
+
+#[tokio::test]
+async fn a_rotation_refuses_no_login() {
+    let server = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
+    let verifier = server.verifier(Limits {
+        renew_after: Duration::from_millis(20),
+        cooldown: Duration::from_millis(10),
+        unknown: Duration::from_millis(10),
+        ..Limits::STANDARD
+    });
+    let (of_old, of_new) = (old().token_of_key("k1"), new().token_of_key("k2"));
+    // Published beside the old one, used, alone, and never anything in between.
+    for (set, tokens) in [
+        (vec![old().jwk("k1")], vec![&of_old]),
+        (vec![old().jwk("k1"), new().jwk("k2")], vec![&of_old, &of_new]),
+        (vec![new().jwk("k2")], vec![&of_new]),
+    ] {
+        server.answers(ok(&jwks(&set)));
+        let until = Instant::now() + Duration::from_millis(150);
+        while Instant::now() < until {
+            for token in &tokens {
+                assert_eq!(kind(&outcome(&verifier, token).await), "Ok", "{set:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(kind(&outcome(&verifier, &of_old).await), "UnknownKey", "withdrawn");
+}
+
+#[tokio::test]
+async fn keys_without_a_name_and_with_the_same_name_are_tried() {
+    let unnamed = |signer: &Signer| {
+        let mut key = signer.jwk("");
+        key.as_object_mut().unwrap().remove("kid");
+        key
+    };
+    let others: Vec<Signer> = (0..4).map(|_| Signer::es256()).collect();
+    let token = old().token(&good_claims());
+    for (set, token, expected) in [
+        // While a key is being replaced by an issuer that does not name them.
+        (vec![unnamed(new()), unnamed(old())], &token, "Ok"),
+        (vec![new().jwk("k2"), old().jwk("k1")], &token, "Ok"),
+        (vec![unnamed(new())], &token, "Signature"),
+        // One name for two keys.
+        (vec![new().jwk("k1"), old().jwk("k1")], &old().token_of_key("k1"), "Ok"),
+        (vec![new().jwk("k1"), old().jwk("k2")], &old().token_of_key("k1"), "Signature"),
+        // A name that only the token has is no name of an unnamed key.
+        (vec![unnamed(old())], &old().token_of_key("k1"), "UnknownKey"),
+        // Nobody's token has us try a whole set.
+        (others.iter().map(unnamed).chain([unnamed(old())]).collect(), &token, "AmbiguousKey"),
+    ] {
+        let server = Server::start(ok(&jwks(&set))).await;
+        let verifier = server.verifier(EAGER);
+        for _ in 0..2 {
+            assert_eq!(kind(&outcome(&verifier, token).await), expected, "{set:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_for_something_else_are_left_out_of_a_set() {
+    let changed = |name: &str, value: serde_json::Value| {
+        let mut key = old().jwk("k1");
+        key[name] = value;
+        key
+    };
+    for key in [
+        changed("use", json!("enc")),
+        changed("key_ops", json!(["sign"])),
+        changed("alg", json!("ES384")),
+        changed("alg", json!("EdDSA")),
+        changed("d", json!("AAAA")),
+    ] {
+        let server = Server::start(ok(&jwks(&[key.clone(), new().jwk("k2")]))).await;
+        let verifier = server.verifier(EAGER);
+        let token = old().token_of_key("k1");
+        assert_eq!(kind(&outcome(&verifier, &token).await), "UnknownKey", "{key}");
+        assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k2")).await), "Ok", "{key}");
+    }
 }
 
 #[tokio::test]
@@ -172,7 +271,7 @@ async fn answers_that_are_no_key_set_are_refused() {
     let elsewhere = Server::start(ok(&jwks(&[old().jwk("k1")]))).await;
     let redirect = format!(
         "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        elsewhere.url
+        elsewhere.url()
     );
     let good = jwks(&[old().jwk("k1")]);
     let huge = format!("{}{good}", " ".repeat(256 * 1024));
@@ -208,16 +307,49 @@ async fn a_key_file_is_read_again_when_it_changes() {
     tokio::time::pause();
     let replace = |content: &str| std::fs::write(&file.0, content).unwrap();
     replace(&jwks(&[new().jwk("k2"), old().jwk("k3")]));
-    assert_eq!(
-        kind(&outcome(&verifier, &new().token_of_key("k2")).await),
-        "UnknownKey",
-        "too soon"
-    );
-    tokio::time::advance(Duration::from_secs(1)).await;
+    // A new key is seen at once, a withdrawn one within a second.
     assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k2")).await), "Ok");
+    assert_eq!(kind(&outcome(&verifier, &old().token_of_key("k1")).await), "UnknownKey");
     replace("half a fi");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k2")).await), "Ok", "kept");
+    // One of the same date and length that is moved into its place.
+    let (one, other) = (jwks(&[new().jwk("k4")]), jwks(&[new().jwk("k5")]));
+    replace(&one);
+    let date = std::fs::metadata(&file.0).unwrap().modified().unwrap();
+    assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k4")).await), "Ok");
+    let moved = TempFile::new(&other);
+    std::fs::File::options().write(true).open(&moved.0).unwrap().set_modified(date).unwrap();
+    std::fs::rename(&moved.0, &file.0).unwrap();
+    assert_eq!(kind(&outcome(&verifier, &new().token_of_key("k5")).await), "Ok", "moved");
+}
+
+#[tokio::test]
+async fn a_public_key_file_is_read_again_when_it_changes() {
+    let file = TempFile::new(&old().public);
+    let rule = rule(KeySource::PemFile(file.0.clone()), vec![Algorithm::Es256]);
+    let verifier = Verifier::new(&[rule]).unwrap();
+    tokio::time::pause();
+    let tokens = [old().token_of_key("any"), new().token_of_key("any")];
+    for (content, expected) in [
+        (old().public.clone(), ["Ok", "Signature"]),
+        (format!("{}\n", new().public), ["Signature", "Ok"]),
+        ("half a fi".to_owned(), ["Signature", "Ok"]),
+        (format!("{}\n\n", old().public), ["Ok", "Signature"]),
+    ] {
+        std::fs::write(&file.0, content).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for (token, expected) in tokens.iter().zip(expected) {
+            assert_eq!(kind(&outcome(&verifier, token).await), expected);
+        }
+    }
+}
+
+/// A time with a day before it.
+fn test_now() -> Instant {
+    static NOW: std::sync::LazyLock<Instant> =
+        std::sync::LazyLock::new(|| Instant::now() + Duration::from_secs(100_000));
+    *NOW
 }
 
 /// A set fetched `age` seconds ago, the last attempt begun `attempt` seconds ago.
@@ -227,7 +359,7 @@ fn check_step(
     (running, failed, known): (bool, bool, bool),
     expected: Step,
 ) {
-    let now = Instant::now() + Duration::from_secs(100_000);
+    let now = test_now();
     let before = |seconds| now - Duration::from_secs(seconds);
     let renewal = Renewal {
         keys: age.map(|age| (Arc::default(), before(age))),
@@ -240,7 +372,8 @@ fn check_step(
 
 #[test]
 fn a_set_is_renewed_when_it_is_due_and_no_sooner() {
-    use Step::{Answer, AnswerAndRenew, RenewAndWait, Wait};
+    use Step::{Answer, AnswerAndRenew, RenewAndWait, Wait, WaitUntil};
+    let in_seconds = |seconds| WaitUntil(test_now() + Duration::from_secs(seconds));
     // Nothing there yet.
     check_step((None, None), (false, false, false), RenewAndWait);
     check_step((None, Some(0)), (true, false, false), Wait);
@@ -248,8 +381,9 @@ fn a_set_is_renewed_when_it_is_due_and_no_sooner() {
     check_step((None, Some(1)), (false, true, false), RenewAndWait);
     // Fresh, and the key is there or not.
     check_step((Some(299), Some(299)), (false, false, true), Answer);
-    check_step((Some(29), Some(29)), (false, false, false), Answer);
-    check_step((Some(30), Some(30)), (false, false, false), RenewAndWait);
+    check_step((Some(2), Some(2)), (false, false, false), in_seconds(1));
+    check_step((Some(3), Some(3)), (false, false, false), RenewAndWait);
+    check_step((Some(30), Some(29)), (false, true, false), Answer);
     check_step((Some(30), Some(1)), (true, false, false), Wait);
     check_step((Some(299), Some(1)), (true, false, true), Answer);
     // Due, then overdue.

@@ -108,6 +108,12 @@ impl Signers {
 }
 
 impl Signer {
+    /// One more with a key of its own.
+    pub(super) fn es256() -> Self {
+        let Signers(signers) = Signers::generate();
+        signers.into_iter().find(|signer| signer.algorithm == Algorithm::Es256).unwrap()
+    }
+
     /// A rule for tenants that trusts this signer: by its secret or its PEM file.
     pub(super) fn rule(&self) -> Issuer {
         let keys = match self.algorithm {
@@ -157,13 +163,16 @@ pub(super) fn rule(keys: KeySource, algorithms: Vec<Algorithm>) -> Issuer {
     Issuer {
         name: "main".to_owned(),
         access: Access::Tenant,
+        provider: None,
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned(), "second".to_owned()],
         algorithms,
         keys,
-        tenant_claim: vec!["tenant_id".to_owned()],
+        jwks_max_stale: Duration::from_secs(86_400),
+        tenant_claims: vec![vec!["tenant_id".to_owned()]],
         tenants_claim: Vec::new(),
         tenant_lookup: vec![TenantLookup::Id],
+        claims_in_sql: Vec::new(),
         required_claims: BTreeMap::new(),
         leeway: Duration::from_secs(30),
     }

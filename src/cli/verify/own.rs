@@ -26,6 +26,9 @@ pub(super) enum Mode {
     Transaction,
 }
 
+const NO_SUPERADMIN: &str = "it has no [pools.superadmin], with whose help the suite knows what \
+                             there is to be seen: config/example.toml shows the pool and its rule";
+
 /// A layer that can be switched off. The tables' own layers cannot: policies, grants and signed
 /// contexts are the database's, and the reset between clients has no switch; --self-test breaks
 /// those in a database that nobody needs.
@@ -58,7 +61,7 @@ pub(super) async fn start(
     let candidates = verify::candidates(&operator).await?;
     let [a, b, ..] = &candidates[..] else { return Err(Error::FewTenants(candidates.len())) };
     if !config.pools.contains_key(&Access::Superadmin) {
-        return Err(Error::Own("the suite needs [pools.superadmin]".to_owned()));
+        return Err(Error::Own(NO_SUPERADMIN.to_owned()));
     }
     let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     take_over(&mut config, &key);
@@ -97,19 +100,23 @@ fn take_over(config: &mut Config, key: &str) {
     config.listen.addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     config.listen.port = 0;
     config.listen.unix_socket_dir = None;
+    config.oauth = None;
     config.client_tls.mode = ClientTlsMode::Disable;
     let roads = config.pools.keys();
     config.issuers = roads
         .map(|access| Issuer {
             name: format!("verify_{access}"),
             access: *access,
+            provider: None,
             issuer: ISSUER.to_owned(),
             audiences: vec![format!("{ISSUER} {access}")],
             algorithms: vec![Algorithm::Hs256],
             keys: KeySource::Secret(Secret::new(key.as_bytes().to_vec())),
-            tenant_claim: vec!["tenant".to_owned()],
+            jwks_max_stale: Duration::from_secs(86_400),
+            tenant_claims: vec![vec!["tenant".to_owned()]],
             tenants_claim: Vec::new(),
             tenant_lookup: vec![TenantLookup::Id],
+            claims_in_sql: Vec::new(),
             required_claims: std::collections::BTreeMap::new(),
             leeway: Duration::ZERO,
         })

@@ -7,7 +7,7 @@ use super::own::{self, Mode};
 use super::{EXIT_FINDINGS, Error, text};
 use crate::config;
 use crate::dev::cluster::Cluster;
-use crate::kit::migrate::{self, PublicNames};
+use crate::kit::migrate;
 use crate::kit::verify::{self, ProbeRows, Report, Road, Roads, Verdict};
 
 /// A layer, what breaks it, the check that has to go red, and what mends it.
@@ -38,7 +38,7 @@ async fn try_all(
     let admin = cluster.connect_superuser("postgres").await.map_err(scratch)?;
     admin.batch_execute("create database scratch").await.map_err(scratch)?;
     let database = cluster.connect_superuser("scratch").await.map_err(scratch)?;
-    migrate::install(&database, PublicNames::Without).await.map_err(scratch)?;
+    migrate::install(&database, &[]).await.map_err(scratch)?;
     database.batch_execute(include_str!("self_test.sql")).await.map_err(scratch)?;
     let (host, port) = (cluster.host(), cluster.port());
     let (user, password) = (cluster.superuser(), cluster.superuser_password());

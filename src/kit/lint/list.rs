@@ -75,5 +75,6 @@ pub const LINTS: &[Lint] = lints![
     "tenant_column",
     "table_gone",
     "watch_off",
+    "prepared_transactions",
     "server_outdated",
 ];

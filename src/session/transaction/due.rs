@@ -57,8 +57,8 @@ pub(super) enum Parse {
     /// One of the client's, under our name; and the client's name if the client has just given it
     /// and gets the answer.
     Named(Arc<Statement>, Option<Box<[u8]>>),
-    /// The statement that binds the tenant.
-    LocalBind,
+    /// The statement that binds the tenant, without or with claims.
+    LocalBind { has_claims: bool },
     /// The unnamed one, by us.
     Ours,
     /// A text that Postgres refuses, for one that we refuse: the client gets this error.
@@ -70,7 +70,9 @@ impl Parse {
     pub(super) const fn whose(&self) -> Whose {
         match self {
             Self::Clients | Self::Named(_, Some(_)) => Whose::Clients,
-            Self::LocalBind | Self::Named(_, None) | Self::Ours | Self::Refused(_) => Whose::Ours,
+            Self::LocalBind { .. } | Self::Named(_, None) | Self::Ours | Self::Refused(_) => {
+                Whose::Ours
+            }
         }
     }
 }

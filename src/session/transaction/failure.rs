@@ -45,7 +45,8 @@ impl Lent {
             self.bind_refused = true;
             // Refused as it ran, the statement is there; if it could not be prepared, that was what
             // is due, and is noted with all that is skipped.
-            self.bound.server_mut().holds_bind &= !is_missing;
+            let has_claims = self.bound.has_claims();
+            *self.bound.server_mut().held_binds.get_mut(has_claims) &= !is_missing;
             return Fate::Refuse(Box::new(bind_refused()));
         }
         if let Some(nobody) = nobody {
@@ -60,7 +61,7 @@ impl Lent {
     fn own_bind_is_due(&self) -> bool {
         matches!(
             (self.dues.front(), self.dues.second()),
-            (Some(Due::Parse(Parse::LocalBind)), _)
+            (Some(Due::Parse(Parse::LocalBind { .. })), _)
                 | (Some(Due::Execute(Execute { whose: Whose::Ours, .. })), _)
                 | (
                     Some(Due::Bind(Whose::Ours)),

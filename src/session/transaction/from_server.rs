@@ -8,6 +8,7 @@ use super::due::{Due, Execute, Parse, Whose};
 use super::moved::Moved;
 use super::relay::{Copy, Lent, Relay};
 use super::tracked::Ended;
+use crate::backend::HeldBinds;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
@@ -119,7 +120,7 @@ impl Relay<'_> {
         let Some(lent) = &mut self.lent else { return Ok(true) };
         if let Some(ended) = lent.ended.take() {
             self.in_band.note(lent, ended);
-            self.ending.set(self.in_band.myself.ends_at());
+            self.ending.follow(&self.in_band.myself);
         }
         if std::mem::take(&mut lent.names_dropped) {
             self.names.clear();
@@ -160,7 +161,7 @@ impl Relay<'_> {
                     server.unnamed = 0;
                     self.names.unnamed = None;
                 }
-                Parse::LocalBind => server.holds_bind = false,
+                Parse::LocalBind { has_claims } => *server.held_binds.get_mut(has_claims) = false,
                 Parse::Named(statement, name) => {
                     server.prepared.remove(&statement);
                     if let Some(name) = name {
@@ -282,6 +283,7 @@ impl Lent {
         self.settle(&execute.kind);
         if execute.whose == Whose::Ours {
             self.ran_as = self.ran_as.or(self.bound.scope().tenant());
+            self.ran_with_claims |= self.bound.has_claims();
         }
         if header.tag == b's' && execute.kind == Kind::Identity {
             // Its one row is all that it does.
@@ -301,7 +303,7 @@ impl Lent {
             if drops_statements {
                 let server = self.bound.server_mut();
                 server.prepared.clear();
-                server.holds_bind = false;
+                server.held_binds = HeldBinds::default();
                 server.unnamed = 0;
             }
             if discards_all {

@@ -98,12 +98,11 @@ impl InBand {
         lent.tracked = self.tracked();
         let now = self.myself.acting.now();
         lent.lost = now.err();
-        if self.myself.scope() == lent.bound.scope() {
-            return;
+        let before = lent.bound.scope();
+        if lent.bound.act_for(now.ok().map(|identity| &**identity)) {
+            lent.block.doubt();
         }
-        lent.bound.act_for(now.ok().map(|identity| &**identity));
-        lent.block.doubt();
-        if lent.pinned {
+        if lent.pinned && lent.bound.scope() != before {
             // What a tenant has left there is not another's.
             lent.pinned = false;
             lent.dirty = true;
@@ -147,7 +146,9 @@ impl InBand {
         let found = found.and_then(|(found, share)| {
             let ran_as_another = lent.ran_as.is_some() && lent.ran_as != found.scope.tenant();
             let is_kept = lent.pinned && found.scope != lent.bound.scope();
-            if ran_as_another || is_kept {
+            // A bind without claims would leave those that went before it.
+            let keeps_claims = lent.ran_with_claims && !self.myself.has_claims(&found.who);
+            if ran_as_another || is_kept || keeps_claims {
                 return Err(stays(moved()));
             }
             Ok((found, share))

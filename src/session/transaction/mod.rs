@@ -27,8 +27,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use ending::Ending;
+use moved::Step;
 pub use names::Statements;
-use relay::{Lent, Relay, Step};
+use relay::{Lent, Relay};
 
 use super::acting::Lost;
 use super::cancel::Registration;
@@ -64,7 +65,7 @@ pub(super) async fn run(
     common: &Common<'_>,
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
-    let ending = Ending::new(terms.identity.context().expires_at(), shutdown);
+    let ending = Ending::new(&terms.identity, shutdown);
     let relay = Relay::new(*client, common, terms, ending);
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;

@@ -307,8 +307,8 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
     let queued = lent.bound.queue_local_bind();
     match queued.map_err(|_| End::Bug("the bind could not be written"))? {
         LocalBindQueued::Nothing => {}
-        LocalBindQueued::ParseAndBind => {
-            lent.dues.push(Due::Parse(Parse::LocalBind));
+        LocalBindQueued::ParseAndBind { has_claims } => {
+            lent.dues.push(Due::Parse(Parse::LocalBind { has_claims }));
             bind_is_due(lent);
         }
         LocalBindQueued::Bind => bind_is_due(lent),

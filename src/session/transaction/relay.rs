@@ -12,7 +12,7 @@ use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
 use super::identity::InBand;
-use super::moved::Moved;
+use super::moved::{Moved, Step};
 use super::names::{Names, Statements};
 use super::portals::Portals;
 use super::tracked::{Ended, Tracked};
@@ -27,21 +27,6 @@ use crate::session::watch::{Exceeded, Watch};
 use crate::session::{Common, Terms};
 use crate::statement::{self, Next};
 use crate::types::TenantId;
-
-/// What the relay needs done before it can go on.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// The client has sent something that only a server can answer.
-    NeedsServer,
-    /// It has to be found out who the client wants to be.
-    Identify,
-    /// What is running has lasted too long.
-    Cancel,
-    /// Nothing is open: the server connection can go back.
-    Rest,
-    /// The session is over.
-    End(End),
-}
 
 /// A client, and the server connection that carries its transaction, if one does.
 pub(super) struct Relay<'a> {
@@ -115,6 +100,8 @@ pub(super) struct Lent {
     pub(super) lost: Option<Lost>,
     /// The tenant for whom the transaction has run a statement.
     pub(super) ran_as: Option<TenantId>,
+    /// And that claims went along with it.
+    pub(super) ran_with_claims: bool,
     pub(super) has_savepoint: bool,
     /// Something has failed since the last Sync.
     pub(super) failed: bool,
@@ -163,6 +150,7 @@ impl Lent {
             tracked: Tracked::default(),
             lost: None,
             ran_as: None,
+            ran_with_claims: false,
             has_savepoint: false,
             failed: false,
             ended: None,

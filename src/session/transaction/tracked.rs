@@ -87,10 +87,10 @@ impl Lent {
     }
 
     /// Notes what a statement has come to.
-    pub(super) const fn note_ended(&mut self, ended: Option<Ended>) {
+    pub(super) fn note_ended(&mut self, ended: Option<Ended>) {
         match ended {
             Some(Ended::Commit | Ended::Rollback) => {
-                (self.ran_as, self.has_savepoint) = (None, false);
+                self.begin_anew();
             }
             Some(Ended::Savepoint) => self.has_savepoint = true,
             Some(Ended::Idle { .. } | Ended::Identity | Ended::Reset | Ended::RollbackTo)
@@ -103,9 +103,13 @@ impl Lent {
     pub(super) fn note_ready(&mut self, status: TransactionStatus) {
         let failed = std::mem::take(&mut self.failed);
         if status == TransactionStatus::Idle {
-            (self.ran_as, self.has_savepoint) = (None, false);
+            self.begin_anew();
             self.ended = Some(Ended::Idle { failed });
         }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.ran_as, self.ran_with_claims, self.has_savepoint) = (None, false, false);
     }
 
     /// The error for a statement that found no tenant, where there is a reason to tell.

@@ -23,8 +23,8 @@ public class WithJdbc {
     static final String INSERT = "insert into crm_leads (full_name, email) values (?, ?)";
     static final AtomicInteger passed = new AtomicInteger();
 
-    /** A tenant, and the one it must never see; `session` is where what needs a session works, too. */
-    record Side(String name, String url, String session, String narrow, String own, String other) {
+    /** A tenant, and the one it must never see; `freed` is where it is given back what is tested for its own sake, `session` where what needs a session works, too. */
+    record Side(String name, String url, String freed, String session, String narrow, String own, String other) {
         /** Both tenants use the same values, which are unique within one only; both pool modes run at once. */
         String email(Object n) {
             return n + "@jdbc." + env("POOL_MODE") + ".example.org";
@@ -332,6 +332,10 @@ public class WithJdbc {
             StringWriter out = new StringWriter();
             copy.copyOut("copy (select tenant_id from projects) to stdout", out);
             check("COPY TO", out.toString().lines().collect(Collectors.toSet()), Set.of(side.own));
+        });
+        connected(side.freed, c -> {
+            c.setAutoCommit(false);
+            var copy = c.unwrap(PGConnection.class).getCopyAPI();
             update(c, "create temporary table t (n int) on commit drop");
             String lines = IntStream.range(0, 5000).mapToObj(n -> n + "\n").collect(Collectors.joining());
             check("COPY FROM", copy.copyIn("copy t from stdin", new ByteArrayInputStream(lines.getBytes(StandardCharsets.UTF_8))), 5000L);
@@ -390,6 +394,8 @@ public class WithJdbc {
             Set<String> pids = new HashSet<>();
             for (int n = 0; n < 2000 && pids.size() < 2; n += 1) pids.addAll(query(c, "select pg_backend_pid()"));
             check("the server connection changes", pids.size() > 1, true);
+        });
+        connected(side.freed, c -> {
             for (String statement : List.of("listen news", "create temporary table t (n int)", "prepare p as select 1", "select pg_advisory_lock(1)")) {
                 refused(statement, "0A000", () -> c.createStatement().execute(statement));
                 check("and goes on", query(c, ONLY), List.of(side.own));
@@ -427,8 +433,8 @@ public class WithJdbc {
         TimeZone.setDefault(TimeZone.getTimeZone("Asia/Tokyo"));
         ExecutorService threads = Executors.newFixedThreadPool(2);
         try {
-            var sides = List.of(new Side("a", env("TENANT_A_URL"), env("SESSION_A_URL"), env("NARROW_A_URL"), A, B),
-                new Side("b", env("TENANT_B_URL"), env("SESSION_B_URL"), env("NARROW_B_URL"), B, A));
+            var sides = List.of(new Side("a", env("TENANT_A_URL"), env("FREED_A_URL"), env("SESSION_A_URL"), env("NARROW_A_URL"), A, B),
+                new Side("b", env("TENANT_B_URL"), env("FREED_B_URL"), env("SESSION_B_URL"), env("NARROW_B_URL"), B, A));
             for (Future<Void> end : sides.stream().map(side -> threads.submit(() -> everyday(side))).toList()) end.get();
             logins();
             System.out.println("passed " + passed);

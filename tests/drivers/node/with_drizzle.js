@@ -12,8 +12,8 @@ const postgresJs = require('drizzle-orm/postgres-js')
 const A = 'd0000000-0000-4000-8000-000000000001'
 const B = 'e0000000-0000-4000-8000-000000000001'
 const sides = [
-  { name: 'a', url: process.env.TENANT_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
-  { name: 'b', url: process.env.TENANT_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
+  { name: 'a', url: process.env.TENANT_A_URL, freed: process.env.FREED_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
+  { name: 'b', url: process.env.TENANT_B_URL, freed: process.env.FREED_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
 ]
 const TRANSACTION = process.env.POOL_MODE === 'transaction'
 
@@ -197,7 +197,8 @@ async function types(db, { own }, email) {
   const tags = ['a', 'b,"c"', '']
   const [article] = await db.insert(articles).values({ title: email('array'), body: '', tags }).returning()
   check('an array comes back', article.tags, tags)
-  const holding = await db.select({ tenant: articles.tenantId }).from(articles).where(arrayContains(articles.tags, ['b,"c"']))
+  const holding = await db.select({ tenant: articles.tenantId }).from(articles)
+    .where(and(eq(articles.title, email('array')), arrayContains(articles.tags, ['b,"c"'])))
   check('and is looked into', holding, [{ tenant: own }])
   await db.delete(articles).where(eq(articles.id, article.id))
   const raw = await db.execute(sql`select ${"'; drop table projects; --"}::text as t, get_current_tenant() as tenant`)

@@ -12,8 +12,8 @@ const copy = require('pg-copy-streams')
 const A = 'd0000000-0000-4000-8000-000000000001'
 const B = 'e0000000-0000-4000-8000-000000000001'
 const sides = [
-  { name: 'a', url: process.env.TENANT_A_URL, session: process.env.SESSION_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
-  { name: 'b', url: process.env.TENANT_B_URL, session: process.env.SESSION_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
+  { name: 'a', url: process.env.TENANT_A_URL, freed: process.env.FREED_A_URL, session: process.env.SESSION_A_URL, narrow: process.env.NARROW_A_URL, own: A, other: B },
+  { name: 'b', url: process.env.TENANT_B_URL, freed: process.env.FREED_B_URL, session: process.env.SESSION_B_URL, narrow: process.env.NARROW_B_URL, own: B, other: A },
 ]
 // Each transaction gets another server connection, and other clients keep them moving.
 const TRANSACTION = process.env.POOL_MODE === 'transaction'
@@ -225,9 +225,9 @@ function cancel(client) {
   })
 }
 
-async function notifications({ url, session, name }) {
+async function notifications({ freed, session, name }) {
   await connected(session, (listener) =>
-    connected(url, async (sender) => {
+    connected(freed, async (sender) => {
       const channel = `node_${name}`
       const told = new Promise((resolve) => listener.on('notification', resolve))
       await listener.query(`listen ${channel}`)
@@ -239,12 +239,15 @@ async function notifications({ url, session, name }) {
   )
 }
 
-async function errors({ url, own }) {
+async function errors({ url, freed, own }) {
   await connected(url, async (c) => {
     const column = await refused('an unknown column', '42703', c.query('select no_such from projects'))
     check('its position', column.position, '8')
     const twice = await refused('a unique violation', '23505', c.query(TWICE))
     check('its table', [twice.table, twice.detail], ['crm_leads', undefined])
+    check('after errors', await sees(c), [own])
+  })
+  await connected(freed, async (c) => {
     const other = 'create temporary table t (n int primary key) on commit drop; insert into t values (1), (1)'
     const detailed = await refused('another', '23505', c.query(other))
     check('its detail', detailed.detail, 'Key (n)=(1) already exists.')
@@ -344,11 +347,13 @@ async function otherRoads() {
 }
 
 // What a transaction finds on the next server connection.
-async function moving({ url, own }) {
+async function moving({ url, freed, own }) {
   await connected(url, async (c) => {
     const pids = new Set()
     for (let n = 0; n < 2000 && pids.size < 2; n += 1) pids.add((await c.query('select pg_backend_pid() as pid')).rows[0].pid)
     check('the server connection changes', pids.size > 1, true)
+  })
+  await connected(freed, async (c) => {
     const statements = [
       'listen news', 'create temporary table t (n int)', 'prepare p as select 1',
       'declare c cursor with hold for select 1', 'select pg_advisory_lock(1)',
@@ -359,6 +364,8 @@ async function moving({ url, own }) {
       await refused('as a prepared statement, too', '0A000', c.query({ text: statement, queryMode: 'extended' }))
       check('and goes on', await sees(c), [own])
     }
+  })
+  await connected(url, async (c) => {
     const insert = { name: 'insert', text: 'insert into crm_leads (full_name, email) values ($1, $2) returning id' }
     const update = { name: 'update', text: "update crm_leads set status = 'won' where id = $1 returning tenant_id" }
     const ids = []
@@ -375,12 +382,16 @@ async function moving({ url, own }) {
     }
     check('and deleted', (await c.query('delete from crm_leads where id = any($1)', [ids])).rowCount, 20)
     await c.query('begin')
-    await c.query('create temporary table t (n int) on commit drop')
-    await pipeline(Readable.from(Array.from({ length: 5000 }, (_, n) => `${n}\n`)), c.query(copy.from('copy t from stdin')))
-    check('COPY FROM in a transaction', (await c.query('select count(*)::int as n from t')).rows, [{ n: 5000 }])
     const cursor = c.query(new Cursor('select generate_series(1, 100) as n, tenant_id from projects'))
     for (let n = 0; n < 5; n += 1) check('a cursor', (await cursor.read(10))[0].tenant_id, own)
     await cursor.close()
+    await c.query('commit')
+  })
+  await connected(freed, async (c) => {
+    await c.query('begin')
+    await c.query('create temporary table t (n int) on commit drop')
+    await pipeline(Readable.from(Array.from({ length: 5000 }, (_, n) => `${n}\n`)), c.query(copy.from('copy t from stdin')))
+    check('COPY FROM in a transaction', (await c.query('select count(*)::int as n from t')).rows, [{ n: 5000 }])
     await c.query('commit')
   })
   const names = ['statement_timeout', 'lock_timeout', 'application_name', 'datestyle', 'timezone', 'search_path']

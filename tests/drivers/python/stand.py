@@ -13,20 +13,21 @@ class Side:
     """A tenant, and the one it must never see."""
 
     name: str
+    # As everybody has it who changes nothing.
     url: str
-    # Where what needs a session works, too.
+    # Where the filter and hardening give tenants back what is tested for its own sake.
+    freed: str
+    # There, where what needs a session works, too.
     session: str
-    # One server connection for both tenants.
+    # There, with one server connection for both tenants.
     narrow: str
     own: str
     other: str
 
 
-
-
 def side(name, own, other):
     of = lambda kind: os.environ[f"{kind}_{name.upper()}_URL"]
-    return Side(name, of("TENANT"), of("SESSION"), of("NARROW"), own, other)
+    return Side(name, of("TENANT"), of("FREED"), of("SESSION"), of("NARROW"), own, other)
 
 
 SIDES = [side("a", A, B), side("b", B, A)]

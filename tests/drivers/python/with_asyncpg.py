@@ -97,6 +97,8 @@ async def statements(side):
             check("a statement by name", await text.fetchval(str(n)), side.name + str(n))
             check("a statement by the driver's name", tuple(await own.fetchrow(n)), (side.own, n))
         check("what it says of itself", [a.name for a in own.get_attributes()], ["tenant_id", "int4"])
+    async with connected(side.freed) as c:
+        own = await c.prepare("select tenant_id::text, $1::int from projects limit 1")
         check_in("explain", "Plan", (await own.explain(1))[0])
     async with connected(side.url, statement_cache_size=0) as c:
         for n in range(5):
@@ -198,7 +200,7 @@ async def cancelling(side):
 
 
 async def notifications(side):
-    async with connected(side.session) as listener, connected(side.url) as sender:
+    async with connected(side.session) as listener, connected(side.freed) as sender:
         channel = f"asyncpg_{side.name}"
         received = asyncio.get_running_loop().create_future()
         await listener.add_listener(channel, lambda *told: received.done() or received.set_result(told[1:]))
@@ -225,7 +227,7 @@ async def errors(side):
         await c.execute("do $$ begin raise warning 'hello'; end $$")
         await asyncio.sleep(0)
         check("a warning", messages, ["hello"])
-    async with connected(side.url) as c:
+    async with connected(side.freed) as c:
         error = await refused(
             "a terminated connection",
             asyncpg.ConnectionDoesNotExistError,
@@ -274,18 +276,21 @@ async def introspection(side):
 
 async def pooled(side):
     """The driver's own pool, which sends RESET ALL and more at every release."""
-    async with asyncpg.create_pool(side.url, min_size=2, max_size=3) as pool:
+    for url in (side.url, side.freed):
+        async with asyncpg.create_pool(url, min_size=2, max_size=3) as pool:
 
-        async def use(n):
-            async with pool.acquire() as c:
-                check("a pool's connection", await sees(c), [side.own])
-                left = await c.fetchval("select current_setting('application_name') || coalesce(current_setting('app.mark', true), '')")
-                check("nothing left behind in a pool", left, "")
-                if not stand.TRANSACTION:
-                    await c.execute("select pg_advisory_lock_shared(7); listen left_behind")
-                await c.execute("set application_name = 'left'; set app.mark = 'x'")
+            async def use(n):
+                async with pool.acquire() as c:
+                    check("a pool's connection", await sees(c), [side.own])
+                    left = await c.fetchval("select current_setting('application_name') || coalesce(current_setting('app.mark', true), '')")
+                    check("nothing left behind in a pool", left, "")
+                    await c.execute("set application_name = 'left'")
+                    if url == side.freed:
+                        await c.execute("set app.mark = 'x'")
+                        if not stand.TRANSACTION:
+                            await c.execute("select pg_advisory_lock_shared(7); listen left_behind")
 
-        await asyncio.gather(*(use(n) for n in range(12)))
+            await asyncio.gather(*(use(n) for n in range(12)))
     # One server connection for both tenants: they take turns.
     for _ in range(4):
         async with asyncpg.create_pool(side.narrow, min_size=1, max_size=1, timeout=120) as pool:
@@ -308,11 +313,13 @@ async def moving(side):
     """What a transaction finds on the next server connection."""
     async with connected(side.url) as c:
         await stand.check_moves_async(lambda: c.fetchval("select pg_backend_pid()"))
+    async with connected(side.freed) as c:
         for statement in stand.REFUSED:
             error = await refused(statement, asyncpg.FeatureNotSupportedError, c.execute(statement))
             check_in("says what to do", "session_statements", error.hint)
             await refused("as a prepared statement, too", asyncpg.FeatureNotSupportedError, c.fetch(statement))
             check("and goes on", await sees(c), [side.own])
+    async with connected(side.url) as c:
         insert = "insert into crm_leads (full_name, email) values ($1, $2) returning id"
         ids = []
         for n in range(20):
@@ -327,6 +334,7 @@ async def moving(side):
             check("found on the next connection", [row[0] for row in got], [side.own])
         got = await c.execute("delete from crm_leads where id = any($1)", ids)
         check("and deleted", got, "DELETE 20")
+    async with connected(side.freed) as c:
         async with c.transaction():
             await c.execute("create temporary table t (n int8, x text) on commit drop")
             got = await c.copy_records_to_table("t", records=[(n, "é") for n in range(5000)])

@@ -194,6 +194,8 @@ def cursors_and_copy(side):
             with cursor.copy("copy (select generate_series(1, 100000)) to stdout (format binary)") as copy:
                 copy.set_types(["int4"])
                 check("COPY TO, binary", sum(row[0] for row in copy.rows()), 5_000_050_000)
+    with psycopg.connect(side.freed) as c:
+        with c.cursor() as cursor:
             cursor.execute("create temporary table t (n int4, x text) on commit drop")
             with cursor.copy("copy t from stdin") as copy:
                 for n in range(50_000):
@@ -253,7 +255,7 @@ def cancelling(side):
 
 
 def notifications(side):
-    with psycopg.connect(side.session, autocommit=True) as listener, psycopg.connect(side.url, autocommit=True) as sender:
+    with psycopg.connect(side.session, autocommit=True) as listener, psycopg.connect(side.freed, autocommit=True) as sender:
         channel = f"psycopg_{side.name}"
         listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         sender.execute("select pg_notify(%s, 'salut')", (channel,))
@@ -271,6 +273,7 @@ def errors_and_notices(side):
         error = refused("a unique violation", errors.UniqueViolation, lambda: c.execute(TWICE))
         check("its table", (error.diag.table_name, error.diag.constraint_name), ("crm_leads", "crm_leads_tenant_id_email_key"))
         check("Postgres keeps the values of protected rows to itself", error.diag.message_detail, None)
+    with psycopg.connect(side.freed, autocommit=True) as c:
         with c.transaction(force_rollback=True):
             c.execute("create temporary table t (n integer primary key) on commit drop")
             error = refused("another", errors.UniqueViolation, lambda: c.execute("insert into t values (1), (1)"))
@@ -279,7 +282,7 @@ def errors_and_notices(side):
         c.add_notice_handler(lambda notice: notices.append((notice.sqlstate, notice.message_primary)))
         c.execute("do $$ begin raise notice 'hello' using errcode = 'CL123'; end $$")
         check("a notice", notices, [("CL123", "hello")])
-    c = psycopg.connect(side.url, autocommit=True)
+    c = psycopg.connect(side.freed, autocommit=True)
     refused("a terminated connection", errors.AdminShutdown, lambda: c.execute("select pg_terminate_backend(pg_backend_pid())"))
     check("is closed", c.closed, True)
 
@@ -377,6 +380,7 @@ def moving(side):
     """What a transaction finds on the next server connection."""
     with psycopg.connect(side.url, autocommit=True) as c:
         stand.check_moves(c.execute("select pg_backend_pid()").fetchone()[0] for _ in range(2000))
+    with psycopg.connect(side.freed, autocommit=True) as c:
         for statement in stand.REFUSED:
             error = refused(statement, errors.FeatureNotSupported, lambda: c.execute(statement))
             check_in("says what to do", "session_statements", error.diag.message_hint)
@@ -385,6 +389,7 @@ def moving(side):
             refused("in a transaction", errors.FeatureNotSupported, lambda: c.execute("listen news"))
             refused("it fails", errors.InFailedSqlTransaction, lambda: c.execute("select 1"))
             raise psycopg.Rollback
+    with psycopg.connect(side.url, autocommit=True) as c:
         insert = "insert into crm_leads (full_name, email) values (%s, %s) returning id, tenant_id::text"
         ids = []
         for n in range(20):

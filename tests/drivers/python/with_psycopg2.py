@@ -57,6 +57,8 @@ def everyday(side):
         check("a server-side cursor", sum(row[1] == side.own for row in cursor), 2000)
     with c, c.cursor() as cursor, open(os.devnull, "w") as out:
         cursor.copy_expert("copy (select tenant_id from projects) to stdout", out)
+    freed = psycopg2.connect(side.freed)
+    with freed, freed.cursor() as cursor:
         cursor.execute("create temporary table t (n integer) on commit drop")
         with os.fdopen(os.memfd_create("numbers"), "w+") as numbers:
             numbers.writelines(f"{n}\n" for n in range(5000))
@@ -94,12 +96,15 @@ def everyday(side):
     over.set()
     thread.join()
     check("long before its end", time.monotonic() - begun < 30, True)
+    check("after a cancel", one(c, ONLY), [(side.own,)])
+    c.close()
+    freed.autocommit = True
     if stand.TRANSACTION:
         for statement in stand.REFUSED:
-            error = refused(statement, errors.FeatureNotSupported, lambda: one(c, statement))
+            error = refused(statement, errors.FeatureNotSupported, lambda: one(freed, statement))
             check_in("says what to do", "session_statements", error.diag.message_hint)
-            check("and goes on", one(c, ONLY), [(side.own,)])
-    c.close()
+            check("and goes on", one(freed, ONLY), [(side.own,)])
+    freed.close()
 
 
 def guarded(side):

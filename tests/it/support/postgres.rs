@@ -147,6 +147,11 @@ pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
         include_str!("../../../sql/migrations/0005_lint.sql"),
         include_str!("../../../sql/migrations/0006_harden.sql"),
         include_str!("../../../sql/migrations/0007_advisory_locks.sql"),
+        include_str!("../../../sql/migrations/0008_revocations.sql"),
+        include_str!("../../../sql/migrations/0009_audit.sql"),
+        include_str!("../../../sql/migrations/0010_claims.sql"),
+        include_str!("../../../sql/migrations/0011_api_keys.sql"),
+        include_str!("../../../sql/migrations/0012_adopt.sql"),
         include_str!("schema.sql"),
         "select cloison.harden()",
     ] {

@@ -207,6 +207,11 @@ impl Builder {
 }
 
 impl Proxy {
+    /// Every TCP address, that of OAUTHBEARER last.
+    pub(crate) fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.running.tcp_addresses().collect()
+    }
+
     /// A client with any user name, password and further parameters.
     pub(crate) async fn connect(
         &self,

@@ -1,0 +1,245 @@
+//! Keys: which become wider by the tenant, which stay, and the indexes for both.
+
+use super::step::{Estimate, MOMENT};
+use super::swap::is_rebuilt;
+use super::{Act, Back, Draft, Lock, Phase, Refusal, Stage, Step, check};
+use crate::kit::adopt::catalogue::{ForeignKey, Key, KeyKind, Table};
+use crate::kit::adopt::identifier;
+
+/// What becomes of a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// It holds the tenant.
+    Already,
+    /// It stays, for this reason.
+    Keep(String),
+    /// The tenant leads it from now on.
+    Widen,
+}
+
+impl<'a> Draft<'a> {
+    /// Decides about every key.
+    pub(super) fn decide_keys(&mut self) {
+        for (table, _) in self.tenants() {
+            for key in self.keys_of(table) {
+                match self.fate(table, key) {
+                    Ok(Some(fate)) => {
+                        if let Fate::Keep(why) = &fate {
+                            self.note(&key.index, format!("stays as it is: {why}"));
+                        }
+                        self.fates.insert(key.oid, fate);
+                    }
+                    Ok(None) => {}
+                    Err(refusal) => self.refusals.push(refusal),
+                }
+            }
+        }
+    }
+
+    fn fate(&self, table: &Table, key: &Key) -> Result<Option<Fate>, Refusal> {
+        let keep = |why: &str| Ok(Some(Fate::Keep(why.to_owned())));
+        let refuse = |why: &str, help: &str| Err(Refusal::new(&key.index, why, help));
+        if key.kind == KeyKind::Plain {
+            return Ok(None);
+        }
+        if key.attributes.contains(&self.mapping.column) {
+            return Ok(Some(Fate::Already));
+        }
+        if self.mapping.keeps(&key.bare, &key.index, key.kind == KeyKind::Primary) {
+            return keep("it was asked to");
+        }
+        if key.is_random {
+            return keep("a uuid made at random does not meet another tenant's");
+        }
+        if !key.is_valid {
+            return refuse("this index is invalid", "drop it, or build it again");
+        }
+        if let Some(pin) = self.pin(key) {
+            return keep(&pin);
+        }
+        if key.is_temporal {
+            return refuse("keys WITHOUT OVERLAPS are not widened yet", "say --keep-keys");
+        }
+        if key.has_statistics || (key.tablespace.is_some() && key.predicate.is_some()) {
+            return refuse("statistics targets, or a tablespace with WHERE", "say --keep-keys");
+        }
+        if key.is_replica_identity && table.kind == "p" {
+            return refuse("it is the replica identity of a partitioned table", "say --keep-keys");
+        }
+        if key.kind == KeyKind::Exclusion && !key.tenant_fits {
+            let why =
+                format!("{} has no operators there for {}", key.method, self.mapping.column_type);
+            return refuse(&why, "create extension btree_gist, or say --keep-keys");
+        }
+        Ok(Some(Fate::Widen))
+    }
+
+    /// Why a key has to stay, if a foreign key stands on it that stays.
+    fn pin(&self, key: &Key) -> Option<String> {
+        let on_it = self.catalogue.foreign_keys.iter().filter(|foreign| foreign.index == key.oid);
+        on_it.filter_map(|foreign| self.stays(foreign)).next()
+    }
+
+    /// Why a foreign key to a tenants' table cannot be widened; none if it can, or need not.
+    pub(super) fn stays(&self, foreign: &ForeignKey) -> Option<String> {
+        let ForeignKey { bare, table_name, .. } = foreign;
+        let say = |why: &str| Some(format!("the foreign key {bare} of {table_name} {why}"));
+        let parent = self.tenant_table(foreign.referenced)?;
+        if self.tenant_table(foreign.table).is_none() {
+            return say("refers to it, and that table is not adopted with it");
+        }
+        if parent.kind == "p" {
+            return say("refers to a partitioned table, whose keys cannot be replaced beside it");
+        }
+        if foreign.has_tenant {
+            return None;
+        }
+        if foreign.is_match_full || foreign.is_unusual {
+            return say("is MATCH FULL, NOT ENFORCED or PERIOD");
+        }
+        let sets = |action: &Option<String>| {
+            action.as_ref().is_some_and(|action| action.starts_with("SET"))
+        };
+        if sets(&foreign.on_update) {
+            return say("is ON UPDATE SET, which would take the tenant away");
+        }
+        if sets(&foreign.on_delete) && self.catalogue.version < 150_000 {
+            return say("is ON DELETE SET, and which columns can be said from Postgres 15 on");
+        }
+        None
+    }
+
+    /// Indexes for wider keys, for foreign keys on keys that stay, and for the tenant.
+    pub(super) fn indexes(&mut self) {
+        for (table, _) in self.tenants() {
+            let widened: Vec<_> = self.widened(table).collect();
+            for key in &widened {
+                if !is_rebuilt(table, key) {
+                    self.build_beside(table, key);
+                }
+            }
+            let stays: Vec<_> = self.keys_of(table).filter(|key| self.needs_second(key)).collect();
+            for key in &stays {
+                let name = self.second_name(key);
+                let columns = key.columns.join(", ");
+                self.own_index(
+                    table,
+                    &name,
+                    &format!("unique index concurrently {} on", identifier(&name)),
+                    &format!("({}, {columns})", self.catalogue.column),
+                    "what foreign keys of the same tenant stand on",
+                );
+            }
+            let leads = |key: &Key| {
+                key.predicate.is_none()
+                    && key.is_valid
+                    && key.attributes.first() == Some(&self.mapping.column)
+            };
+            let is_led = self.keys_of(table).any(leads)
+                || widened.iter().any(|key| key.predicate.is_none())
+                || !stays.is_empty();
+            if !is_led {
+                let name = fitting(&format!("{}_{}_idx", table.bare, self.mapping.column));
+                self.own_index(
+                    table,
+                    &name,
+                    &format!("index concurrently {} on", identifier(&name)),
+                    &format!("({})", self.catalogue.column),
+                    "every statement of a tenant looks for its rows",
+                );
+            }
+        }
+    }
+
+    pub(super) fn widened(&self, table: &Table) -> impl Iterator<Item = &'a Key> + use<'a> {
+        let fates = self.fates.clone();
+        self.keys_of(table).filter(move |key| fates.get(&key.oid) == Some(&Fate::Widen))
+    }
+
+    /// Whether the key stays, and foreign keys that are widened stand on it.
+    fn needs_second(&self, key: &Key) -> bool {
+        matches!(self.fates.get(&key.oid), Some(Fate::Keep(_)))
+            && self.catalogue.foreign_keys.iter().any(|foreign| {
+                foreign.index == key.oid && !foreign.has_tenant && self.stays(foreign).is_none()
+            })
+    }
+
+    fn second_name(&self, key: &Key) -> String {
+        fitting(&format!("{}_{}", self.mapping.column, key.bare))
+    }
+
+    /// An index that is ours, and goes on the way back.
+    fn own_index(&mut self, table: &Table, name: &str, head: &str, columns: &str, why: &str) {
+        let index = format!("{}.{}", table.schema, identifier(name));
+        let is_partitioned = table.kind == "p";
+        let sql = format!("create {head} {} {columns}", table.name);
+        let act = if is_partitioned {
+            Act::Together(vec![sql.replacen(" concurrently", "", 1)])
+        } else {
+            Act::Index { name: index.clone(), sql }
+        };
+        self.up(
+            Phase::Index,
+            Step {
+                stage: Stage::Expand,
+                table: table.name.clone(),
+                what: format!("index {name} {columns}"),
+                why: why.to_owned(),
+                lock: if is_partitioned { Lock::Blocking } else { Lock::Beside },
+                millis: Estimate(table).index(),
+                act,
+                done: Some(check::leads_with(&index, &self.catalogue.column)),
+                old_key: None,
+            },
+        );
+        self.drop_index(table, &index, name, is_partitioned);
+    }
+
+    pub(super) fn drop_index(
+        &mut self,
+        table: &Table,
+        index: &str,
+        name: &str,
+        is_partitioned: bool,
+    ) {
+        let how = if is_partitioned { "" } else { " concurrently" };
+        let sql = format!("drop index{how} if exists {index}");
+        self.down(
+            Back::DropIndex,
+            Step {
+                stage: Stage::Expand,
+                table: table.name.clone(),
+                what: format!("drop the index {name}"),
+                why: "as it was before".to_owned(),
+                lock: if is_partitioned { Lock::Moment } else { Lock::Beside },
+                millis: MOMENT,
+                act: if is_partitioned { Act::Together(vec![sql]) } else { Act::Alone(sql) },
+                done: Some(check::is_gone(index)),
+                old_key: None,
+            },
+        );
+    }
+}
+
+/// A name that nobody else gives, that needs no quotes, and that is the same each time.
+pub(super) fn made_name(kind: &str, schema: &str, bare: &str) -> String {
+    // FNV-1a.
+    let hash = format!("{schema}.{bare}")
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let plain: String = bare
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .take(36)
+        .collect();
+    format!("cloison_{kind}_{hash:08x}_{plain}")
+}
+
+/// As much of a name as Postgres takes.
+pub(super) fn fitting(name: &str) -> String {
+    let mut end = name.len().min(63);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
+}

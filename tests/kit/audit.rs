@@ -1,0 +1,300 @@
+//! The audit log as a chain: what is changed in it shows.
+
+use clap::Parser;
+use cloison::cli;
+use cloison::kit::audit::{self, Hash, Kind, Report};
+use cloison::kit::migrate;
+use tokio_postgres::Client;
+
+use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, texts};
+
+on_every_major!(
+    rows_are_chained_as_they_commit,
+    every_change_shows_and_is_named,
+    a_known_head_shows_what_was_cut_off,
+    rows_from_before_are_taken_in,
+    nobody_changes_a_row,
+    who_stays_in_his_transaction_keeps_nobody_waiting,
+    who_sees_a_part_is_told_nothing,
+    the_verb_tells_by_its_exit_code,
+);
+
+async fn verify(database: &Database<'_>, known: Option<Hash>) -> Report {
+    audit::verify(&mut database.owner().await, known, |_| {}).await.unwrap()
+}
+
+/// What is wrong, and with which row.
+async fn fault(database: &Database<'_>) -> Option<(Kind, Option<i64>)> {
+    let report = verify(database, None).await;
+    report.fault.map(|fault| (fault.kind, fault.row.map(|row| row.0)))
+}
+
+async fn append(control: &Client, count: usize) {
+    for number in 0..count {
+        batch(
+            control,
+            &format!(
+                "select cloison.audit_append('ada', 'test', {}, 's', '{{\"n\": {number}, \"é\": \"ü\"}}')",
+                if number % 2 == 0 { "null" } else { "gen_random_uuid()" }
+            ),
+        )
+        .await;
+    }
+}
+
+async fn findings(database: &Database<'_>) -> Vec<String> {
+    texts(
+        &database.owner().await,
+        "select concat_ws(' ', place, problem) from cloison.audit_findings()",
+    )
+    .await
+}
+
+async fn rows_are_chained_as_they_commit(server: &Server) {
+    let database = server.database().await;
+    assert_eq!(fault(&database).await, None);
+    append(&database.session("control").await, 5).await;
+    let operator = database.session("superadmin").await;
+    batch(&operator, "select cloison.enable_superadmin_mode()").await;
+    batch(
+        &database.owner().await,
+        "insert into cloison.audit_log (actor, action) values ('x', 'y'), ('z', '')",
+    )
+    .await;
+    let report = verify(&database, None).await;
+    assert_eq!((report.rows, report.head.0, report.fault), (8, 8, None));
+    assert_eq!(findings(&database).await, [""; 0]);
+    let head = "select encode(hash, 'hex') from cloison.audit_log where position = 8";
+    assert_eq!(texts(&database.owner().await, head).await, [report.head.1.to_string()]);
+    // What is rolled back leaves no gap.
+    let owner = database.owner().await;
+    batch(
+        &owner,
+        "begin; insert into cloison.audit_log (actor, action) values ('x', 'y'); rollback",
+    )
+    .await;
+    append(&database.session("control").await, 1).await;
+    assert_eq!(verify(&database, None).await.head.0, 9);
+    assert_eq!(fault(&database).await, None);
+}
+
+/// What somebody who may do anything does, and how it shows.
+const CHANGES: &[(&str, Kind, Option<i64>)] = &[
+    ("update cloison.audit_log set actor = 'bob' where position = 4", Kind::Altered, Some(4)),
+    ("update cloison.audit_log set tenant_id = null where position = 4", Kind::Altered, Some(4)),
+    (
+        "update cloison.audit_log set at = at + interval '1 us' where position = 1",
+        Kind::Altered,
+        Some(1),
+    ),
+    ("update cloison.audit_log set session = null where position = 8", Kind::Altered, Some(8)),
+    ("update cloison.audit_log set id = default where position = 4", Kind::Altered, Some(4)),
+    ("update cloison.audit_log set detail = '{}' where position = 4", Kind::Altered, Some(4)),
+    ("update cloison.audit_log set hash = sha256('x') where position = 4", Kind::Altered, Some(4)),
+    // The hash computed anew: the next row tells.
+    (
+        "update cloison.audit_log set actor = 'bob' where position = 4; \
+         update cloison.audit_log l set hash = cloison.audit_hash(l) where position = 4",
+        Kind::Altered,
+        Some(4),
+    ),
+    // One field's end moved into the next.
+    (
+        "update cloison.audit_log set actor = 'adat', action = 'est' where position = 4",
+        Kind::Altered,
+        Some(4),
+    ),
+    ("delete from cloison.audit_log where position = 4", Kind::Removed, Some(5)),
+    ("delete from cloison.audit_log where position in (1, 2)", Kind::Removed, Some(3)),
+    ("delete from cloison.audit_log where position = 8", Kind::Truncated, None),
+    ("delete from cloison.audit_log", Kind::Truncated, None),
+    (
+        "update cloison.audit_log set position = -position where position in (4, 5); \
+         update cloison.audit_log set position = 9 + position where position in (-4, -5)",
+        Kind::Reordered,
+        Some(4),
+    ),
+    // A row of somebody's own, rightly hashed, and what follows one place on.
+    (
+        "update cloison.audit_log set position = -position where position > 3; \
+         update cloison.audit_log set position = 1 - position where position < 0; \
+         insert into cloison.audit_log (actor, action, position, prev, hash) \
+             select 'eve', 'x', 4, hash, '' from cloison.audit_log where position = 3; \
+         update cloison.audit_log l set hash = cloison.audit_hash(l) where position = 4",
+        Kind::Inserted,
+        Some(4),
+    ),
+    ("insert into cloison.audit_log (actor, action) values ('eve', 'x')", Kind::Unchained, Some(0)),
+];
+
+async fn every_change_shows_and_is_named(server: &Server) {
+    let database = server.database().await;
+    append(&database.session("control").await, 8).await;
+    let owner = database.owner().await;
+    let superuser = database.superuser().await;
+    batch(
+        &superuser,
+        "create table kept as table cloison.audit_log; create table head as table cloison.audit_head",
+    )
+    .await;
+    for (change, kind, place) in CHANGES {
+        batch(&superuser, &format!("set session_replication_role = replica; {change}")).await;
+        assert_eq!(fault(&database).await, Some((*kind, *place)), "{change}");
+        assert!(!findings(&database).await.is_empty(), "{change}");
+        batch(
+            &superuser,
+            "delete from cloison.audit_log; \
+             insert into cloison.audit_log overriding system value table kept",
+        )
+        .await;
+        assert_eq!(fault(&database).await, None);
+    }
+    // With its triggers a row is appended as if nothing had been; the owner is told apart by nothing.
+    batch(&owner, "insert into cloison.audit_log (actor, action) values ('eve', 'x')").await;
+    assert_eq!(fault(&database).await, None);
+}
+
+async fn a_known_head_shows_what_was_cut_off(server: &Server) {
+    let database = server.database().await;
+    let control = database.session("control").await;
+    append(&control, 4).await;
+    let known = verify(&database, None).await.head.1;
+    append(&control, 2).await;
+    let report = verify(&database, Some(known)).await;
+    assert_eq!((report.rows, report.fault), (6, None));
+    // Cut off, and the end moved: the chain by itself is whole.
+    batch(
+        &database.superuser().await,
+        "set session_replication_role = replica; \
+         delete from cloison.audit_log where position > 3; \
+         update cloison.audit_head set (position, hash) = \
+             (select position, hash from cloison.audit_log where position = 3)",
+    )
+    .await;
+    assert_eq!(fault(&database).await, None);
+    let report = verify(&database, Some(known)).await;
+    assert_eq!(report.fault.unwrap().kind, Kind::HeadUnknown);
+    assert_eq!(Hash::parse(&known.to_string()), Some(known));
+    assert_eq!(Hash::parse("xyz"), None);
+}
+
+async fn rows_from_before_are_taken_in(server: &Server) {
+    let database = server.database().await;
+    let superuser = database.superuser().await;
+    let down = include_str!("../../sql/migrations/down/0009_audit.sql");
+    batch(&database.owner().await, down).await;
+    batch(
+        &superuser,
+        "insert into cloison.audit_log (actor, action) select 'old', i::text \
+         from generate_series(1, 2500) i; delete from cloison.audit_log where id = 7",
+    )
+    .await;
+    migrate::install(&database.owner().await, &[]).await.unwrap();
+    let report = verify(&database, None).await;
+    assert_eq!((report.rows, report.fault), (2499, None));
+    append(&database.session("control").await, 2).await;
+    assert_eq!(verify(&database, None).await.head.0, 2501);
+    assert_eq!(fault(&database).await, None);
+    migrate::install(&database.owner().await, &[]).await.unwrap();
+    assert_eq!(verify(&database, None).await.head.0, 2501);
+}
+
+async fn nobody_changes_a_row(server: &Server) {
+    let database = server.database().await;
+    let owner = database.owner().await;
+    let a = add_tenant(&owner, "a", None).await;
+    let control = database.session("control").await;
+    batch(&control, &format!("select cloison.audit_append('x', 'y', '{a}', 's', null)")).await;
+    let operator = database.session("superadmin").await;
+    batch(&operator, "select cloison.enable_superadmin_mode()").await;
+    for (session, may_try) in
+        [(&owner, true), (&control, false), (&operator, false), (&database.tenant(a).await, false)]
+    {
+        for sql in [
+            "update cloison.audit_log set actor = 'eve'",
+            "update cloison.audit_log set hash = null",
+            "update cloison.audit_log set detail = detail",
+            "delete from cloison.audit_log",
+            "truncate cloison.audit_log",
+        ] {
+            let told = denied(session, sql).await;
+            assert_eq!(told == "the audit log is append-only", may_try, "{sql}: {told}");
+        }
+        if !may_try {
+            denied(session, "select cloison.audit_link(1)").await;
+            denied(session, "update cloison.audit_head set position = 0").await;
+            let insert = "insert into cloison.audit_log (actor, action) values ('x', 'y')";
+            denied(session, insert).await;
+        }
+    }
+    assert_eq!(fault(&database).await, None);
+    // A tenant reads its own records, and nothing that counts those of others.
+    batch(&control, "select cloison.audit_append('x', 'y', gen_random_uuid(), 's', null)").await;
+    let session = database.tenant(a).await;
+    let own = "select actor || action || session || detail::text from cloison.audit_log";
+    assert_eq!(texts(&session, own).await, ["xys{}"]);
+    assert_eq!(texts(&owner, "select problem from cloison.protection_findings()").await, [""; 0]);
+}
+
+async fn who_stays_in_his_transaction_keeps_nobody_waiting(server: &Server) {
+    let database = server.database().await;
+    let operator = database.session("superadmin").await;
+    batch(&operator, "begin; select cloison.enable_superadmin_mode()").await;
+    append(&database.session("control").await, 2).await;
+    batch(&operator, "commit").await;
+    let report = verify(&database, None).await;
+    assert_eq!((report.rows, report.fault), (3, None));
+    let last = "select action from cloison.audit_log order by position desc limit 1";
+    assert_eq!(texts(&database.owner().await, last).await, ["superadmin.enabled"]);
+}
+
+async fn who_sees_a_part_is_told_nothing(server: &Server) {
+    let database = server.database().await;
+    for access in ["tenant", "superadmin", "control"] {
+        let mut session = database.session(access).await;
+        let told = audit::verify(&mut session, None, |_| {}).await.unwrap_err().to_string();
+        assert!(told.contains("permission denied"), "{access}: {told}");
+    }
+}
+
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    audit: cli::audit::Args,
+}
+
+async fn the_verb_tells_by_its_exit_code(server: &Server) {
+    let database = server.database().await;
+    append(&database.session("control").await, 2).await;
+    let run = |options: Vec<String>| async {
+        let words = ["audit", "verify"].into_iter().map(str::to_owned).chain(options);
+        let code = cli::audit::run(Program::parse_from(words).audit).await;
+        code.map(|code| format!("{code:?}")).map_err(|error| error.to_string())
+    };
+    let url = |access| vec!["--database-url".to_owned(), database.url(access)];
+    let with = |more: [&str; 2]| [url("owner"), more.map(str::to_owned).to_vec()].concat();
+    let (good, bad) = ("ExitCode(unix_exit_status(0))", "ExitCode(unix_exit_status(1))");
+    let head = verify(&database, None).await.head.1.to_string();
+    assert_eq!(run(url("owner")).await.unwrap(), good);
+    assert_eq!(run(with(["--head", &head])).await.unwrap(), good);
+    assert_eq!(run(with(["--format", "json"])).await.unwrap(), good);
+    assert_eq!(run(with(["--head", &"0".repeat(64)])).await.unwrap(), bad);
+    assert!(run(url("tenant")).await.unwrap_err().contains("permission denied"));
+    let json = verify(&database, None).await.to_json();
+    assert_eq!(
+        (json["unbroken"].as_bool(), json["head"]["hash"].as_str()),
+        (Some(true), Some(&*head))
+    );
+    let superuser = database.superuser().await;
+    batch(
+        &superuser,
+        "set session_replication_role = replica; delete from cloison.audit_log where position = 1",
+    )
+    .await;
+    assert_eq!(run(url("owner")).await.unwrap(), bad);
+    let json = verify(&database, None).await.to_json();
+    assert_eq!(
+        (json["fault"]["kind"].as_str(), json["fault"]["position"].as_i64()),
+        (Some("Removed"), Some(2))
+    );
+}

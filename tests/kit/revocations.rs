@@ -1,0 +1,100 @@
+//! Tokens that are good no more: who may say so, and how it is told.
+
+use tokio_postgres::Client;
+
+use crate::support::{Server, add_tenant, batch, denied, on_every_major, texts};
+
+on_every_major!(
+    what_is_revoked_is_listed_until_its_end,
+    each_change_is_counted,
+    only_super_admins_revoke,
+);
+
+const LISTED: &str = "select kind || ' ' || value || ' ' || coalesce(issuer, 'any') \
+                      from cloison.current_revocations()";
+
+async fn number(control: &Client) -> i64 {
+    texts(control, "select cloison.session_change()").await[0].parse().unwrap()
+}
+
+async fn what_is_revoked_is_listed_until_its_end(server: &Server) {
+    let database = server.database().await;
+    let (admin, control) =
+        (database.session("superadmin").await, database.session("control").await);
+    batch(&admin, "select cloison.revoke_token('t1', 'lost', until => now() + interval '1 hour')")
+        .await;
+    batch(&admin, "select cloison.revoke_subject('eve', 'left us', 'https://id.example/')").await;
+    batch(&admin, "select cloison.revoke_token('old', 'x', until => now() - interval '2 days')")
+        .await;
+    assert_eq!(texts(&control, LISTED).await, ["token t1 any", "subject eve https://id.example/"]);
+    // The next one sweeps what has ended.
+    batch(&admin, "select cloison.revoke_token('t2', 'lost')").await;
+    let owner = database.owner().await;
+    let kept = "select string_agg(value, ' ' order by id) from cloison.revocations";
+    assert_eq!(texts(&owner, kept).await, ["t1 eve t2"]);
+
+    let id = "select id from cloison.current_revocations() where value = 'eve'";
+    let id = texts(&admin, id).await.remove(0);
+    let lift = format!("select cloison.lift_revocation({id}, 'was a mistake')");
+    assert_eq!(texts(&admin, &lift).await, ["t"]);
+    assert_eq!(texts(&admin, &lift).await, ["f"]);
+    assert_eq!(texts(&control, LISTED).await, ["token t1 any", "token t2 any"]);
+
+    let log = "select actor || ' ' || action || ' ' || coalesce(detail ->> 'token', \
+               detail ->> 'subject') || ' ' || (detail ->> 'reason') from cloison.audit_log order by id";
+    let actor = database.login("superadmin");
+    let expected = [
+        "token.revoked t1 lost",
+        "subject.revoked eve left us",
+        "token.revoked old x",
+        "token.revoked t2 lost",
+        "revocation.lifted eve was a mistake",
+    ];
+    assert_eq!(texts(&owner, log).await, expected.map(|line| format!("{actor} {line}")));
+}
+
+async fn each_change_is_counted(server: &Server) {
+    let database = server.database().await;
+    let (owner, control) = (database.owner().await, database.session("control").await);
+    add_tenant(&owner, "a", None).await;
+    let mut last = number(&control).await;
+    for change in [
+        "select cloison.revoke_token('t', 'lost')",
+        "update cloison.revocations set until = now()",
+        "delete from cloison.revocations",
+        "truncate cloison.revocations",
+        "update cloison.tenants set status = 'suspended' where slug = 'a'",
+        "update cloison.tenants set name = 'Other', status = 'active' where slug = 'a'",
+        "delete from cloison.tenants where slug = 'a'",
+    ] {
+        batch(&owner, change).await;
+        let number = number(&control).await;
+        assert!(number > last, "{change}");
+        last = number;
+    }
+    add_tenant(&owner, "b", None).await;
+    batch(&owner, "update cloison.tenants set name = 'B' where slug = 'b'").await;
+    assert_eq!(number(&control).await, last, "nothing that ends a session");
+}
+
+async fn only_super_admins_revoke(server: &Server) {
+    let database = server.database().await;
+    let tenant = add_tenant(&database.owner().await, "a", None).await;
+    let tenant = database.tenant(tenant).await;
+    for statement in [
+        "select cloison.revoke_token('t', 'x')",
+        "select cloison.revoke_subject('t', 'x')",
+        "select cloison.revoke('token', 't', 'x', null, null)",
+        "select cloison.lift_revocation(1, 'x')",
+        "select cloison.current_revocations()",
+        "select cloison.session_change()",
+        "select * from cloison.revocations",
+        "delete from cloison.revocations",
+        "update cloison.session_changes set number = 0",
+    ] {
+        denied(&tenant, statement).await;
+    }
+    let control = database.session("control").await;
+    denied(&control, "select cloison.revoke_token('t', 'x')").await;
+    denied(&database.session("superadmin").await, "delete from cloison.revocations").await;
+}
