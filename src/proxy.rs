@@ -250,6 +250,8 @@ async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
     let pool = shared.pools.find(&PoolKey { access, database })?;
     pool.admit()?;
     match pool.mode() {
+        // Who may be somebody else from one transaction to the next is bound in each of them.
+        PoolMode::Session if admitted.identity.may_choose() => borrow(pool, admitted).await,
         PoolMode::Session => {
             let share = match admitted.identity.member() {
                 Some(member) => Box::pin(member.server()).await?,
@@ -275,7 +277,8 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
     };
     let told = welcome.statuses_with(&overrides);
     let startup = Arc::clone(&overrides);
-    let borrower = Borrower { pool, settings, startup, overrides, told };
+    let keeps = pool.mode() == PoolMode::Session;
+    let borrower = Borrower { pool, keeps, settings, startup, overrides, told };
     Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
 }
 

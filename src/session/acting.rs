@@ -131,15 +131,18 @@ impl<T: Clone> Acting<T> {
         self.is_behind_savepoint = false;
     }
 
-    /// Between transactions: whom the client has named is not good any more.
-    pub(super) fn expire(&mut self, is_good: impl Fn(&T) -> bool) {
+    /// Between transactions: whom the client has named may be good no more. False: he is.
+    pub(super) fn expire(&mut self, is_good: impl Fn(&T) -> bool) -> bool {
+        let mut has_expired = false;
         for who in [Some(&mut self.before), Some(&mut self.session), self.local.as_mut()] {
             if let Some(who) = who
                 && matches!(who, Who::As(identity) if !is_good(identity))
             {
                 *who = Who::Nobody(Lost::Expired);
+                has_expired = true;
             }
         }
+        has_expired
     }
 }
 
@@ -159,7 +162,11 @@ mod tests {
                 "rollback" => acting.roll_back(),
                 "savepoint" => has_savepoint = true,
                 "to" => acting.roll_back_to_savepoint(),
-                "expire" => acting.expire(|identity| *identity != "old"),
+                "expire" => {
+                    let was = acting.now().copied();
+                    let has_expired = acting.expire(|identity| *identity != "old");
+                    assert_eq!(has_expired, was == Ok("old"), "{script}");
+                }
                 "!" => acting.lose(Lost::Refused, false),
                 ".!" => acting.lose(Lost::Refused, true),
                 "reset" => acting.set(Who::Login, false, has_savepoint),

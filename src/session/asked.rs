@@ -230,6 +230,15 @@ pub(super) fn not_a_tenant() -> ClientError {
         .hint("Connect with the token, by the user name of its road.")
 }
 
+/// The answer to a token in a session that keeps the tenant of its login.
+pub(super) fn has_its_tenant() -> ClientError {
+    let message = "this session stays with the tenant of its login";
+    ClientError::error("0A000", "C410", message).hint(
+        "With session pooling, connect with a token that lists tenants, or none, and present \
+         others after that; or use transaction pooling.",
+    )
+}
+
 /// The answer to values that cannot be read.
 pub(super) fn unreadable() -> ClientError {
     let message = "the values of a statement about the session's identity cannot be read";

@@ -57,12 +57,13 @@ impl Myself {
         presented.map_or(login, |presented| presented.max(login))
     }
 
-    /// Between transactions: whoever has expired is nobody.
-    pub(super) fn expire(&mut self) {
-        if !self.acting.is_plain() {
-            let now = SystemTime::now();
-            self.acting.expire(|identity| identity.is_good_at(now));
+    /// Between transactions: whoever has expired is nobody. False: that changes nothing.
+    pub(super) fn expire(&mut self) -> bool {
+        if self.acting.is_plain() {
+            return false;
         }
+        let now = SystemTime::now();
+        self.acting.expire(|identity| identity.is_good_at(now))
     }
 
     /// Whether what is asked ends with the transaction.
@@ -137,7 +138,7 @@ pub(super) fn nobody(lost: Option<Lost>) -> ClientError {
 pub(super) fn moved() -> ClientError {
     let message = "the transaction acts for another tenant already";
     ClientError::error("25001", "C409", message).hint(
-        "COMMIT or ROLLBACK first. In a session that keeps its server connection, because of \
-               temporary tables and the like, choose by a simple query.",
+        "COMMIT or ROLLBACK first. In a session that keeps its server connection, choose ahead of \
+         BEGIN, and send a Sync behind it.",
     )
 }

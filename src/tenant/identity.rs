@@ -56,9 +56,9 @@ impl Identity {
         now < self.context.expires_at()
     }
 
-    /// Whether it acts for the tenant that its token names, so that nothing can be chosen.
-    fn is_of_one(&self) -> bool {
-        matches!(self.claims.tenants(), Some(Tenants::One(_)))
+    /// Whether its token lists tenants, of which one has to be chosen.
+    pub fn may_choose(&self) -> bool {
+        matches!(self.claims.tenants(), Some(Tenants::Any | Tenants::Listed(_)))
     }
 
     /// The tenant, if there is one.
@@ -135,7 +135,7 @@ impl Identities<'_> {
                 tracing::warn!(%session, error, "a refused choice could not be recorded");
             }
         }
-        let loses_identity = !identity.is_of_one();
+        let loses_identity = identity.may_choose();
         let denied = |refusal: Refusal| Denied {
             told: ClientError { sqlstate: refusal.sqlstate_in_band(), ..lost(refusal.into()).told },
             loses_identity,

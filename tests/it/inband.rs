@@ -16,7 +16,13 @@ const PRESENT_LOCALLY: &str = "select set_config('cloison.jwt', $1, true)";
 
 /// One server connection, so that whatever is left behind is met.
 fn narrow() -> Builder {
-    proxy::new().by_transaction().pool_size(1)
+    proxy::new().pool_size(1)
+}
+
+/// The same by transaction pooling, where a server connection goes from one tenant to the next in
+/// the middle of anything; and a tenant's own session takes a token.
+fn mixing() -> Builder {
+    narrow().by_transaction()
 }
 
 async fn nobody(proxy: &Proxy) -> Wire {
@@ -154,7 +160,7 @@ async fn what_is_not_allowed_looks_like_what_is_not_there_and_is_recorded() {
 
 #[tokio::test]
 async fn a_tenants_own_token_chooses_its_own_tenant_alone() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     play(
         &mut wire,
@@ -177,7 +183,7 @@ async fn a_tenants_own_token_chooses_its_own_tenant_alone() {
 
 #[tokio::test]
 async fn it_ends_with_its_transaction_as_settings_do() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let (a, b) = (set(A), set(B));
     let (local_a, local_b) = (set_local(A), set_local(B));
     let mut wire = nobody(&proxy).await;
@@ -202,7 +208,7 @@ async fn it_ends_with_its_transaction_as_settings_do() {
 
 #[tokio::test]
 async fn savepoints_keep_it_or_leave_nobody() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let (a, b) = (set(A), set_local(B));
     let mut wire = nobody(&proxy).await;
     play(
@@ -234,13 +240,13 @@ async fn savepoints_keep_it_or_leave_nobody() {
 async fn a_choice_ends_with_its_transaction_unless_the_operator_says_otherwise() {
     let (a, b) = ("select set_tenant('a')", "select set_tenant('b')");
     let unset = (COUNT, "42501 C206");
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let mut wire = service(&proxy, json!("*")).await;
     play(&mut wire, &[unset, ("begin", ""), (a, ""), (COUNT, "3"), ("commit", ""), unset]).await;
     play(&mut wire, &[(a, ""), (COUNT, "3"), ("begin", ""), (b, ""), (COUNT, "5")]).await;
     play(&mut wire, &[("commit", ""), (COUNT, "3"), ("reset all", ""), unset]).await;
     proxy.stop().await;
-    let proxy = narrow().set("set_tenant_lasts = \"session\"").run().await;
+    let proxy = mixing().set("set_tenant_lasts = \"session\"").run().await;
     let mut wire = service(&proxy, json!("*")).await;
     play(&mut wire, &[("begin", ""), (a, ""), (COUNT, "3"), ("commit", ""), (COUNT, "3")]).await;
     play(&mut wire, &[("begin", ""), (b, ""), (COUNT, "5"), ("rollback", ""), (COUNT, "3")]).await;
@@ -249,7 +255,7 @@ async fn a_choice_ends_with_its_transaction_unless_the_operator_says_otherwise()
 
 #[tokio::test]
 async fn a_transaction_stays_with_its_tenant() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let (a, b) = (set(A), set_local(B));
     let mut wire = nobody(&proxy).await;
     play(
@@ -278,7 +284,7 @@ async fn a_transaction_stays_with_its_tenant() {
 
 #[tokio::test]
 async fn what_was_refused_leaves_nobody() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let good = tenant_token(A);
     let (head, signature) = good.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { 'B' } else { 'A' };
@@ -343,7 +349,7 @@ async fn values_and_statements_come_by_the_extended_protocol() {
 
 #[tokio::test]
 async fn a_name_that_is_taken_keeps_its_meaning() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let mut wire = nobody(&proxy).await;
     let (a, b) = (tenant_token(A), tenant_token(B));
     wire.parse("p", PRESENT).parse("q", "select $1::text").sync().send().await;
@@ -384,7 +390,7 @@ async fn a_name_that_is_taken_keeps_its_meaning() {
 
 #[tokio::test]
 async fn one_row_is_enough_of_it() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let mut wire = service(&proxy, json!([A, B])).await;
     for (tenant, count) in [(A, "3"), (B, "5")] {
         wire.parse("", CHOOSE).bind("", "", &[tenant]).execute("", 1).run(COUNT).sync();
@@ -425,7 +431,7 @@ async fn a_super_admin_takes_no_token_in_band() {
 
 #[tokio::test]
 async fn it_takes_effect_in_the_middle_of_a_pipeline() {
-    let proxy = narrow().run().await;
+    let proxy = mixing().run().await;
     let mut wire = nobody(&proxy).await;
     let (a, b) = (tenant_token(A), tenant_token(B));
     for _ in 0..3 {
@@ -502,7 +508,7 @@ async fn no_token_is_found_at_postgres() {
         database.name
     );
     superuser.batch_execute(&sql).await.unwrap();
-    let proxy = proxy::new().by_transaction().pool_size(2).run_on(database).await;
+    let proxy = proxy::new().pool_size(2).run_on(database).await;
     let mut wire = nobody(&proxy).await;
     let token = tenant_token(A);
     let mark = &token[token.len() - 20..];
@@ -563,7 +569,7 @@ async fn a_newer_token_extends_the_session() {
 
 #[tokio::test]
 async fn a_session_ends_with_the_tenant_or_the_token_that_was_named_last() {
-    let proxy = proxy::new().by_transaction().pool_size(4).pinning().unfiltered().run().await;
+    let proxy = proxy::new().pool_size(4).pinning().unfiltered().run().await;
     let superuser = proxy.database.superuser().await;
     let of = |tenant: &str, id: &str| {
         let token = token("tenant", json!({"tenant_id": tenant, "jti": id}));
@@ -641,7 +647,7 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
             ("select count(*) from secret", "42P01 -"),
             ("fetch all from c", "34000 -"),
             ("select count(*) from pg_listening_channels()", "0"),
-            ("select count(*) from pg_locks where locktype = 'advisory'", "0"),
+            ("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
             ("show extra_float_digits", "1"),
             (COUNT, "5"),
         ],

@@ -20,6 +20,7 @@ mod ends;
 mod fuzz;
 mod guard;
 mod inband;
+mod inband_session;
 mod limits;
 mod lint;
 mod oauth;

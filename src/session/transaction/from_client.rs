@@ -135,6 +135,12 @@ impl Relay<'_> {
             return Ok(Admitted::NeedsServer);
         };
         lent.holds &= !lent.dues.is_empty();
+        if lent.is_kept() && lent.is_at_rest() && self.in_band.myself.expire() {
+            self.in_band.impress(lent);
+            if lent.leaves {
+                return Ok(Admitted::NotYet);
+            }
+        }
         if lent.copy == Copy::Data {
             return self.admit_during_copy(header);
         }
@@ -149,6 +155,11 @@ impl Relay<'_> {
         }
         if lent.dues.skipping() && !matches!(header.tag, frontend::SYNC | frontend::QUERY) {
             // As Postgres would: what follows an error is read and dropped up to the Sync.
+            return Ok(self.drop_frame(header));
+        }
+        let runs = !matches!(header.tag, frontend::SYNC | frontend::FLUSH | frontend::CLOSE);
+        if runs && lent.has_left() {
+            simple::refuse_moved(lent, header.tag);
             return Ok(self.drop_frame(header));
         }
         match header.tag {
@@ -301,7 +312,7 @@ impl Relay<'_> {
             lent.hold_behind_sync();
             lent.block.sync();
             // A client that never lets go would keep others waiting.
-            lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+            lent.yields = !lent.block.is_open() && !lent.is_kept() && lent.bound.is_scarce();
         }
         self.carry_frame(header, Some(Due::Sync(Whose::Clients)))
     }

@@ -282,8 +282,7 @@ impl Lent {
     fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
         self.settle(&execute.kind);
         if execute.whose == Whose::Ours {
-            self.ran_as = self.ran_as.or(self.bound.scope().tenant());
-            self.ran_with_claims |= self.bound.has_claims();
+            self.note_bound();
         }
         if header.tag == b's' && execute.kind == Kind::Identity {
             // Its one row is all that it does.

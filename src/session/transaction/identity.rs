@@ -98,14 +98,11 @@ impl InBand {
         lent.tracked = self.tracked();
         let now = self.myself.acting.now();
         lent.lost = now.err();
-        let before = lent.bound.scope();
         if lent.bound.act_for(now.ok().map(|identity| &**identity)) {
             lent.block.doubt();
         }
-        if lent.pinned && lent.bound.scope() != before {
-            // What a tenant has left there is not another's.
-            lent.pinned = false;
-            lent.dirty = true;
+        if lent.has_served_another(lent.bound.scope()) {
+            lent.leave();
         }
     }
 
@@ -118,11 +115,13 @@ impl InBand {
         }
         match std::mem::take(&mut self.resolution) {
             Resolution::Found(found) => {
-                let moves = matches!(&*found, Ok((found, _)) if found.scope != lent.bound.scope());
+                let moves =
+                    matches!(&*found, Ok((found, _)) if lent.has_served_another(found.scope));
                 let is_idle = lent.status == TransactionStatus::Idle && !lent.dues.unsynced();
-                if moves && lent.pinned && is_idle {
-                    // What the tenant has left there is not the other's.
-                    (lent.pinned, lent.dirty, lent.yields) = (false, true, true);
+                if moves && is_idle {
+                    // The next statement of the same text may be the other's.
+                    lent.leave();
+                    lent.yields = true;
                     self.resolution = Resolution::Found(found);
                     return None;
                 }
@@ -145,7 +144,7 @@ impl InBand {
     ) {
         let found = found.and_then(|(found, share)| {
             let ran_as_another = lent.ran_as.is_some() && lent.ran_as != found.scope.tenant();
-            let is_kept = lent.pinned && found.scope != lent.bound.scope();
+            let is_kept = lent.block.is_open() && lent.has_served_another(found.scope);
             // A bind without claims would leave those that went before it.
             let keeps_claims = lent.ran_with_claims && !self.myself.has_claims(&found.who);
             if ran_as_another || is_kept || keeps_claims {

@@ -46,6 +46,8 @@ use crate::types::SessionSettings;
 pub struct Borrower {
     /// Where its server connections come from.
     pub pool: Arc<Pool>,
+    /// The client keeps the one that it gets, until it is another tenant's (session pooling).
+    pub keeps: bool,
     /// What they were started with.
     pub settings: Arc<SessionSettings>,
     /// What the client's startup asks for on top of that, and `RESET` goes back to.
@@ -66,7 +68,8 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
     let ending = Ending::new(&terms.identity, shutdown);
-    let relay = Relay::new(*client, common, terms, ending);
+    let mut relay = Relay::new(*client, common, terms, ending);
+    relay.pins |= borrower.keeps;
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;
@@ -116,7 +119,7 @@ impl Session<'_> {
                 end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
             };
             match borrowed {
-                Ok(bound) => Box::new(Lent::new(bound)),
+                Ok(bound) => Box::new(Lent::new(bound, borrower.keeps)),
                 // Whom the client has named in band may be followed by somebody else.
                 Err(NoServer::Unserved(_)) if !is_login => {
                     relay.in_band.myself.acting.lose(Lost::Unserved, false);

@@ -93,6 +93,10 @@ pub(super) struct Lent {
     /// A plan did not fit its tables any more.
     pub(super) stale_plan: bool,
     pub(super) again: Again,
+    /// It stays the client's from one transaction to the next.
+    pub(super) keeps: bool,
+    /// What has been left there is a tenant's whom the client is no more: nothing else runs.
+    pub(super) leaves: bool,
     /// Nothing else goes out until everything is answered.
     pub(super) holds: bool,
     /// How much of who the client is depends on what is on its way.
@@ -102,6 +106,8 @@ pub(super) struct Lent {
     pub(super) ran_as: Option<TenantId>,
     /// And that claims went along with it.
     pub(super) ran_with_claims: bool,
+    /// The tenant for whom anything has run here since the client has it.
+    pub(super) served: Option<TenantId>,
     pub(super) has_savepoint: bool,
     /// Something has failed since the last Sync.
     pub(super) failed: bool,
@@ -122,7 +128,7 @@ pub(super) enum Copy {
 }
 
 impl Lent {
-    pub(super) fn new(bound: Bound) -> Self {
+    pub(super) fn new(bound: Bound, keeps: bool) -> Self {
         let knowledge = bound.knowledge();
         Self {
             bound,
@@ -146,11 +152,14 @@ impl Lent {
             fatal_seen: false,
             stale_plan: false,
             again: Again::default(),
+            keeps,
+            leaves: false,
             holds: false,
             tracked: Tracked::default(),
             lost: None,
             ran_as: None,
             ran_with_claims: false,
+            served: None,
             has_savepoint: false,
             failed: false,
             ended: None,
@@ -308,7 +317,7 @@ impl<'a> Relay<'a> {
         moved = moved.or(self.write_server(cx));
         moved = moved.or(self.read_server(cx)?);
         moved = moved.or(self.write_client(cx));
-        let at_rest = self.lent.as_ref().is_some_and(|lent| lent.is_at_rest() && !lent.pinned)
+        let at_rest = self.lent.as_ref().is_some_and(|lent| lent.is_at_rest() && !lent.is_kept())
             && self.from_client.bytes == 0;
         if at_rest {
             return Ok(Moved::Rest);

@@ -15,6 +15,7 @@ use super::named;
 use super::relay::{Copy, Lent, Relay};
 use crate::protocol::message::frontend;
 use crate::session::asked;
+use crate::session::identity::moved;
 use crate::session::relay::{End, HIGH_WATER, malformed};
 use crate::statement::{Kind, Reading};
 
@@ -51,7 +52,7 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     if is_one && first.reading.kind != Kind::CopyFromStdin {
         piece(lent, parts, text, first.reading)?;
         sync(lent, Whose::Clients);
-        lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+        lent.yields = !lent.block.is_open() && !lent.is_kept() && lent.bound.is_scarce();
     } else {
         lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
     }
@@ -91,7 +92,9 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         // Of a text with several statements, Postgres leaves out the empty ones.
         if !is_empty || is_first && next.rest >= text.len() {
             let one = text.get(next.statement).unwrap_or_default();
-            if !judges {
+            if lent.has_left() {
+                named::refuse(lent, Box::new(moved()));
+            } else if !judges {
                 piece(lent, &mut parts, one, next.reading)?;
             } else if !judged_piece(lent, &mut parts, one, next.reading)? {
                 script.next -= next.rest.max(1);
@@ -176,6 +179,15 @@ pub(super) fn put_piece(
     put_parse(if instead.is_some() { b"" } else { text }, out(lent));
     out(lent).extend_from_slice(RUN);
     lent.hold_behind(&kind);
+}
+
+/// Lets a pipeline fail in which something follows on a change of the tenant that the server
+/// connection cannot follow.
+pub(super) fn refuse_moved(lent: &mut Lent, tag: u8) {
+    named::refuse(lent, Box::new(moved()));
+    if tag == frontend::QUERY {
+        sync(lent, Whose::Clients);
+    }
 }
 
 fn sync(lent: &mut Lent, whose: Whose) {

@@ -71,6 +71,36 @@ impl Lent {
         }
     }
 
+    /// Whether it stays the client's when nothing is open.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.pinned || self.keeps
+    }
+
+    /// Whether it holds what another tenant has left.
+    pub(super) fn has_served_another(&self, scope: Scope) -> bool {
+        self.is_kept() && self.served.is_some() && self.served != scope.tenant()
+    }
+
+    /// What has been left here is not for whom the client is now: it goes back, and is reset.
+    pub(super) fn leave(&mut self) {
+        (self.pinned, self.keeps, self.dirty) = (false, false, true);
+        self.leaves = true;
+    }
+
+    /// Whether nothing more may run here. In a transaction that is open whoever has become nobody
+    /// may still end it.
+    pub(super) const fn has_left(&self) -> bool {
+        self.leaves && !self.block.is_open()
+    }
+
+    /// A statement has run for a tenant.
+    pub(super) fn note_bound(&mut self) {
+        let tenant = self.bound.scope().tenant();
+        self.ran_as = self.ran_as.or(tenant);
+        self.served = self.served.or(tenant);
+        self.ran_with_claims |= self.bound.has_claims();
+    }
+
     /// Such a statement goes out: lets what comes next wait if it changes who the client is.
     pub(super) fn hold_behind(&mut self, kind: &Kind) {
         let ends = matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo);
