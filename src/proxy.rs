@@ -4,6 +4,7 @@
 //! by the session, once a server connection acts for the tenant: no client is told that it is in
 //! before we know for whom.
 
+mod record;
 mod refusal;
 
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Door, Verifier};
 use crate::config::{Config, PoolMode};
-use crate::frontend::{self, Startup, StartupParams, listener::Admission};
+use crate::frontend::{self, Startup, StartupParams, Wishes, listener::Admission};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
-use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
+use crate::session::{self, Borrower, Cancels, Common, Lease, Recorder, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Identities, Identity, SessionRecord, Shares, Stays, TenantContext};
+use crate::tenant::{AuditRecord, Directory, Identities, Identity, Shares, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -41,7 +42,7 @@ pub struct Shared {
     /// Verifies tokens.
     pub verifier: Verifier,
     /// Knows the tenants and the signing key.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// The server connections.
     pub pools: Pools,
     /// The sessions that there are.
@@ -64,6 +65,8 @@ struct Admitted {
     settings: Arc<SessionSettings>,
     access: Access,
     identity: Arc<Identity>,
+    /// Each of its statements is recorded as one of this session.
+    recorded: Option<Box<AuditRecord>>,
 }
 
 /// How a client has come. On the heap, for it is kept for as long as the client is here.
@@ -125,7 +128,7 @@ async fn begin(
         // Who has no session yet is nobody that the end has to wait for.
         () = shutdown.draining() => return None,
     };
-    let (mut client, admitted) = match startup {
+    let (mut client, mut admitted) = match startup {
         Ok(Login::Admitted(client, admitted)) => (client, admitted),
         Ok(Login::Cancel(client, key)) => {
             Box::pin(carry_out_cancel(&key, &address, shared)).await;
@@ -141,6 +144,7 @@ async fn begin(
     let (access, identity) = (admitted.access, Arc::clone(&admitted.identity));
     let user = admitted.params.user.clone();
     let version = admitted.params.version;
+    let recorded = admitted.recorded.take();
     let opened = tokio::select! {
         opened = open(*admitted, shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
@@ -160,6 +164,10 @@ async fn begin(
         user,
     });
     client.outgoing.reserve(1024);
+    if let Some(recorded) = recorded {
+        let recorder = Recorder::new(Arc::clone(&shared.directory), *recorded);
+        client.set_gate(Box::new(recorder));
+    }
     Some((Box::new(client), lease, Box::new(Terms { id, version, identity })))
 }
 
@@ -211,12 +219,16 @@ fn door<'a>(arrival: &Arrival, shared: &'a Shared) -> Door<'a, Directory> {
 /// Decides whether this client may have a session, and for which tenant.
 async fn admit(
     client: &mut FrameStream,
-    params: StartupParams,
+    mut params: StartupParams,
     door: &Door<'_, Directory>,
     (id, address): (SessionId, &Address),
     shared: &Shared,
 ) -> Result<Admitted, Refusal> {
     let config = &shared.config;
+    let wishes = match config.access_of(&params.user) {
+        Access::Superadmin => params.take_wishes()?,
+        Access::Tenant | Access::Owner => Wishes::default(),
+    };
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
     let claims = door.authenticate(client, access).await?;
@@ -225,22 +237,24 @@ async fn admit(
     }
     let change = shared.stays.change();
     let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
-    let context = TenantContext::resolve(&claims, selection)?;
+    let mut context = TenantContext::resolve(&claims, selection)?;
     let staying = shared.stays.begin(&claims, context.scope())?;
     if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
         // Who was not yet among the sessions when that was held against them is asked about again.
         shared.directory.confirm_now(tenant).await??;
     }
+    let mut recorded = None;
     if access != Access::Tenant {
-        let record = SessionRecord::new(&claims, id, address);
-        Box::pin(shared.directory.record_session(&record)).await?;
+        let record = AuditRecord::session(&claims, id, address);
+        let on_record = record::put_on_record((&claims, &mut context), record, wishes, shared);
+        recorded = Box::pin(on_record).await?;
     }
     let member = match context.scope().tenant() {
         Some(tenant) => shared.shares.join(tenant)?,
         None => None,
     };
     let identity = Arc::new(Identity::new(claims, context, member, staying));
-    Ok(Admitted { params, settings, access, identity })
+    Ok(Admitted { params, settings, access, identity, recorded })
 }
 
 /// Opens the way to server connections, and sees to it that the first one is there.

@@ -8,9 +8,10 @@ use crate::auth::{Tenants, VerifiedClaims, Verifier};
 use crate::protocol::{ClientError, Severity};
 use crate::types::{Access, SessionId, TenantId};
 
+use super::audit::AuditRecord;
 use super::choice::Selection;
 use super::context::{Refusal, TenantContext};
-use super::directory::{Directory, SessionRecord};
+use super::directory::Directory;
 use super::share::{Member, Shares};
 use super::stay::{Stay, Staying, Stays};
 
@@ -129,8 +130,8 @@ impl Identities<'_> {
         let change = self.stays.change();
         let selection = self.directory.select(claims, Some(name)).await.map_err(cannot_ask)?;
         if selection == Selection::NotAllowed {
-            let record = SessionRecord::of_refused_choice(claims, session, name);
-            if let Err(error) = self.directory.record_session(&record).await {
+            let record = AuditRecord::refused_choice(claims, session, name);
+            if let Err(error) = self.directory.record(&record).await {
                 let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 tracing::warn!(%session, error, "a refused choice could not be recorded");
             }

@@ -426,6 +426,12 @@ async fn a_super_admin_takes_no_token_in_band() {
     wire.run(&a).sync().send().await;
     assert_eq!(seen(&wire.answer().await), "42501 C208");
     assert!(!server_log().contains(&tenant_token(A)));
+    let recorded = "select count(*) from cloison.audit_log where detail::text like '%cloison.jwt%'";
+    let superuser = proxy.database.superuser().await;
+    let found: i64 = superuser.query_one(recorded, &[]).await.unwrap().get(0);
+    let tokens = recorded.replace("cloison.jwt", "eyJ");
+    let kept: i64 = superuser.query_one(&tokens, &[]).await.unwrap().get(0);
+    assert_eq!((found, kept), (2, 0));
     proxy.stop().await;
 }
 
@@ -518,7 +524,8 @@ async fn no_token_is_found_at_postgres() {
     );
     let bad = format!("set cloison.jwt = '{token}x'");
     let refused = format!("select set_config('cloison.jwt', '{token}', false), 2");
-    for sql in [&set(A), &set_local(A), &bad, &refused] {
+    let literal = PRESENT.replace("$1", &format!("'{token}'"));
+    for sql in [&set(A), &set_local(A), &literal, &bad, &refused] {
         wire.ask(sql).await;
         let found: i64 = superuser.query_one(&activity, &[]).await.unwrap().get(0);
         assert_eq!(found, 0);
