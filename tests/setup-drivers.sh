@@ -17,6 +17,10 @@ if [ ! -e /usr/share/java/postgresql.jar ]; then
     echo '/usr/share/java/postgresql.jar is missing: install pgjdbc there (Debian: libpostgresql-jdbc-java)' >&2
     exit 1
 fi
+if [ ! -e /usr/share/java/HikariCP.jar ]; then
+    echo '/usr/share/java/HikariCP.jar is missing: install HikariCP and SLF4J there (Debian: libhikaricp-java)' >&2
+    exit 1
+fi
 
 # A stamp holds what was installed: written last, so that half an installation is done again.
 if ! cmp -s requirements.txt .venv/requirements.txt; then

@@ -17,6 +17,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-ven
 command -v npm >/dev/null || missing="$missing npm"
 command -v javac >/dev/null || missing="$missing default-jdk-headless"
 [ -e /usr/share/java/postgresql.jar ] || missing="$missing libpostgresql-jdbc-java"
+[ -e /usr/share/java/HikariCP.jar ] || missing="$missing libhikaricp-java"
 command -v cc >/dev/null || missing="$missing gcc"
 [ -z "$missing" ] && exit 0
 

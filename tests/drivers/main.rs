@@ -6,6 +6,7 @@ mod background;
 mod migrations;
 mod oauth;
 mod provider;
+mod recipes;
 mod rust;
 mod sarif;
 mod script;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use crate::script::output;
 use crate::stand::{A, B, Mode, stand};
 
 /// The last migration from before the adoption.
@@ -145,22 +146,6 @@ fn script(program: &Path, script: &str, url: &str, last: u32) {
             .env("DATABASE_URL", url)
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     );
-}
-
-#[track_caller]
-fn output(command: &mut Command) -> String {
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
-        command.env_remove(name);
-    }
-    let done = command.output().unwrap();
-    let [said, errors] = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text));
-    assert!(
-        done.status.success(),
-        "{}: {}\n{said}\n{errors}",
-        command.get_program().display(),
-        done.status
-    );
-    said.into_owned()
 }
 
 #[track_caller]

@@ -36,8 +36,20 @@ pub(crate) fn python_with<'a>(
 
 #[track_caller]
 pub(crate) fn node(mode: Mode, script: &str) {
+    node_with(mode, script, std::iter::empty());
+}
+
+/// With more in its environment.
+#[track_caller]
+pub(crate) fn node_with<'a>(
+    mode: Mode,
+    script: &str,
+    environment: impl Iterator<Item = (&'a str, String)>,
+) {
     installed(&folder().join("node_modules/pg"));
-    run(mode, Command::new("node"), script);
+    let mut command = Command::new("node");
+    command.envs(environment);
+    run(mode, command, script);
 }
 
 #[track_caller]
@@ -90,6 +102,23 @@ fn run(mode: Mode, mut command: Command, script: &str) {
     let last = output.lines().next_back().unwrap_or_default();
     assert!(last.starts_with("passed "), "{script} did not come to its end");
     stand().background.assert_well(before);
+}
+
+/// Runs a program to its good end, and returns what it said.
+#[track_caller]
+pub(crate) fn output(command: &mut Command) -> String {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+        command.env_remove(name);
+    }
+    let done = command.output().unwrap();
+    let [said, errors] = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(
+        done.status.success(),
+        "{}: {}\n{said}\n{errors}",
+        command.get_program().display(),
+        done.status
+    );
+    said.into_owned()
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

@@ -88,9 +88,22 @@ impl Stand {
     /// One more proxy before the default database, with session pooling and other rules for tokens:
     /// the host and port that it listens on.
     pub(crate) fn proxy(&self, kind: &str, issuers: &Value, more: &Value) -> (Server, String) {
+        self.proxy_in(Mode::Session, kind, issuers, more)
+    }
+
+    /// The same in either pool mode.
+    pub(crate) fn proxy_in(
+        &self,
+        mode: Mode,
+        kind: &str,
+        issuers: &Value,
+        more: &Value,
+    ) -> (Server, String) {
         let postgres = self.url(Mode::Session, "DIRECT_URL");
         let mut config = config(&self.folder, ("default", postgres), 8, "refuse");
-        config["pools"]["tenant"]["pool_mode"] = json!("session");
+        if mode == Mode::Session {
+            config["pools"]["tenant"]["pool_mode"] = json!("session");
+        }
         let others = config["pools"].as_object_mut().unwrap();
         others.retain(|pool, _| pool == "tenant");
         config["issuers"] = issuers.clone();

@@ -102,6 +102,39 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
 }
 
 #[tokio::test]
+async fn whatever_one_thing_is_left_has_the_client_move() {
+    let proxy = narrow().bare().run().await;
+    let owner = proxy.database.superuser().await;
+    owner.batch_execute("create sequence counter; grant all on counter to public").await.unwrap();
+    let mut wire = service(&proxy).await;
+    for (leave, (look, expected)) in LEAVE.into_iter().zip(LOOK) {
+        choose(&mut wire, "a").await;
+        assert!(!tags(&wire.ask(leave).await).contains('E'), "{leave}");
+        choose(&mut wire, "b").await;
+        assert_eq!(seen(&mut wire, look).await, expected, "{leave}");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn tenants_that_leave_nothing_share_a_connection() {
+    let proxy = narrow().run().await;
+    let mut wire = service(&proxy).await;
+    let mut pids = Vec::new();
+    for (tenant, count) in [("a", "3"), ("b", "5"), ("a", "3")] {
+        // As pools have it: the transaction is open when the tenant is chosen.
+        wire.ask("begin").await;
+        choose(&mut wire, tenant).await;
+        assert_eq!(seen(&mut wire, COUNT).await, count);
+        pids.push(seen(&mut wire, PID).await);
+        wire.ask("commit").await;
+        assert_eq!(seen(&mut wire, COUNT).await, "42501 cloison: C206");
+    }
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_choice_for_a_transaction_takes_its_leavings_along() {
     let proxy = narrow().bare().run().await;
     let mut wire = service(&proxy).await;

@@ -189,7 +189,6 @@ impl Lent {
     /// What is left on the connection.
     pub(super) fn residue(&self, lost: bool, unsent: usize) -> Residue {
         let server = self.bound.server();
-        let holds_texts = self.knowledge.reads_statements && !server.prepared.is_empty();
         Residue {
             lost,
             unaccountable: self.impossible,
@@ -201,7 +200,7 @@ impl Lent {
                 + unsent,
             status: self.status,
             too_old: false,
-            dirty: self.dirty || holds_texts || !self.touched.is_empty(),
+            dirty: self.dirty || self.holds_texts() || !self.touched.is_empty(),
         }
     }
 }

@@ -76,9 +76,15 @@ impl Lent {
         self.pinned || self.keeps
     }
 
-    /// Whether it holds what another tenant has left.
+    /// Whether it may hold what another tenant has left.
     pub(super) fn has_served_another(&self, scope: Scope) -> bool {
-        self.is_kept() && self.served.is_some() && self.served != scope.tenant()
+        let is_anothers = self.served.is_some() && self.served != scope.tenant();
+        self.is_kept() && is_anothers && (self.dirty || self.holds_texts())
+    }
+
+    /// Whether it holds texts of statements that whoever comes next may read.
+    pub(super) fn holds_texts(&self) -> bool {
+        self.knowledge.reads_statements && !self.bound.server().prepared.is_empty()
     }
 
     /// What has been left here is not for whom the client is now: it goes back, and is reset.
@@ -97,7 +103,7 @@ impl Lent {
     pub(super) fn note_bound(&mut self) {
         let tenant = self.bound.scope().tenant();
         self.ran_as = self.ran_as.or(tenant);
-        self.served = self.served.or(tenant);
+        self.served = tenant.or(self.served);
         self.ran_with_claims |= self.bound.has_claims();
     }
 

@@ -2,9 +2,6 @@
 'use strict'
 
 const assert = require('node:assert')
-const { spawnSync } = require('node:child_process')
-const fs = require('node:fs')
-const path = require('node:path')
 
 const A = 'd0000000-0000-4000-8000-000000000001'
 const B = 'e0000000-0000-4000-8000-000000000001'
@@ -22,27 +19,7 @@ function check(what, got, expected) {
   console.log(`ok  ${what}`)
 }
 
-// The client is made from the schema, into a folder of this run's own where it finds its runtime.
-function generated() {
-  const modules = path.join(__dirname, '..', 'node_modules')
-  const folder = fs.mkdtempSync(path.join(modules, '.cloison-prisma-'))
-  process.on('exit', () => fs.rmSync(folder, { recursive: true }))
-  const schema = path.join(folder, 'schema.prisma')
-  fs.copyFileSync(path.join(__dirname, 'schema.prisma'), schema)
-  // Making a client needs no engine, but the command fetches one that it does not find.
-  const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: process.execPath, PRISMA_QUERY_ENGINE_LIBRARY: process.execPath, CHECKPOINT_DISABLE: '1', PRISMA_HIDE_UPDATE_MESSAGE: '1' }
-  const command = [path.join(modules, 'prisma', 'build', 'index.js'), 'generate', '--schema', schema]
-  const made = spawnSync(process.execPath, command, { env, cwd: folder, encoding: 'utf8' })
-  assert.strictEqual(made.status, 0, `${made.stdout}${made.stderr}`)
-  return require(path.join(folder, 'generated'))
-}
-
-const { PrismaClient, Prisma } = generated()
-const { PrismaPg } = require('@prisma/adapter-pg')
-
-function connected(url, max) {
-  return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max }) })
-}
+const { Prisma, connected } = require('./prisma_client.js')
 
 // Prisma wraps the driver's error, and gives those that it knows a code of its own.
 async function refused(what, code, work) {
