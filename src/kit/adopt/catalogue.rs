@@ -228,7 +228,7 @@ async fn resolve(client: &Client, mapping: &Mapping) -> Result<BTreeMap<String, 
         let found = client.query_one(sql, &[name]).await.ok();
         match found.and_then(|row| row.try_get::<_, Option<u32>>(0).ok().flatten()) {
             Some(oid) => _ = names.insert(name.clone(), oid),
-            None => missing.push(name.clone()),
+            None => missing.push(format!("table {name}")),
         }
     }
     for schema in &mapping.schemas {
@@ -236,7 +236,7 @@ async fn resolve(client: &Client, mapping: &Mapping) -> Result<BTreeMap<String, 
         let row = client.query_one(sql, &[schema]).await;
         let row = row.map_err(|e| Error::statement("reading the schemas", e))?;
         if !row.get::<_, bool>(0) {
-            missing.push(format!("the schema {schema}"));
+            missing.push(format!("schema {schema}"));
         }
     }
     if missing.is_empty() { Ok(names) } else { Err(Error::Missing(missing)) }

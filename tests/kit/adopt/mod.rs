@@ -2,6 +2,7 @@
 
 mod fifteen;
 mod fleet;
+mod hostile;
 mod resume;
 mod rules;
 mod schemas;

@@ -20,6 +20,7 @@ pub(super) enum Fate {
 impl<'a> Draft<'a> {
     /// Decides about every key.
     pub(super) fn decide_keys(&mut self) {
+        self.refuse_unknown_keys();
         for (table, _) in self.tenants() {
             for key in self.keys_of(table) {
                 match self.fate(table, key) {
@@ -32,6 +33,20 @@ impl<'a> Draft<'a> {
                     Ok(None) => {}
                     Err(refusal) => self.refusals.push(refusal),
                 }
+            }
+        }
+    }
+
+    /// A key that was asked to stay and is not there would be widened after all, by another name.
+    fn refuse_unknown_keys(&mut self) {
+        for kept in &self.mapping.keep_keys {
+            let is_known = |key: &Key| *kept == key.bare || *kept == key.index;
+            if kept != "primary" && !self.catalogue.keys.iter().any(is_known) {
+                self.refusals.push(Refusal::new(
+                    "the mapping",
+                    format!("keep_keys names {kept}, and no key of these tables is called that"),
+                    "the plan names them all",
+                ));
             }
         }
     }
