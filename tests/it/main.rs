@@ -28,6 +28,8 @@ mod service;
 mod session;
 mod shutdown;
 mod startup;
+mod states;
+mod superadmin;
 mod support;
 mod tls;
 mod transaction;
