@@ -130,6 +130,8 @@ pub(super) struct Key {
 pub(super) struct ForeignKey {
     pub(super) table: i64,
     pub(super) table_name: String,
+    /// The partitioned table, where it stands on a partition alone.
+    pub(super) partition_of: Option<i64>,
     pub(super) referenced: i64,
     pub(super) referenced_name: String,
     pub(super) bare: String,

@@ -100,6 +100,9 @@ impl<'a> Draft<'a> {
         let ForeignKey { bare, table_name, .. } = foreign;
         let say = |why: &str| Some(format!("the foreign key {bare} of {table_name} {why}"));
         let parent = self.tenant_table(foreign.referenced)?;
+        if foreign.partition_of.is_some_and(|root| self.tenant_table(root).is_some()) {
+            return say("refers to it from a partition alone, and not from the partitioned table");
+        }
         if self.tenant_table(foreign.table).is_none() {
             return say("refers to it, and that table is not adopted with it");
         }
