@@ -9,3 +9,4 @@ mod schemas;
 mod special;
 mod support;
 mod vechat;
+mod writers;
