@@ -4,6 +4,11 @@ from (
     select
         k.conrelid::bigint as "table",
         k.conrelid::regclass::text as table_name,
+        (
+            select pg_partition_root(c.oid)::bigint
+            from pg_class c
+            where c.oid = k.conrelid and c.relispartition
+        ) as partition_of,
         k.confrelid::bigint as referenced,
         k.confrelid::regclass::text as referenced_name,
         k.conname as bare,

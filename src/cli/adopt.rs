@@ -4,7 +4,7 @@ mod fleet;
 mod progress;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -119,8 +119,10 @@ pub enum Error {
     #[error(transparent)]
     Mapping(#[from] mapping::Error),
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("could not {doing} {}: {source}", path.display())]
     File {
+        /// Read or write it.
+        doing: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -152,8 +154,13 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         return fleet::run(file, &args, &mapping).await;
     }
     let ended = on_one(args.database_url.clone(), &args, &mapping, None).await?;
-    println!("{}", ended.text);
+    say(&ended.text);
     Ok(if ended.is_finished { ExitCode::SUCCESS } else { EXIT_UNFINISHED.into() })
+}
+
+/// On standard output; who reads it may have seen enough, as `head` has.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// On one database; of a fleet, by this name.
@@ -291,7 +298,7 @@ fn answers(report: &verify::Report) -> String {
 }
 
 fn write(folder: &Path, plan: &Plan) -> Result<(), Error> {
-    let fail = |path: &Path, source| Error::File { path: path.to_owned(), source };
+    let fail = |path: &Path, source| Error::File { doing: "write", path: path.to_owned(), source };
     fs::create_dir_all(folder).map_err(|source| fail(folder, source))?;
     for file in text::files(plan) {
         let path = folder.join(&file.name);
@@ -316,8 +323,11 @@ impl Wanted {
     fn mapping(&self) -> Result<Mapping, Error> {
         let mut mapping = match &self.mapping {
             Some(path) => {
-                let text = fs::read_to_string(path)
-                    .map_err(|source| Error::File { path: path.clone(), source })?;
+                let text = fs::read_to_string(path).map_err(|source| Error::File {
+                    doing: "read",
+                    path: path.clone(),
+                    source,
+                })?;
                 Mapping::parse(&text)?
             }
             None => Mapping::default(),

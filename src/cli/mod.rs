@@ -46,7 +46,8 @@ pub fn report(error: &dyn Error) -> String {
     while let Some(error) = cause {
         let told = error.to_string();
         // `tokio_postgres` has no more words of its own for what the server said.
-        if told != "db error" && !text.contains(&told) {
+        let words = told.strip_prefix("ERROR: ").unwrap_or(&told);
+        if told != "db error" && !text.contains(words) {
             text.push_str("\n  because: ");
             text.push_str(&told);
         }

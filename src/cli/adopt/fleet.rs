@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Args, EXIT_UNFINISHED, Error, on_one};
+use super::{Args, EXIT_UNFINISHED, Error, on_one, say};
 use crate::kit::adopt::mapping::Mapping;
 
 /// A database of the list.
@@ -17,8 +17,11 @@ struct Member {
 /// One after the other; what fails on one does not keep the others from it. The exit code is that of
 /// the worst: 1 an error, 2 not finished.
 pub(super) async fn run(file: &Path, args: &Args, mapping: &Mapping) -> Result<ExitCode, Error> {
-    let text =
-        fs::read_to_string(file).map_err(|source| Error::File { path: file.to_owned(), source })?;
+    let text = fs::read_to_string(file).map_err(|source| Error::File {
+        doing: "read",
+        path: file.to_owned(),
+        source,
+    })?;
     let members = read(&text);
     if members.is_empty() {
         return Err(Error::NoFleet(file.display().to_string()));
@@ -33,7 +36,7 @@ pub(super) async fn run(file: &Path, args: &Args, mapping: &Mapping) -> Result<E
                 Err(error) => (1, error.to_string()),
             };
         if args.plan.is_some() || !(args.apply || args.down) {
-            println!("{}:\n{text}", member.name);
+            say(&format!("{}:\n{text}", member.name));
         }
         worst = worse(worst, status);
         // The last line says how it ended; an error may have several, and the first says what it is.
@@ -41,7 +44,7 @@ pub(super) async fn run(file: &Path, args: &Args, mapping: &Mapping) -> Result<E
         let told = if status == 1 { told.next() } else { told.next_back() };
         lines.push((member.name.as_str(), status, told.unwrap_or_default().to_owned()));
     }
-    print!("{}", table(&lines));
+    say(table(&lines).trim_end());
     Ok(worst.into())
 }
 

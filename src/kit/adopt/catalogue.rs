@@ -30,6 +30,8 @@ pub struct Catalogue {
     pub(super) views: Vec<View>,
     /// Texts that hold an `ON CONFLICT`.
     pub(super) mentions: Vec<Mention>,
+    /// Why the application's statements are not all among them.
+    pub(super) unread: Option<&'static str>,
     pub(super) tenants: Vec<Tenant>,
 }
 
@@ -130,6 +132,8 @@ pub(super) struct Key {
 pub(super) struct ForeignKey {
     pub(super) table: i64,
     pub(super) table_name: String,
+    /// The partitioned table, where it stands on a partition alone.
+    pub(super) partition_of: Option<i64>,
     pub(super) referenced: i64,
     pub(super) referenced_name: String,
     pub(super) bare: String,
@@ -206,7 +210,9 @@ pub async fn read(client: &Client, mapping: &Mapping) -> Result<Catalogue, Error
     let ended = client.batch_execute("rollback").await;
     let mut catalogue = read?;
     ended.map_err(|e| Error::statement("reading the tables", e))?;
-    catalogue.mentions.extend(statements(client).await);
+    let (seen, unread) = statements(client).await;
+    catalogue.mentions.extend(seen);
+    catalogue.unread = unread;
     Ok(catalogue)
 }
 
@@ -228,7 +234,7 @@ async fn resolve(client: &Client, mapping: &Mapping) -> Result<BTreeMap<String, 
         let found = client.query_one(sql, &[name]).await.ok();
         match found.and_then(|row| row.try_get::<_, Option<u32>>(0).ok().flatten()) {
             Some(oid) => _ = names.insert(name.clone(), oid),
-            None => missing.push(name.clone()),
+            None => missing.push(format!("table {name}")),
         }
     }
     for schema in &mapping.schemas {
@@ -236,7 +242,7 @@ async fn resolve(client: &Client, mapping: &Mapping) -> Result<BTreeMap<String, 
         let row = client.query_one(sql, &[schema]).await;
         let row = row.map_err(|e| Error::statement("reading the schemas", e))?;
         if !row.get::<_, bool>(0) {
-            missing.push(format!("the schema {schema}"));
+            missing.push(format!("schema {schema}"));
         }
     }
     if missing.is_empty() { Ok(names) } else { Err(Error::Missing(missing)) }
@@ -305,21 +311,38 @@ async fn all<T: DeserializeOwned>(
     Ok(found)
 }
 
-/// What `pg_stat_statements` has seen, if it is there and this role may read it.
-async fn statements(client: &Client) -> Vec<Mention> {
+/// What `pg_stat_statements` has seen in this database, as far as this role may read it; and why that
+/// is not all.
+async fn statements(client: &Client) -> (Vec<Mention>, Option<&'static str>) {
     let sql = "select n.nspname from pg_catalog.pg_extension e \
                join pg_catalog.pg_namespace n on n.oid = e.extnamespace \
                where e.extname = 'pg_stat_statements'";
-    let Ok(Some(row)) = client.query_opt(sql, &[]).await else { return Vec::new() };
+    let Ok(Some(row)) = client.query_opt(sql, &[]).await else {
+        return (Vec::new(), Some("it is not in this database"));
+    };
     let schema: String = row.get(0);
-    let sql = format!(
-        "select pg_catalog.jsonb_build_object('place', 'a statement, seen ' || calls || ' times', \
-                'text', query)::text \
-         from {}.pg_stat_statements where query ~* 'on\\s+conflict'",
-        super::identifier(&schema)
-    );
-    all(client, &sql, "reading pg_stat_statements").await.unwrap_or_default()
+    let sql = STATEMENTS.replace("$1", &super::identifier(&schema));
+    match all::<Mention>(client, &sql, "reading pg_stat_statements").await {
+        Err(_) => (Vec::new(), Some("it cannot be read: is it in shared_preload_libraries?")),
+        Ok(seen) if seen.iter().any(|mention| mention.text == HIDDEN) => {
+            (seen, Some("this role may not read others' statements (pg_read_all_stats)"))
+        }
+        Ok(seen) => (seen, None),
+    }
 }
+
+/// In place of what a role may not read.
+const HIDDEN: &str = "<insufficient privilege>";
+
+const STATEMENTS: &str = "
+    select jsonb_build_object(
+        'place', format('a statement that ran %s times, %s …,', calls,
+            left(regexp_replace(query, '\\s+', ' ', 'g'), 60)),
+        'text', query)::text
+    from $1.pg_stat_statements s join pg_database d on d.oid = s.dbid
+    where d.datname = current_database()
+      and (query ~* 'on\\s+conflict' or query = '<insufficient privilege>')
+    order by calls desc limit 10000";
 
 const FACTS: &str = "
     select current_setting('server_version_num')::int4, current_database()::text,

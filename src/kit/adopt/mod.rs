@@ -40,6 +40,23 @@ pub enum Error {
     /// The mapping names what is not there.
     #[error("there is no {}", .0.join(", no "))]
     Missing(Vec<String>),
+    /// The kit is somebody else's.
+    #[error(
+        "the role {0} does not own the kit: run it as the owner of the schema cloison, or as a \
+         superuser"
+    )]
+    Role(String),
+    /// A plan that is kept is none.
+    #[error(
+        "adoption {id}: what is kept of it in cloison.adoptions is no plan of this version: {source}; \
+         was it changed by hand, or written by another version of cloison?"
+    )]
+    Kept {
+        /// Its number.
+        id: i32,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// A row of the catalogue, or a plan, is not of the form that it should have: a bug of ours.
     #[error("{doing}: {source}")]
     Shape {

@@ -78,11 +78,12 @@ impl Adoption {
     }
 
     fn read(row: &Row) -> Result<Self, Error> {
-        let shape = |source| Error::Shape { doing: "reading a plan", source };
         let doing = |e| Error::statement("reading a plan", e);
+        let id = row.try_get(0).map_err(doing)?;
+        let shape = |source| Error::Kept { id, source };
         let state: String = row.try_get(1).map_err(doing)?;
         Ok(Self {
-            id: row.try_get(0).map_err(doing)?,
+            id,
             // The table allows no other.
             state: State::of(&state).unwrap_or(State::Applying),
             mapping: serde_json::from_value(row.try_get(2).map_err(doing)?).map_err(shape)?,
@@ -91,15 +92,23 @@ impl Adoption {
     }
 }
 
-/// Refuses a database without a kit that has a place for plans.
+/// Refuses a database without a kit that has a place for plans, and whoever may not keep them.
 ///
 /// # Errors
 ///
-/// There is none, or it is an old one.
+/// There is none, or it is an old one, or somebody else's.
 pub async fn check_kit(client: &Client) -> Result<(), Error> {
     let doing = |e| Error::statement("reading the kit's version", e);
-    let sql = "select pg_catalog.to_regprocedure('cloison.kit_version()') is not null";
-    if !client.query_one(sql, &[]).await.map_err(doing)?.get::<_, bool>(0) {
+    let sql = "select pg_catalog.pg_has_role(current_user, nspowner, 'usage'), current_user::text, \
+                   pg_catalog.to_regprocedure('cloison.kit_version()') is not null \
+               from pg_catalog.pg_namespace where nspname = 'cloison'";
+    let Some(row) = client.query_opt(sql, &[]).await.map_err(doing)? else {
+        return Err(Error::Kit(None));
+    };
+    if !row.get::<_, bool>(0) {
+        return Err(Error::Role(row.get(1)));
+    }
+    if !row.get::<_, bool>(2) {
         return Err(Error::Kit(None));
     }
     let row = client.query_one("select cloison.kit_version()", &[]).await.map_err(doing)?;

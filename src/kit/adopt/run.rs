@@ -5,16 +5,17 @@
 //! is invalid and is built again, a batch that was not committed is filled in next time.
 
 mod batches;
+mod start;
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+pub use start::{propose, start};
+
 use super::Error;
-use super::catalogue;
-use super::mapping::Mapping;
-use super::plan::{self, Act, Plan, Stage, Step};
+use super::plan::{Act, Stage, Step};
 use super::record::{self, Adoption, State};
 
 /// How to run.
@@ -84,57 +85,6 @@ pub async fn open(client: &Client) -> Result<(), Error> {
     Err(Error::Busy("another `cloison adopt` is running on this database".to_owned()))
 }
 
-/// The adoption to run: the one that was not finished, or a new one; none if there is nothing to do.
-///
-/// # Errors
-///
-/// What stands in the way of it, or another one that is under way.
-pub async fn start(client: &Client, mapping: &Mapping) -> Result<Option<Adoption>, Error> {
-    if let Some(adoption) = record::unfinished(client).await? {
-        let id = adoption.id();
-        if adoption.state() == State::Undoing {
-            let text = format!("adoption {id} is being taken back: finish that with --down");
-            return Err(Error::Busy(text));
-        }
-        if *mapping != Mapping::default() && mapping != adoption.mapping() {
-            let text = format!(
-                "adoption {id} is under way with another mapping: finish it (`cloison adopt --apply` \
-                 alone does), or take it back with --down"
-            );
-            return Err(Error::Busy(text));
-        }
-        return Ok(Some(adoption));
-    }
-    if *mapping == Mapping::default() {
-        return Err(Error::Busy("no adoption is under way: say which tables".to_owned()));
-    }
-    match propose(client, mapping).await? {
-        Some(plan) => record::keep(client, mapping, &plan).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// A plan for the database as it is; none if everything is protected already.
-///
-/// # Errors
-///
-/// What stands in its way.
-pub async fn propose(client: &Client, mapping: &Mapping) -> Result<Option<Plan>, Error> {
-    record::check_kit(client).await?;
-    mapping.check().map_err(|error| {
-        Error::Refused(vec![plan::Refusal {
-            about: "the mapping".to_owned(),
-            why: error.to_string(),
-            help: "see `cloison adopt --help`".to_owned(),
-        }])
-    })?;
-    let catalogue = catalogue::read(client, mapping).await?;
-    if catalogue.is_protected() {
-        return Ok(None);
-    }
-    plan::make(mapping, &catalogue).map(Some).map_err(Error::Refused)
-}
-
 /// Does the steps.
 ///
 /// # Errors
@@ -147,8 +97,13 @@ pub async fn apply(
     progress: &mut impl Progress,
 ) -> Result<Outcome, Error> {
     let steps = adoption.plan().up.clone();
-    let mut runner = Runner { client, options, progress, done: 0, left_out: Vec::new() };
-    let outcome = runner.all(&steps, Direction::Up, None).await?;
+    let mut runner = Runner::new(client, options, progress);
+    let outcome = runner.all(&steps, Direction::Up, None).await;
+    if outcome.is_err() && !runner.has_changed && adoption.state() == State::Applying {
+        // So that it can be tried with another mapping. Why it stopped is what is to be told.
+        let _ = adoption.set(client, State::Undone).await;
+    }
+    let outcome = outcome?;
     if let (Outcome::Done(_), State::Applying) = (outcome, adoption.state()) {
         adoption.set(client, State::Applied).await?;
     }
@@ -167,7 +122,7 @@ pub async fn down(
     progress: &mut impl Progress,
 ) -> Result<Outcome, Error> {
     let steps = adoption.plan().down.clone();
-    let mut runner = Runner { client, options, progress, done: 0, left_out: Vec::new() };
+    let mut runner = Runner::new(client, options, progress);
     let outcome = runner.all(&steps, Direction::Down, Some(adoption)).await?;
     if let Outcome::Done(_) = outcome {
         adoption.set(client, State::Undone).await?;
@@ -186,11 +141,17 @@ struct Runner<'a, P> {
     options: &'a Options,
     progress: &'a mut P,
     done: usize,
+    /// Whether anything of the plan is done, by this run or an earlier one.
+    has_changed: bool,
     /// Old keys that are not made again.
     left_out: Vec<String>,
 }
 
-impl<P: Progress> Runner<'_, P> {
+impl<'a, P: Progress> Runner<'a, P> {
+    const fn new(client: &'a Client, options: &'a Options, progress: &'a mut P) -> Self {
+        Self { client, options, progress, done: 0, has_changed: false, left_out: Vec::new() }
+    }
+
     async fn all(
         &mut self,
         steps: &[Step],
@@ -214,7 +175,9 @@ impl<P: Progress> Runner<'_, P> {
             }
             self.progress.begin(index + 1, steps.len(), step);
             let began = Instant::now();
-            let is_new = self.one(step).await?;
+            let outcome = self.one(step).await;
+            self.has_changed |= !looks && !is_rolled_back(step, &outcome);
+            let is_new = outcome?;
             self.done += usize::from(is_new && !looks);
             self.progress.end(is_new, began.elapsed());
         }
@@ -341,6 +304,12 @@ impl<P: Progress> Runner<'_, P> {
             }),
         }
     }
+}
+
+/// Whether a step was one transaction, which left nothing.
+const fn is_rolled_back(step: &Step, outcome: &Result<bool, Error>) -> bool {
+    matches!(step.act, Act::Together(_) | Act::Repeatable(_))
+        && matches!(outcome, Err(Error::Statement { .. } | Error::Locked { .. }))
 }
 
 /// How long to wait for a lock. An autovacuum gives way to who has waited for `deadlock_timeout`, a

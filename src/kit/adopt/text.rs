@@ -25,7 +25,8 @@ pub fn picture(plan: &Plan) -> String {
     );
     let width = plan.tables.iter().map(|table| table.name.chars().count()).max().unwrap_or(0);
     for table in &plan.tables {
-        let rows = count(table.rows);
+        // What the catalogue estimates.
+        let rows = format!("~{}", count(table.rows));
         line(
             &mut out,
             format_args!(
@@ -83,16 +84,22 @@ pub fn files(plan: &Plan) -> Vec<File> {
         let name = |kind: &str| format!("{}-{stage}.{kind}.sql", number + 1);
         let up: Vec<_> = plan.up.iter().filter(|step| step.stage == stage).collect();
         let down: Vec<_> = plan.down.iter().filter(|step| step.stage == stage).collect();
-        files.push(File { name: name("up"), text: script(&up) });
+        files.push(File { name: name("up"), text: script(&plan.database, &up) });
         files.push(File { name: name("verify"), text: verify(&up) });
-        files.push(File { name: name("down"), text: script(&down) });
+        files.push(File { name: name("down"), text: script(&plan.database, &down) });
     }
     files
 }
 
 /// Steps for psql, which stops at the first error and leaves what was done.
-fn script(steps: &[&Step]) -> String {
-    let mut out = HEAD.to_owned();
+fn script(database: &str, steps: &[&Step]) -> String {
+    let mut out = format!(
+        "{HEAD}do $cloison$\nbegin\n    if current_database() <> {name} then\n        \
+         raise exception 'this plan was made for the database %, not for %', {name}, current_database()\n            \
+         using hint = 'it holds names and tenants of that one: make one here with cloison adopt --plan';\n    \
+         end if;\nend\n$cloison$;\n",
+        name = literal(database)
+    );
     for step in steps {
         line(
             &mut out,

@@ -63,7 +63,7 @@ fn a_fleet_has_a_status_for_each_database() {
     });
 }
 
-/// A key that a table refers to which is not adopted has to stay; tenants' own foreign keys get one
+/// A key that a table refers to which is not adopted has to stay, or one partition alone; tenants' own foreign keys get one
 /// that holds the tenant.
 #[test]
 fn keys_that_others_stand_on_stay() {
@@ -75,12 +75,15 @@ fn keys_that_others_stand_on_stay() {
             &database,
             "create table reports (conversation_id int references vechat_conversations);
              insert into reports values (1);
+             create table lines (at date, presence_id int) partition by range (at);
+             create table lines_1 partition of lines default;
+             alter table lines_1 add foreign key (presence_id) references vechat_presence;
              create table full_match (a int, b text, foreign key (a, b) references
                  vechat_presence (user_id, user_type) match full)",
         )
         .await;
         let before = schema(&database).await;
-        let words = [&WORDS[..], &["--table", "full_match"]].concat();
+        let words = [&WORDS[..], &["--table", "full_match", "--table", "lines"]].concat();
         let text = printed(&program(&database, &words).output().unwrap());
         for expected in [
             "public.vechat_conversations_pkey: stays as it is: the foreign key \
@@ -89,6 +92,9 @@ fn keys_that_others_stand_on_stay() {
             "public.vechat_presence_user: stays as it is: the foreign key full_match_a_b_fkey of \
              public.full_match is MATCH FULL",
             "public.full_match: its foreign key full_match_a_b_fkey stays",
+            "public.vechat_presence_pkey: stays as it is: the foreign key lines_1_presence_id_fkey of \
+             public.lines_1 refers to it from a partition alone",
+            "public.lines: lines_1_presence_id_fkey, foreign keys of single partitions, stay",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }

@@ -2,9 +2,11 @@
 
 mod fifteen;
 mod fleet;
+mod hostile;
 mod resume;
 mod rules;
 mod schemas;
 mod special;
 mod support;
 mod vechat;
+mod writers;

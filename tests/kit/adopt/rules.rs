@@ -193,3 +193,50 @@ fn the_plan_names_what_breaks() {
         assert!(!text.contains("projects_pkey: public.add"), "{text}");
     });
 }
+
+/// Statements of the application, which only the server has seen; of this database alone, and where
+/// they cannot be read that is said.
+#[test]
+fn the_plan_finds_statements_that_have_run() {
+    run(async {
+        let server = Server::start_with(15, "shared_preload_libraries = 'pg_stat_statements'\n");
+        let (database, other) = (server.database().await, server.database().await);
+        let upsert = "insert into users (email) values ('a@x') on conflict (email) do nothing";
+        let plan = |database: &Database<'_>| {
+            let done = program(database, &["--schema", "public"]).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            printed(&done)
+        };
+        for database in [&database, &other] {
+            make(database, TABLES).await;
+        }
+        make(&other, upsert).await;
+        let text = plan(&database);
+        assert!(
+            text.contains(
+                "pg_stat_statements: does not tell what the application says: it is \
+                               not in this database"
+            ),
+            "{text}"
+        );
+        let superuser = database.superuser().await;
+        let owner = database.login("owner");
+        let may =
+            format!("create extension pg_stat_statements; grant pg_read_all_stats to {owner}");
+        batch(&superuser, &may).await;
+        let text = plan(&database);
+        assert!(!text.contains("has ON CONFLICT"), "another database's: {text}");
+        assert!(!text.contains("pg_stat_statements"), "{text}");
+
+        make(&database, upsert).await;
+        let expected = "public.users_email_key: a statement that ran 1 times, insert into users \
+                        (email) values ($1) on conflict (email) do …, has ON CONFLICT (email)";
+        let text = plan(&database);
+        assert!(text.contains(expected), "{text}");
+        // Others' are hidden from who may read its own alone.
+        batch(&superuser, &format!("revoke pg_read_all_stats from {owner}; {upsert}")).await;
+        let text = plan(&database);
+        assert!(text.contains("this role may not read others' statements"), "{text}");
+        assert!(text.contains(expected), "{text}");
+    });
+}

@@ -187,7 +187,7 @@ fn what_cannot_be_adopted_is_refused_with_the_reason() {
         let error = refuses(&database, &["--table", "room", "--apply"]).await;
         assert!(error.contains("gist has no operators there for uuid"), "{error}");
         let error = refuses(&database, &["--table", "nothing", "--table", "a b c"]).await;
-        assert_eq!(error, "there is no nothing, no a b c");
+        assert_eq!(error, "there is no table nothing, no table a b c");
         let error = refuses(&database, &["--table", "seen", "--type", "integer"]).await;
         assert!(error.contains("public.seen: nothing says whose its rows are"), "{error}");
         let error = refuses(&database, &["--apply"]).await;

@@ -13,6 +13,12 @@ impl Draft<'_> {
             .iter()
             .filter(|key| self.fates.get(&key.oid) == Some(&Fate::Widen))
             .collect();
+        if let (Some(why), false) = (self.catalogue.unread, widened.is_empty()) {
+            let text = format!(
+                "does not tell what the application says: {why}. Look for ON CONFLICT in its code"
+            );
+            self.note("pg_stat_statements", text);
+        }
         let mut found = Vec::new();
         for mention in &self.catalogue.mentions {
             for target in targets(&mention.text) {

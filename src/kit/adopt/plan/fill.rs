@@ -123,18 +123,20 @@ impl Draft<'_> {
     pub(super) fn tenant_value(&self, table: &Table, name: &str) -> Result<String, Refusal> {
         match value(self.mapping, self.catalogue, name) {
             Ok(value) => Ok(value),
-            Err(why) => Err(Refusal::new(
-                &table.name,
-                why,
-                "insert it into cloison.tenants, or say --create-tenants",
-            )),
+            Err((why, help)) => Err(Refusal::new(&table.name, why, help)),
         }
     }
 }
 
 const SYSTEM: &str = "system-default";
 
-fn value(mapping: &Mapping, catalogue: &Catalogue, name: &str) -> Result<String, String> {
+/// The value, or why there is none and what helps.
+fn value(
+    mapping: &Mapping,
+    catalogue: &Catalogue,
+    name: &str,
+) -> Result<String, (String, &'static str)> {
+    const INSERT: &str = "insert it into cloison.tenants, or say --create-tenants";
     let kind = mapping.column_type;
     let fits = match kind {
         ColumnType::Uuid => uuid::Uuid::parse_str(name).is_ok(),
@@ -150,7 +152,10 @@ fn value(mapping: &Mapping, catalogue: &Catalogue, name: &str) -> Result<String,
         return match known.or_else(by_slug) {
             Some(tenant) => Ok(tenant.id.clone()),
             None if fits && mapping.create_tenants => Ok(name),
-            None => Err(format!("there is no tenant with the id or slug {name:?}")),
+            None => {
+                let why = format!("there is no tenant with the id or slug {name:?}");
+                Err((why, if fits { INSERT } else { "insert it into cloison.tenants" }))
+            }
         };
     }
     let known = catalogue.tenants.iter().any(|t| t.external_key.as_deref() == Some(name));
@@ -162,7 +167,12 @@ fn value(mapping: &Mapping, catalogue: &Catalogue, name: &str) -> Result<String,
     }
     match (fits, mapping.create_tenants) {
         (true, true) => Ok(name.to_owned()),
-        (true, false) => Err(format!("there is no tenant with the external_key {name:?}")),
-        (false, _) => Err(format!("the tenant {name:?} does not fit a column of type {kind}")),
+        (true, false) => {
+            Err((format!("there is no tenant with the external_key {name:?}"), INSERT))
+        }
+        (false, _) => Err((
+            format!("the tenant {name:?} does not fit a column of type {kind}"),
+            "say another --default-tenant, or another --type",
+        )),
     }
 }

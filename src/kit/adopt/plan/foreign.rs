@@ -11,6 +11,7 @@ impl Draft<'_> {
     pub(super) fn foreign_keys(&mut self) {
         for (table, _) in self.tenants() {
             self.refer_to_tenants(table);
+            self.note_those_of_partitions(table);
             for key in self.foreign_keys_of(table) {
                 let parent = self.catalogue.table(key.referenced);
                 let is_older = parent.is_some_and(|p| p.class.as_deref() == Some("tenant"));
@@ -35,6 +36,26 @@ impl Draft<'_> {
                     self.widen(table, key);
                 }
             }
+        }
+    }
+
+    /// Those that a partition has by itself are not widened.
+    fn note_those_of_partitions(&mut self, table: &Table) {
+        let names = self.catalogue.foreign_keys.iter().filter(|key| {
+            key.partition_of == Some(table.oid)
+                && !key.has_tenant
+                && self.tenant_table(key.referenced).is_some()
+        });
+        let names: Vec<&str> = names.map(|key| key.bare.as_str()).collect();
+        if let Some(first) = names.first() {
+            let more = match names.len() {
+                1 => String::new(),
+                all => format!(" and {} more", all - 1),
+            };
+            self.note(&table.name, format!(
+                "{first}{more}, foreign keys of single partitions, stay, so that they can refer to \
+                 another tenant's row; on the partitioned table itself they are widened"
+            ));
         }
     }
 

@@ -20,6 +20,7 @@ pub(super) enum Fate {
 impl<'a> Draft<'a> {
     /// Decides about every key.
     pub(super) fn decide_keys(&mut self) {
+        self.refuse_unknown_keys();
         for (table, _) in self.tenants() {
             for key in self.keys_of(table) {
                 match self.fate(table, key) {
@@ -32,6 +33,20 @@ impl<'a> Draft<'a> {
                     Ok(None) => {}
                     Err(refusal) => self.refusals.push(refusal),
                 }
+            }
+        }
+    }
+
+    /// A key that was asked to stay and is not there would be widened after all, by another name.
+    fn refuse_unknown_keys(&mut self) {
+        for kept in &self.mapping.keep_keys {
+            let is_known = |key: &Key| *kept == key.bare || *kept == key.index;
+            if kept != "primary" && !self.catalogue.keys.iter().any(is_known) {
+                self.refusals.push(Refusal::new(
+                    "the mapping",
+                    format!("keep_keys names {kept}, and no key of these tables is called that"),
+                    "the plan names them all",
+                ));
             }
         }
     }
@@ -85,6 +100,9 @@ impl<'a> Draft<'a> {
         let ForeignKey { bare, table_name, .. } = foreign;
         let say = |why: &str| Some(format!("the foreign key {bare} of {table_name} {why}"));
         let parent = self.tenant_table(foreign.referenced)?;
+        if foreign.partition_of.is_some_and(|root| self.tenant_table(root).is_some()) {
+            return say("refers to it from a partition alone, and not from the partitioned table");
+        }
         if self.tenant_table(foreign.table).is_none() {
             return say("refers to it, and that table is not adopted with it");
         }

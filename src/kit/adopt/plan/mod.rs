@@ -207,6 +207,12 @@ impl<'a> Draft<'a> {
         self.catalogue.foreign_keys.iter().filter(move |key| key.table == oid)
     }
 
+    /// A tenant as people know it.
+    fn called(&self, value: &str) -> String {
+        let slug = self.catalogue.tenants.iter().find(|tenant| tenant.id == value);
+        format!("tenant {}", slug.map_or(value, |tenant| &tenant.slug))
+    }
+
     fn finish(self) -> Plan {
         let tables = self.targets.iter().map(|target| Adopted {
             name: target.table.name.clone(),
@@ -219,6 +225,7 @@ impl<'a> Draft<'a> {
             rows: target.table.rows,
             bytes: target.table.bytes,
             rule: match &target.kind {
+                Kind::Tenant(Fill::Constant(value)) => self.called(value),
                 Kind::Tenant(fill) => fill.to_string(),
                 Kind::Shared => "every tenant reads them, none writes".to_owned(),
                 Kind::Global => "no tenant sees them".to_owned(),
