@@ -8,20 +8,20 @@ mod refusal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Door, VerifiedClaims, Verifier};
 use crate::config::{Config, PoolMode};
-use crate::frontend::{self, Startup, StartupParams, listener::Admission};
+use crate::frontend::{self, Startup, StartupParams, Wishes, listener::Admission};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
 use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
-use crate::session::{self, Borrower, Cancels, Common, Lease, Statements, Terms};
+use crate::session::{self, Borrower, Cancels, Common, Lease, Recorder, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, SessionRecord, Shares, Staying, Stays, TenantContext};
+use crate::tenant::{AuditRecord, Directory, Member, Shares, Staying, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -41,7 +41,7 @@ pub struct Shared {
     /// Verifies tokens.
     pub verifier: Verifier,
     /// Knows the tenants and the signing key.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// The server connections.
     pub pools: Pools,
     /// The sessions that there are.
@@ -64,6 +64,8 @@ struct Admitted {
     settings: Arc<SessionSettings>,
     claims: VerifiedClaims,
     context: TenantContext,
+    /// Each of its statements is recorded as one of this session.
+    recorded: Option<Box<AuditRecord>>,
 }
 
 /// How a client has come. On the heap, for it is kept for as long as the client is here.
@@ -118,7 +120,7 @@ async fn begin(
         // Who has no session yet is nobody that the end has to wait for.
         () = shutdown.draining() => return None,
     };
-    let (mut client, admitted, staying) = match startup {
+    let (mut client, mut admitted, staying) = match startup {
         Ok(Login::Admitted(client, admitted, staying)) => (client, admitted, staying),
         Ok(Login::Cancel(client, key)) => {
             Box::pin(carry_out_cancel(&key, &address, shared)).await;
@@ -135,6 +137,7 @@ async fn begin(
     let user = admitted.params.user.clone();
     let version = admitted.params.version;
     let expires_at = admitted.context.expires_at();
+    let recorded = admitted.recorded.take();
     let opened = tokio::select! {
         opened = open(*admitted, shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
@@ -154,6 +157,10 @@ async fn begin(
         user,
     });
     client.outgoing.reserve(1024);
+    if let Some(recorded) = recorded {
+        let recorder = Recorder::new(Arc::clone(&shared.directory), *recorded);
+        client.set_gate(Box::new(recorder));
+    }
     let terms = Terms { id, version, expires_at, member, staying };
     Some((Box::new(client), lease, Box::new(terms)))
 }
@@ -206,12 +213,16 @@ fn door<'a>(arrival: &Arrival, shared: &'a Shared) -> Door<'a, Directory> {
 /// Decides whether this client may have a session, and for which tenant.
 async fn admit(
     client: &mut FrameStream,
-    params: StartupParams,
+    mut params: StartupParams,
     door: &Door<'_, Directory>,
     (id, address): (SessionId, &Address),
     shared: &Shared,
 ) -> Result<(Admitted, Box<Staying>), Refusal> {
     let config = &shared.config;
+    let wishes = match config.access_of(&params.user) {
+        Access::Superadmin => params.take_wishes()?,
+        Access::Tenant | Access::Owner => Wishes::default(),
+    };
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
     let access = config.access_of(&params.user);
     let claims = door.authenticate(client, access).await?;
@@ -226,11 +237,44 @@ async fn admit(
         // Who was not yet among the sessions when that was held against them is asked about again.
         shared.directory.confirm_now(tenant).await??;
     }
+    let mut admitted = Admitted { params, settings, claims, context, recorded: None };
     if access != Access::Tenant {
-        let record = SessionRecord::new(&claims, id, address);
-        Box::pin(shared.directory.record_session(&record)).await?;
+        let record = AuditRecord::session(&admitted.claims, id, address);
+        Box::pin(put_on_record(&mut admitted, record, wishes, shared)).await?;
     }
-    Ok((Admitted { params, settings, claims, context }, staying))
+    Ok((admitted, staying))
+}
+
+/// Commits the record of a session that may see more than one tenant. A super-admin says why, comes
+/// for a time, and leaves a record of all it does.
+async fn put_on_record(
+    admitted: &mut Admitted,
+    record: AuditRecord,
+    wishes: Wishes,
+    shared: &Shared,
+) -> Result<(), Refusal> {
+    if admitted.claims.access() != Access::Superadmin {
+        return Ok(shared.directory.record(&record).await?);
+    }
+    let rules = shared.config.superadmin;
+    if rules.needs_reason && wishes.reason.is_none() && admitted.claims.reason().is_none() {
+        return Err(Refusal::no_reason());
+    }
+    let pool = shared.config.pools.get(&Access::Superadmin);
+    if wishes.writes {
+        if pool.is_some_and(|pool| pool.mode == PoolMode::Transaction) {
+            return Err(Refusal::cannot_write());
+        }
+        admitted.context.permit_writes();
+    }
+    if !rules.lifetime.is_zero() {
+        admitted.context.end_by(SystemTime::now() + rules.lifetime);
+    }
+    let until = admitted.context.expires_at();
+    let record = record.with_wishes(wishes.reason.as_deref(), wishes.writes, until);
+    shared.directory.record(&record).await?;
+    admitted.recorded = Some(Box::new(record));
+    Ok(())
 }
 
 /// Opens the way to server connections, and sees to it that the first one is there.

@@ -68,6 +68,6 @@ from (
         left join pg_constraint k on k.conindid = x.indexrelid and k.contype in ('p', 'u', 'x')
     where
         x.indrelid = any ($1::oid[])
-        and i.relname not like 'cloison\_new\_%'
+        and i.relname !~ '^cloison_(new|old|look)_'
     order by x.indrelid::regclass::text, i.relname
 ) k

@@ -55,6 +55,14 @@ from (
             where p.polrelid = c.oid and p.polname not like 'cloison\_%'
             order by 1
         ) as policies,
+        -- Those that would let tenants see more, because permissive ones are OR-ed.
+        array(
+            select quote_ident(p.polname)
+            from pg_policy p
+            where p.polrelid = c.oid and p.polpermissive and p.polname not like 'cloison\_%'
+              and p.polroles && array(select role from cloison.tenant_roles() role)
+            order by 1
+        ) as lax_policies,
         array(
             select quote_ident(g.tgname)
             from pg_trigger g

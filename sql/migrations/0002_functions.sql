@@ -418,6 +418,54 @@ begin
 end;
 $$;
 
+-- Whether a super-admin's session may change rows: what policies of the super-admin's own ask.
+--
+-- The proxy leaves a permit in the setting cloison.superadmin_write of a session that has asked for
+-- it: the second of the Unix epoch until which it is good, in ten digits, and HMAC-SHA-256 of
+-- 'cloison:superadmin_write:1:', of these digits, and of the server process id. Raises in a session
+-- that sees all tenants and has none, so that a statement does not quietly change nothing.
+create or replace function cloison.superadmin_may_write()
+    returns boolean
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    permit text := pg_catalog.current_setting('cloison.superadmin_write', true);
+    process integer := pg_catalog.pg_backend_pid();
+    inner_pad bytea;
+    outer_pad bytea;
+    expected text;
+begin
+    if not cloison.is_superadmin() then
+        return false;
+    end if;
+    if (select not s.bind_process_id from cloison.settings s) then
+        process := 0;
+    end if;
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    expected := pg_catalog.left(permit, 10) || pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+            inner_pad || pg_catalog.convert_to(
+                'cloison:superadmin_write:1:' || pg_catalog.left(permit, 10), 'UTF8')
+            || pg_catalog.int4send(process))),
+        'hex');
+    if (pg_catalog.hashtextextended(permit, 0) = pg_catalog.hashtextextended(expected, 0)
+        and permit = expected
+        and pg_catalog.date_part('epoch', pg_catalog.now())
+            < pg_catalog.left(permit, 10)::float8) is not true
+    then
+        raise exception 'this super-admin''s session is read-only'
+            using errcode = 'insufficient_privilege',
+                  hint = 'Connect through the proxy with options=''-c cloison.write=on''; '
+                      'RESET ALL and DISCARD ALL end that.';
+    end if;
+    return true;
+end;
+$$;
+
 -- Lets this session see all tenants, until it ends or is reset, and writes that down. For members
 -- of cloison_superadmin. A read-only transaction cannot write it down, and is refused. (A ROLLBACK
 -- takes the row back together with what it let the session read: the proxy writes a row of its
@@ -554,6 +602,7 @@ grant execute on function
     cloison.current_tenant_id(),
     cloison.current_tenant_key(),
     cloison.is_superadmin(),
+    cloison.superadmin_may_write(),
     cloison.enable_superadmin_mode()
     to cloison_superadmin;
 grant execute on function

@@ -101,6 +101,7 @@ declare
     owner name;
     mine text;
     admin constant text := '( SELECT cloison.is_superadmin() AS is_superadmin)';
+    writer constant text := '( SELECT cloison.superadmin_may_write() AS superadmin_may_write)';
 begin
     select pg_catalog.pg_get_userbyid(c.relowner) into owner
         from pg_catalog.pg_class c where c.oid = expected_policies.relation;
@@ -150,12 +151,18 @@ begin
         return;
     end if;
 
-    if table_name = 'cloison.audit_log' then
-        return query select 'cloison_superadmin'::name, 'SELECT', true,
-            array['cloison_superadmin']::name[], admin, null::text;
-    else
-        return query select 'cloison_superadmin'::name, 'ALL', true,
-            array['cloison_superadmin']::name[], admin, admin;
+    return query select 'cloison_superadmin'::name, 'SELECT', true,
+        array['cloison_superadmin']::name[], admin, null::text;
+    if table_name <> 'cloison.audit_log' then
+        return query
+            select
+                ('cloison_superadmin_' || pg_catalog.lower(verb.name))::name,
+                verb.name,
+                true,
+                array['cloison_superadmin']::name[],
+                case when verb.name <> 'INSERT' then writer end,
+                case when verb.name <> 'DELETE' then writer end
+            from (values ('INSERT'), ('UPDATE'), ('DELETE')) verb (name);
     end if;
     -- Forced row security holds for the owner too, and a migration's data step would silently
     -- touch nothing.

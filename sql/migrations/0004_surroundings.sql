@@ -90,6 +90,7 @@ as $$
               'cloison.current_tenant_id()',
               'cloison.current_tenant_key()',
               'cloison.is_superadmin()',
+              'cloison.superadmin_may_write()',
               'cloison.visible_tenants()',
               'cloison.on_new_table()',
               'cloison.tenant_changed()',

@@ -188,6 +188,22 @@ begin
 end;
 $$;
 
+-- The super-admin's policies of tables that were protected before: reading and writing are apart now.
+-- Whose owner somebody else is, protection_findings() tells.
+do $$
+declare
+    target regclass;
+begin
+    for target in
+        select p.relation from cloison.protected_tables p
+            join pg_catalog.pg_class c on c.oid = p.relation
+        where pg_catalog.pg_has_role(c.relowner, 'usage')
+    loop
+        perform cloison.apply_policies(target);
+    end loop;
+end
+$$;
+
 -- Where the chain is broken. No rows: it is whole, as far as those who could have written it anew
 -- did not. For the kit's owner.
 create or replace function cloison.audit_findings()

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::claims::{Claims, Period, TenantClaim, Tenants, VerifiedClaims};
 use super::error::Error;
+use super::on_record::OnRecord;
 use super::token::MAX_NUMERIC_DATE;
 use crate::config::TenantLookup;
 use crate::types::{Access, TenantId};
@@ -77,6 +78,7 @@ impl<'a> Presented<'a> {
         }
         let tenant = TenantClaim::new(key.tenant.to_string(), vec![TenantLookup::Id]);
         Ok(VerifiedClaims::new(Claims {
+            on_record: OnRecord::default(),
             access,
             issuer: API_KEY_RULE.to_owned(),
             token_issuer: API_KEY_RULE.to_owned(),

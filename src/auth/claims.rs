@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
+
+use super::on_record::OnRecord;
 use crate::config::TenantLookup;
 use crate::types::{Access, TenantId};
 
@@ -25,6 +28,7 @@ pub(super) struct Claims {
     /// What a tenant may be named by.
     pub(super) lookup: Vec<TenantLookup>,
     pub(super) for_sql: Option<Arc<str>>,
+    pub(super) on_record: OnRecord,
 }
 
 /// When a rule accepts a token, its leeway counted in.
@@ -103,6 +107,16 @@ impl VerifiedClaims {
     /// ends then.
     pub fn expires_at(&self) -> SystemTime {
         self.0.period.until
+    }
+
+    /// Why the holder of a privileged token comes: a line.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.on_record.reason.as_deref()
+    }
+
+    /// The `act` claim of a privileged token: who really asks.
+    pub fn actor(&self) -> Option<&Value> {
+        self.0.on_record.actor.as_ref()
     }
 
     /// The claims that SQL may read, as JSON in ASCII, if the rule lists any.

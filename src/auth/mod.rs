@@ -17,6 +17,7 @@ mod key_file;
 mod keys;
 mod known;
 mod oauth;
+mod on_record;
 mod path;
 mod provider;
 mod remote;

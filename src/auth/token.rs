@@ -14,6 +14,7 @@ use super::error::Error;
 use super::for_sql;
 use super::json;
 use super::jwk::Key;
+use super::on_record::OnRecord;
 use super::path::{self, Item, dotted, follow};
 use super::provider;
 use crate::config::{Algorithm, Issuer, TenantLookup};
@@ -132,7 +133,12 @@ impl Signed<'_> {
             Access::Tenant => Some(self.tenants()?),
             Access::Superadmin | Access::Owner => None,
         };
+        let on_record = match rule.access {
+            Access::Tenant => OnRecord::default(),
+            Access::Superadmin | Access::Owner => OnRecord::of(self.claims)?,
+        };
         Ok(VerifiedClaims::new(Claims {
+            on_record,
             access: rule.access,
             issuer: rule.name.clone(),
             token_issuer: rule.issuer.clone(),

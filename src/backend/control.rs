@@ -49,6 +49,12 @@ impl Control {
         }
     }
 
+    /// Another connection of the same role.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::new(self.target.clone())
+    }
+
     /// The connection, opened again if it was lost.
     ///
     /// # Errors

@@ -53,8 +53,9 @@ pub struct Args {
     /// Stop behind this stage (expand, contract, protect), or behind so many steps of the plan.
     #[arg(long, value_name = "STAGE|N", value_parser = stop)]
     stop_after: Option<Stop>,
-    /// How many milliseconds to wait for a lock before others come first
-    #[arg(long, value_name = "MS", default_value_t = 2_000)]
+    /// How many milliseconds to wait for a lock before others come first; less than Postgres'
+    /// deadlock_timeout, so that no writer is what a deadlock ends
+    #[arg(long, value_name = "MS", default_value_t = 500)]
     lock_timeout: u32,
     /// How often to try for a lock
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
@@ -213,7 +214,6 @@ async fn apply(
             Ok(Ended { is_finished: report.is_good(), text })
         }
         Outcome::Stopped(left) => Ok(stopped(left, "--apply")),
-        Outcome::Nothing => Ok(nothing()),
     }
 }
 
@@ -230,7 +230,6 @@ async fn down(client: &Client, args: &Args, name: Option<&str>) -> Result<Ended,
             Ok(Ended { is_finished: true, text })
         }
         Outcome::Stopped(left) => Ok(stopped(left, "--down")),
-        Outcome::Nothing => Ok(nothing()),
     }
 }
 

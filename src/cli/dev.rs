@@ -240,7 +240,8 @@ impl Prepared {
             })
         });
         let tenants = tenants.collect::<Result<_, Error>>()?;
-        let superadmin = claims("cloison dev super-admin", dev::SUPERADMIN_AUDIENCE)?;
+        let mut superadmin = claims("cloison dev super-admin", dev::SUPERADMIN_AUDIENCE)?;
+        superadmin.insert("reason".to_owned(), "cloison dev".into());
         let owner = claims("cloison dev owner", dev::OWNER_AUDIENCE)?;
         Ok(Report {
             listen: listen.to_string(),

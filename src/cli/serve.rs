@@ -213,7 +213,7 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
     Ok(Shared {
         acceptor,
         verifier,
-        directory,
+        directory: Arc::new(directory),
         pools,
         stays: Stays::default(),
         shares: Shares::new(&config.limits),

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::guard::Policy;
 use crate::types::Access;
 
-use super::file::{CLIENT_TLS_MODES, LINT_ACTIONS, LOG_FORMATS, SERVER_TLS_MODES};
+use super::file::{CLIENT_TLS_MODES, LINT_ACTIONS, LOG_FORMATS, REASONS, SERVER_TLS_MODES};
 use super::filter::SWITCH;
 use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::provider::PROVIDERS;
@@ -30,6 +30,8 @@ pub fn effective(config: &Config) -> String {
     page.list("harmless_functions", &config.harmless_functions);
     page.list("role_settings", &config.role_settings);
     filter(&mut page, config.statement_filter.as_ref());
+    page.text("superadmin_reason", word(REASONS, config.superadmin.needs_reason));
+    page.duration("superadmin_session_lifetime", config.superadmin.lifetime);
     page.text("lint", word(LINT_ACTIONS, config.lint.action));
     page.duration("lint_interval", config.lint.interval);
     page.text("log_format", word(LOG_FORMATS, config.log.format));

@@ -12,8 +12,8 @@ use super::login::{self, Defaults};
 use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Lint, LintAction, Listen, Log, LogFormat, Server,
-    ServerAddress, ServerTlsMode, StartupParameters, TenantLimits, TransactionPooling, environment,
-    filter, issuer, oauth,
+    ServerAddress, ServerTlsMode, StartupParameters, Superadmin, TenantLimits, TransactionPooling,
+    environment, filter, issuer, oauth,
 };
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
@@ -36,6 +36,9 @@ pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
 
 pub(super) const LINT_ACTIONS: &[(&str, LintAction)] =
     &[("refuse", LintAction::Refuse), ("unready", LintAction::Unready), ("warn", LintAction::Warn)];
+
+/// Whether a super-admin has to say why.
+pub(super) const REASONS: &[(&str, bool)] = &[("required", true), ("optional", false)];
 
 /// Most threads: more than any machine has cores.
 const MOST_WORKERS: i64 = 1_024;
@@ -142,6 +145,10 @@ pub(super) fn config(reader: &Reader) -> Config {
         harmless_functions,
         role_settings: role_settings(&top),
         statement_filter: filter::policy(&top),
+        superadmin: Superadmin {
+            needs_reason: top.choice("superadmin_reason", REASONS).unwrap_or(true),
+            lifetime: top.duration("superadmin_session_lifetime"),
+        },
         lint,
         log,
     }

@@ -76,6 +76,8 @@ pub(super) const KEYS: &[Key] = &[
     key("allowed_statements", Kind::List, "[]"),
     key("allowed_settings", Kind::List, "[]"),
     key("max_statement_length", Kind::Integer, "1048576"),
+    key("superadmin_reason", Kind::Text, r#""required""#),
+    key("superadmin_session_lifetime", Kind::Duration, "3600"),
     key("lint", Kind::Text, r#""refuse""#),
     key("lint_interval", Kind::Duration, "60"),
     key("log_format", Kind::Text, r#""text""#),

@@ -64,6 +64,8 @@ pub struct Config {
     pub role_settings: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
+    /// What holds for super-admins' sessions.
+    pub superadmin: Superadmin,
     /// What a critical finding of the lints leads to.
     pub lint: Lint,
     /// How the program tells what it does.
@@ -340,6 +342,15 @@ pub struct StartupParameters {
     pub allow: Vec<String>,
     /// Accepted and dropped: pgbouncer's `ignore_startup_parameters`.
     pub ignore: Vec<String>,
+}
+
+/// What holds for super-admins' sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Superadmin {
+    /// There is none without a reason.
+    pub needs_reason: bool,
+    /// Each ends after this time at the latest; zero: with its token.
+    pub lifetime: Duration,
 }
 
 /// How the database is looked over, and what for.

@@ -9,6 +9,7 @@ use crate::protocol::message::PROTOCOL_3_2;
 use crate::types::SessionSettings;
 
 use super::options;
+use super::wishes::Wishes;
 
 /// What a client asked for at startup, not yet judged.
 #[derive(Debug, Eq, PartialEq)]
@@ -138,6 +139,16 @@ impl StartupParams {
     pub fn tenant_choice(&self) -> Option<&str> {
         let mut settings = self.settings.iter().rev();
         settings.find(|(name, _)| is_choice(name)).map(|(_, tenant)| tenant.as_str())
+    }
+
+    /// Takes out what a super-admin's client asks for. Nobody else may: for them it stays, and is
+    /// refused as a setting that is ours.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn take_wishes(&mut self) -> Result<Wishes, ClientError> {
+        Wishes::take(&mut self.settings)
     }
 
     /// The settings that the client's server connection is started with.

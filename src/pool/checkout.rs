@@ -79,16 +79,19 @@ impl Checkout {
         signer: Arc<Signer>,
     ) -> Result<Bound, BindError> {
         let scope = context.scope();
-        if let Scope::Tenant(tenant) = scope {
-            let server = &mut self.loan.server;
-            signer
-                .bind(
-                    tenant,
-                    context.claims().map(Arc::as_ref),
-                    server.key().pid,
-                    &mut server.stream.outgoing,
-                )
-                .map_err(protocol::Error::Io)?;
+        let server = &mut self.loan.server;
+        let (pid, out) = (server.key().pid, &mut server.stream.outgoing);
+        let queued = match scope {
+            Scope::Tenant(tenant) => {
+                Some(signer.bind(tenant, context.claims().map(Arc::as_ref), pid, out))
+            }
+            Scope::Superadmin if context.writes() => {
+                Some(signer.permit_writes(context.expires_at(), pid, out))
+            }
+            Scope::Nobody | Scope::Superadmin | Scope::Owner => None,
+        };
+        if let Some(queued) = queued {
+            queued.map_err(protocol::Error::Io)?;
             match server.round_trip().await? {
                 Reply::Complete { tags, .. } if tags == [bind::CONFIRMATION] => {}
                 Reply::Complete { .. } => {

@@ -4,6 +4,7 @@
 
 mod client_error;
 pub mod frame;
+mod gate;
 pub mod message;
 mod socket;
 pub mod startup_packet;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use client_error::{ClientError, Severity};
 pub use frame::{Frame, Header};
+pub use gate::Gate;
 pub use message::TransactionStatus;
 pub use socket::{Detached, Socket};
 pub use stream::FrameStream;

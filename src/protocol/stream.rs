@@ -8,7 +8,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
-use super::{Error, Frame, Socket};
+use super::gate::{Gate, Gated, Passed};
+use super::{ClientError, Error, Frame, Socket};
 
 /// Bytes that one read may bring, and so the most that a relay holds of one direction.
 const READ_CHUNK: usize = 16 * 1024;
@@ -61,12 +62,26 @@ pub struct FrameStream {
     pub outgoing: BytesMut,
     /// Bytes were written that TLS may still hold.
     unflushed: bool,
+    /// What is read stands behind this, if anything.
+    gated: Option<Box<Gated>>,
 }
 
 impl FrameStream {
     /// Wraps a socket from which nothing has been read yet.
     pub fn new(socket: Socket) -> Self {
-        Self { socket, incoming: BytesMut::new(), outgoing: BytesMut::new(), unflushed: false }
+        let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
+        Self { socket, incoming, outgoing, unflushed: false, gated: None }
+    }
+
+    /// From now on a frame is in `incoming` only when `gate` has let it pass.
+    pub fn set_gate(&mut self, gate: Box<dyn Gate>) {
+        let raw = self.incoming.split();
+        self.gated = Some(Box::new(Gated::new(gate, raw)));
+    }
+
+    /// What the peer is to be told of a frame that did not pass, as its last words.
+    pub fn take_refusal(&mut self) -> Option<ClientError> {
+        self.gated.as_mut()?.take_refusal()
     }
 
     /// The socket below.
@@ -131,6 +146,8 @@ impl FrameStream {
     ///
     /// Fails as the socket does.
     pub async fn close(&mut self) -> Result<(), Error> {
+        // Nothing that is read from here on means anything.
+        self.gated = None;
         self.flush().await?;
         Ok(self.socket.shutdown().await?)
     }
@@ -156,6 +173,9 @@ impl FrameStream {
     /// A buffer that was given up by [`Self::shrink`] is made again only when there is something
     /// to read.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.gated.is_some() {
+            return self.poll_fill_gated(cx);
+        }
         if self.incoming.capacity() == 0 {
             ready!(self.socket.poll_read_ready(cx))?;
             self.incoming = spare::take();
@@ -163,6 +183,21 @@ impl FrameStream {
             self.incoming.reserve(READ_CHUNK);
         }
         poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming)
+    }
+
+    fn poll_fill_gated(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(gated) = &mut self.gated else { return Poll::Ready(Ok(0)) };
+        loop {
+            match gated.pass(&mut self.incoming, cx)? {
+                Passed::Some(count) => return Poll::Ready(Ok(count)),
+                Passed::NotYet => return Poll::Pending,
+                Passed::NeedsMore => {}
+            }
+            gated.raw.reserve(READ_CHUNK);
+            if ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut gated.raw))? == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
     }
 
     /// Gives up the memory of empty buffers, for a peer that may be silent for long.

@@ -49,6 +49,18 @@ impl Refusal {
         Self { told: Told::Ours(told), fault: Fault::Client, detail: format!("limit {limit}") }
     }
 
+    pub(super) fn no_reason() -> Self {
+        let told = ClientError::fatal("28000", "C216", "a super-admin's session needs a reason")
+            .hint("Connect with options='-c cloison.reason=…', or with a token that has a claim \"reason\".");
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: "no reason".into() }
+    }
+
+    pub(super) fn cannot_write() -> Self {
+        let told = ClientError::fatal("0A000", "C218", "a super-admin cannot write here")
+            .hint("The operator has to serve super-admins by session pooling: pools.superadmin.pool_mode = \"session\".");
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: "transaction pooling".into() }
+    }
+
     pub(super) fn unknown_database(name: &str) -> Self {
         let told = ClientError::fatal("3D000", "C011", format!("database {name:?} does not exist"));
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "unknown database".into() }

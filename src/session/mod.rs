@@ -5,6 +5,7 @@ mod cancel;
 mod cancel_limit;
 mod exchange;
 mod filter;
+mod record;
 mod relay;
 mod tally;
 mod transaction;
@@ -29,6 +30,7 @@ use crate::types::SessionId;
 
 use cancel::Registration;
 pub use cancel::{Cancels, Outcome};
+pub use record::Recorder;
 use relay::{End, Relay};
 pub use transaction::{Borrower, Statements};
 use watch::{Exceeded, Watch};
@@ -240,6 +242,11 @@ fn remaining(expires_at: SystemTime) -> Duration {
 }
 
 async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
+    if let Some(refusal) = client.take_refusal() {
+        refusal.encode(&mut client.outgoing);
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close_with_last_words()).await;
+        return;
+    }
     match end {
         // Closing says all that there is to say.
         End::ClientLeft if client.outgoing.is_empty() && !client.socket().is_tls() => return,

@@ -23,6 +23,10 @@ const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
 /// The same for a session whose claims SQL may read.
 const STATEMENT_WITH_CLAIMS: &str = "select cloison.set_tenant($1, $2), \
      pg_catalog.set_config('cloison.claims', $3, false) is null";
+/// What lets a super-admin's session change rows.
+const PERMIT: &str = "select pg_catalog.set_config('cloison.superadmin_write', $1, false) is null";
+/// What the MAC of such a permit is about.
+const PERMIT_DOMAIN: &[u8] = b"cloison:superadmin_write:1:";
 /// What binds one transaction. The answer is short because nobody reads it.
 const LOCAL_STATEMENT: &str = "select pg_catalog.set_config('cloison.context', $1, true) is null";
 const LOCAL_STATEMENT_WITH_CLAIMS: &str = "select pg_catalog.set_config('cloison.context', $1, \
@@ -32,6 +36,8 @@ const TICKET_DOMAIN: &[u8] = b"cloison:context:1:";
 /// A transaction that is bound later than this after its ticket was made has none. It bridges
 /// clocks that disagree, and ends what somebody could do who has kept a ticket.
 pub(super) const TICKET_SECONDS: u64 = 30;
+/// The latest second that ten digits can say.
+pub(super) const LAST_SECOND: u64 = 9_999_999_999;
 /// Bytes of a ticket ahead of its MAC: kind, tenant, second.
 const TICKET_BODY_LEN: usize = 1 + 36 + 10;
 /// Bytes of a proof in hex.
@@ -164,32 +170,55 @@ impl Signer {
         let parameters = [&tenant.as_bytes()[..], &proof].into_iter().chain(claims.as_deref());
         let types =
             [UUID_OID, TEXT_OID, TEXT_OID].into_iter().take(2 + usize::from(claims.is_some()));
-        // A client may have taken the names: it loses what it gave them to, we keep the identity.
-        frontend::close(b'P', NAME, buffer)?;
-        frontend::close(b'S', NAME, buffer)?;
-        frontend::parse(NAME, statement, types, buffer)?;
-        frontend::bind(
-            NAME,
-            NAME,
-            [BINARY],
-            parameters,
-            |bytes, out| {
-                out.put_slice(bytes);
-                Ok(IsNull::No)
-            },
-            [BINARY],
-            buffer,
-        )
-        .map_err(|error| match error {
+        put_once(statement, types, parameters, buffer)
+    }
+
+    /// Appends the messages that let the super-admin's session of `server_pid` change rows, up to and
+    /// with their Sync.
+    ///
+    /// # Errors
+    ///
+    /// Cannot fail for texts of this length.
+    pub fn permit_writes(
+        &self,
+        until: SystemTime,
+        server_pid: i32,
+        buffer: &mut BytesMut,
+    ) -> std::io::Result<()> {
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut permit = format!("{:010}", until.min(LAST_SECOND)).into_bytes();
+        let mac = self.mac(&[PERMIT_DOMAIN, &permit], server_pid);
+        permit.extend_from_slice(&mac);
+        put_once(PERMIT, [TEXT_OID], [&permit[..]], buffer)
+    }
+}
+
+/// Appends the messages that run a statement with parameters in their binary form.
+fn put_once<'a>(
+    statement: &str,
+    types: impl IntoIterator<Item = u32>,
+    parameters: impl IntoIterator<Item = &'a [u8]>,
+    buffer: &mut BytesMut,
+) -> std::io::Result<()> {
+    // A client may have taken the names: it loses what it gave them to, we keep the identity.
+    frontend::close(b'P', NAME, buffer)?;
+    frontend::close(b'S', NAME, buffer)?;
+    frontend::parse(NAME, statement, types, buffer)?;
+    let put = |bytes: &[u8], out: &mut BytesMut| {
+        out.put_slice(bytes);
+        Ok(IsNull::No)
+    };
+    frontend::bind(NAME, NAME, [BINARY], parameters, put, [BINARY], buffer).map_err(|error| {
+        match error {
             frontend::BindError::Conversion(error) => std::io::Error::other(error),
             frontend::BindError::Serialization(error) => error,
-        })?;
-        frontend::execute(NAME, 0, buffer)?;
-        frontend::close(b'P', NAME, buffer)?;
-        frontend::close(b'S', NAME, buffer)?;
-        frontend::sync(buffer);
-        Ok(())
-    }
+        }
+    })?;
+    frontend::execute(NAME, 0, buffer)?;
+    frontend::close(b'P', NAME, buffer)?;
+    frontend::close(b'S', NAME, buffer)?;
+    frontend::sync(buffer);
+    Ok(())
 }
 
 /// Kind, tenant, and the second until which a transaction may begin.

@@ -5,12 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::types::TenantId;
 
-use super::bind::{Signer, TICKET_SECONDS};
+use super::bind::{LAST_SECOND, Signer, TICKET_SECONDS};
 
 /// What the MAC is about, so that no other use of the key can produce one.
 const DOMAIN: &[u8] = b"cloison:claims:1:";
-/// The latest second that ten digits can say.
-const LAST_SECOND: u64 = 9_999_999_999;
 
 /// What SQL may read of a token, and until when.
 #[derive(Clone, Debug)]

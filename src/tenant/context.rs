@@ -20,6 +20,7 @@ pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
     claims: Option<Arc<SqlClaims>>,
+    writes: bool,
 }
 
 /// For whom a session acts.
@@ -85,7 +86,7 @@ impl TenantContext {
         let expires_at = claims.expires_at();
         let claims =
             claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at)).map(Arc::new);
-        Ok(Self { scope, expires_at, claims })
+        Ok(Self { scope, expires_at, claims, writes: false })
     }
 
     /// For whom the session acts.
@@ -96,6 +97,21 @@ impl TenantContext {
     /// When the token, and with it the session, ends.
     pub const fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// The session ends at that time if it does not end before.
+    pub fn end_by(&mut self, latest: SystemTime) {
+        self.expires_at = self.expires_at.min(latest);
+    }
+
+    /// Lets a super-admin's session change rows; it is on record that it may.
+    pub const fn permit_writes(&mut self) {
+        self.writes = true;
+    }
+
+    /// Whether a super-admin's session may change rows.
+    pub const fn writes(&self) -> bool {
+        self.writes
     }
 
     /// What SQL may read of the token, if anything.

@@ -9,13 +9,14 @@ use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use crate::auth::{TenantClaim, VerifiedClaims};
+use crate::auth::TenantClaim;
 use crate::backend::{Control, ControlError};
 use crate::config::TenantLookup;
 use crate::recent::Recent;
-use crate::types::{Access, Address, SessionId, TenantId};
+use crate::types::{Access, TenantId};
 
 use super::api_keys;
+use super::audit::AuditRecord;
 use super::bind::Signer;
 use super::context::{self, Refusal};
 
@@ -73,6 +74,9 @@ const REMEMBERED: usize = 10_000;
 /// Asks the database through the control connection.
 pub struct Directory {
     control: Control,
+    /// What is recorded has a connection of its own: who waits there for the end of the chain keeps
+    /// no tenant waiting.
+    audit: Control,
     signer: RwLock<Arc<Signer>>,
     /// Active tenants, and when they were looked up.
     known: Recent<TenantClaim, (Tenant, Instant)>,
@@ -98,7 +102,8 @@ impl Directory {
         let names = Recent::new(REMEMBERED);
         let (signer, forgotten) = (RwLock::new(signer), AtomicU64::new(0));
         let key_checks = Semaphore::new(api_keys::AT_A_TIME);
-        Ok(Self { control, signer, known, confirmed, names, key_checks, forgotten })
+        let audit = control.another();
+        Ok(Self { control, audit, signer, known, confirmed, names, key_checks, forgotten })
     }
 
     /// Forgets the tenants: some have changed. Answers that are on their way are not remembered.
@@ -235,17 +240,24 @@ impl Directory {
         Ok(admitted.map(|_| ()))
     }
 
-    /// Commits the record of a session that may see more than one tenant.
+    /// Commits a record of a session that may see more than one tenant.
     ///
     /// # Errors
     ///
-    /// Without the record there must be no session.
-    pub async fn record_session(&self, record: &SessionRecord) -> Result<(), Error> {
-        let client = self.control.client().await?;
+    /// Without the record there must be no session, and no statement is to be run.
+    pub async fn record(&self, record: &AuditRecord) -> Result<(), Error> {
+        let client = self.audit.client().await?;
         let statement = include_str!("../../sql/control/append_audit.sql");
-        let SessionRecord { actor, action, session, detail } = record;
-        let tenant: Option<Uuid> = None;
-        client.execute(statement, &[actor, action, &tenant, session, detail]).await?;
+        let AuditRecord { actor, action, tenant, session, detail } = record;
+        let tenant = tenant.map(|tenant| tenant.as_uuid());
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+            (actor, Type::TEXT),
+            (action, Type::TEXT),
+            (&tenant, Type::UUID),
+            (session, Type::TEXT),
+            (detail, Type::JSONB),
+        ];
+        client.query_typed(statement, &parameters).await?;
         Ok(())
     }
 
@@ -263,31 +275,6 @@ impl Directory {
         let statement = include_str!("../../sql/control/role_findings.sql");
         let rows = client.query(statement, &[&role, &access.as_str()]).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    }
-}
-
-/// What the audit log keeps of a session that may see more than one tenant.
-#[derive(Debug)]
-pub struct SessionRecord {
-    actor: String,
-    action: String,
-    session: String,
-    detail: serde_json::Value,
-}
-
-impl SessionRecord {
-    /// Tells who came, by which road, and from where. Nothing of the token itself.
-    pub fn new(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
-        Self {
-            actor: claims.subject().unwrap_or("unknown").to_owned(),
-            action: format!("session.{}", claims.access()),
-            session: session.to_string(),
-            detail: serde_json::json!({
-                "issuer": claims.issuer(),
-                "token_id": claims.token_id(),
-                "client": client.to_string(),
-            }),
-        }
     }
 }
 

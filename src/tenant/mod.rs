@@ -1,6 +1,7 @@
 //! Who the session acts for.
 
 mod api_keys;
+mod audit;
 pub mod bind;
 mod choice;
 mod claims;
@@ -12,10 +13,11 @@ mod share;
 mod stay;
 mod surroundings;
 
+pub use audit::AuditRecord;
 pub use choice::Selection;
 pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
-pub use directory::{Directory, Error, SessionRecord, Status, Tenant};
+pub use directory::{Directory, Error, Status, Tenant};
 pub use share::{Member, Shares};
 pub use stay::{BLIND_AFTER, Stay, Staying, Stays};
 pub use surroundings::Surroundings;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod background;
+mod migrations;
 mod oauth;
 mod provider;
 mod rust;

@@ -11,6 +11,8 @@
 //! | FREED | freed | a connection each | the same; what needs a session is refused |
 //! | SESSION | freed | a connection each | 24 connections, shared; what needs a session keeps one |
 //! | NARROW | freed | one connection | one connection |
+//!
+//! Migration tools have a database each beside `default`'s, with a proxy like the default one.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -97,6 +99,27 @@ impl Stand {
         }
         let (child, listen) = serve(&self.folder, kind, config);
         (Server(child), listen)
+    }
+
+    /// One more proxy, before another database on the default one's Postgres.
+    pub(crate) fn proxy_of(&self, database: &str) -> (Server, String) {
+        let postgres = self.direct("postgres", database);
+        let config = config(&self.folder, ("default", &postgres), 4, "refuse");
+        let (child, listen) = serve(&self.folder, &format!("of_{database}"), config);
+        (Server(child), listen)
+    }
+
+    /// A URL past the proxies, as `postgres` or one of the logins of `cloison dev`.
+    pub(crate) fn direct(&self, user: &str, database: &str) -> String {
+        let (url, _) = self.url(Mode::Session, "DIRECT_URL").rsplit_once('/').unwrap();
+        if user == "postgres" {
+            return format!("{url}/{database}");
+        }
+        let logins = std::fs::read(self.folder.join("default").join("logins.json")).unwrap();
+        let logins: Value = serde_json::from_slice(&logins).unwrap();
+        let password = logins[user].as_str().unwrap();
+        let (_, host) = url.rsplit_once('@').unwrap();
+        format!("postgres://{user}:{password}@{host}/{database}")
     }
 }
 
@@ -251,12 +274,13 @@ fn config(
     let mut tenants = login("cloison_app");
     tenants["pool_mode"] = json!("transaction");
     let (_, host) = postgres.rsplit_once('@').unwrap();
-    let (host, port) = host.strip_suffix("/app").unwrap().rsplit_once(':').unwrap();
+    let (host, name) = host.rsplit_once('/').unwrap();
+    let (host, port) = host.rsplit_once(':').unwrap();
     let mut config = json!({
         "server_tls_sslmode": "disable",
         "default_pool_size": size,
         "session_statements": session_statements,
-        "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": "app" },
+        "server": { "host": host, "port": port.parse::<u16>().unwrap(), "database": name },
         "control": login("cloison_proxy"),
         "pools": {
             "tenant": tenants,
@@ -315,8 +339,10 @@ fn watch(folder: &Path) -> Child {
     let script = r#"
         trap '' INT TERM HUP
         cat > /dev/null
-        for kind in oauth provider lone pinned freed_moving moving narrow freed default; do
-            pid=$(cat "$0/$kind.pid" 2> /dev/null) || continue
+        cd "$0"
+        for file in of_*.pid oauth.pid provider.pid lone.pid pinned.pid freed_moving.pid moving.pid \
+            narrow.pid freed.pid default.pid; do
+            pid=$(cat "$file" 2> /dev/null) || continue
             kill -TERM "$pid" 2> /dev/null
             for _ in $(seq 300); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
             kill -KILL "$pid" 2> /dev/null

@@ -29,6 +29,7 @@ mod session;
 mod shutdown;
 mod startup;
 mod states;
+mod superadmin;
 mod support;
 mod tls;
 mod transaction;

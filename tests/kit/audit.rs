@@ -6,7 +6,7 @@ use cloison::kit::audit::{self, Hash, Kind, Report};
 use cloison::kit::migrate;
 use tokio_postgres::Client;
 
-use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, texts};
+use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, pid, texts};
 
 on_every_major!(
     rows_are_chained_as_they_commit,
@@ -17,6 +17,7 @@ on_every_major!(
     who_stays_in_his_transaction_keeps_nobody_waiting,
     who_sees_a_part_is_told_nothing,
     the_verb_tells_by_its_exit_code,
+    a_super_admin_only_reads_unless_the_proxy_lets_it_write,
 );
 
 async fn verify(database: &Database<'_>, known: Option<Hash>) -> Report {
@@ -297,4 +298,59 @@ async fn the_verb_tells_by_its_exit_code(server: &Server) {
         (json["fault"]["kind"].as_str(), json["fault"]["position"].as_i64()),
         (Some("Removed"), Some(2))
     );
+}
+
+async fn a_super_admin_only_reads_unless_the_proxy_lets_it_write(server: &Server) {
+    let database = server.database().await;
+    let owner = database.owner().await;
+    let a = add_tenant(&owner, "a", None).await;
+    batch(&owner, "create table public.note (body text); select cloison.protect('public.note')")
+        .await;
+    let row = format!("insert into public.note values ('x', '{a}')");
+    batch(&owner, &row).await;
+    let session = database.session("superadmin").await;
+    batch(&session, "select cloison.enable_superadmin_mode()").await;
+    let changes = [
+        row.as_str(),
+        "update public.note set body = 'y'",
+        "delete from public.note",
+        "update cloison.tenants set status = 'suspended'",
+        "with gone as (delete from public.note returning 1) select * from gone",
+        "select * from public.note for update",
+        "begin; set transaction read write; delete from public.note",
+    ];
+    let is_refused = async |permit: &str| {
+        let set = format!("select set_config('cloison.superadmin_write', '{permit}', false)");
+        batch(&session, &set).await;
+        for change in changes {
+            let told = denied(&session, change).await;
+            assert_eq!(told, "this super-admin's session is read-only", "{change}");
+            batch(&session, "rollback").await;
+        }
+        assert_eq!(texts(&session, "select body from public.note").await, ["x"]);
+    };
+    is_refused("").await;
+    let me = pid(&session).await;
+    let good = database.write_permit(me, 9_999_999_999).await;
+    for bad in [
+        database.write_permit(me + 1, 9_999_999_999).await,
+        database.write_permit(me, 1_700_000_000).await,
+        format!("9999999998{}", &good[10..]),
+        good[..73].to_owned(),
+        format!("{good} "),
+        texts(&session, "select current_setting('cloison.superadmin')").await.remove(0),
+    ] {
+        is_refused(&bad).await;
+    }
+    database.permit_writes(&session).await;
+    batch(&session, "update public.note set body = 'y'").await;
+    assert_eq!(texts(&owner, "select body from public.note").await, ["y"]);
+    // A permit by itself is nothing, to a tenant least of all.
+    let idle = database.session("superadmin").await;
+    database.permit_writes(&idle).await;
+    batch(&idle, "delete from public.note").await;
+    assert_eq!(texts(&owner, "select body from public.note").await, ["y"]);
+    let told = denied(&database.tenant(a).await, "select cloison.superadmin_may_write()").await;
+    assert!(told.starts_with("permission denied"), "{told}");
+    assert_eq!(texts(&owner, "select problem from cloison.protection_findings()").await, [""; 0]);
 }

@@ -175,6 +175,7 @@ async fn shared_tables_are_read_and_global_ones_unseen(server: &Server) {
     assert_eq!(texts(&session, "select * from public.job").await, [""; 0]);
     let superadmin = database.session("superadmin").await;
     batch(&superadmin, "select cloison.enable_superadmin_mode()").await;
+    database.permit_writes(&superadmin).await;
     batch(&superadmin, "insert into public.job values (2); update public.country set code = 'x'")
         .await;
     assert_eq!(texts(&superadmin, "select count(*) from public.job").await, ["2"]);

@@ -299,6 +299,25 @@ impl Database<'_> {
         hmac::sign(&key, &message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Lets a super-admin's session write, as the proxy does.
+    pub(crate) async fn permit_writes(&self, session: &Client) {
+        let permit = self.write_permit(pid(session).await, 9_999_999_999).await;
+        let set = "select set_config('cloison.superadmin_write', $1, false)";
+        session.execute(set, &[&permit]).await.unwrap();
+    }
+
+    /// What the proxy computes: the definition, written out once more.
+    pub(crate) async fn write_permit(&self, pid: i32, until: u64) -> String {
+        let control = self.session("control").await;
+        let row = control.query_one("select key from cloison.signing_material()", &[]).await;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, row.unwrap().get(0));
+        let digits = format!("{until:010}");
+        let domain = &b"cloison:superadmin_write:1:"[..];
+        let mac = hmac::sign(&key, &[domain, digits.as_bytes(), &pid.to_be_bytes()].concat());
+        let mac: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        digits + &mac
+    }
+
     /// What the proxy asks, through the control role's connection.
     pub(crate) async fn directory(&self) -> Directory {
         let server = config::Server {

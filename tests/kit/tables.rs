@@ -81,6 +81,8 @@ async fn the_superadmin_manages_tenants(server: &Server) {
     denied(&session, add).await;
     assert_eq!(texts(&session, "select * from cloison.tenants").await, [""; 0]);
     batch(&session, "select cloison.enable_superadmin_mode()").await;
+    assert_eq!(denied(&session, add).await, "this super-admin's session is read-only");
+    database.permit_writes(&session).await;
     assert_eq!(texts(&session, add).await.len(), 1);
     assert_eq!(texts(&session, "select count(*) from cloison.tenants").await, ["4"]);
     assert_eq!(texts(&session, "select count(*) from cloison.audit_log").await, ["3"]);
@@ -173,6 +175,7 @@ async fn the_names_in_public_work(server: &Server) {
     assert_eq!(texts(&operator, "select get_current_tenant()").await, [me.as_str()]);
     assert_eq!(texts(&operator, "select slug from tenants").await, [""; 0]);
     batch(&operator, "select enable_superadmin_mode()").await;
+    database.permit_writes(&operator).await;
     assert_eq!(texts(&operator, "select is_superadmin()::text").await, ["true"]);
     assert_eq!(texts(&operator, "select count(*) from tenants").await, ["3"]);
     if server.major >= 15 {

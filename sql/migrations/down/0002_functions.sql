@@ -20,6 +20,7 @@ begin
             cloison.tenant_changed(),
             cloison.signing_material(),
             cloison.enable_superadmin_mode(),
+            cloison.superadmin_may_write(),
             cloison.is_superadmin(),
             cloison.current_tenant_key(),
             cloison.current_tenant_id(),

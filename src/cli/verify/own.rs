@@ -129,6 +129,7 @@ fn token(key: &str, access: Access, tenant: Option<String>) -> String {
         "iss": ISSUER,
         "aud": format!("{ISSUER} {access}"),
         "sub": ISSUER,
+        "reason": "cloison verify",
         "iat": now,
         "exp": now + TOKEN_LIFE,
         "jti": uuid::Uuid::new_v4().to_string(),

@@ -54,6 +54,7 @@ async fn to_dev(args: &Args) -> Result<Roads, Error> {
         if let Some(tenant) = tenant {
             claims.insert("tenant_id".to_owned(), json!(tenant));
         }
+        claims.insert("reason".to_owned(), json!("cloison verify"));
         let (token, database) = (key.mint(&claims)?, percent_encoded(&state.database));
         Ok::<_, Error>(format!("postgres://{user}:{token}@{}/{database}", state.listen))
     };

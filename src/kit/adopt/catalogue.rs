@@ -63,6 +63,7 @@ pub(super) struct Table {
     pub(super) bytes: i64,
     pub(super) has_foreign: bool,
     pub(super) policies: Vec<String>,
+    pub(super) lax_policies: Vec<String>,
     pub(super) update_triggers: Vec<String>,
     pub(super) rules: Vec<String>,
     pub(super) grants: Vec<String>,

@@ -20,7 +20,8 @@ use super::record::{self, Adoption, State};
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long to wait for a lock before everybody behind us may go on.
+    /// How long to wait for a lock before everybody behind us may go on. Shorter than Postgres'
+    /// `deadlock_timeout`, it is we who give way where we and a writer wait for each other.
     pub lock_timeout: Duration,
     /// How often to try again.
     pub lock_tries: u32,
@@ -46,8 +47,6 @@ pub enum Outcome {
     Done(usize),
     /// It stopped where it was told to; so many steps are left.
     Stopped(usize),
-    /// There was nothing to do.
-    Nothing,
 }
 
 /// Who is told how it goes.
@@ -238,6 +237,7 @@ impl<P: Progress> Runner<'_, P> {
         }
         match &step.act {
             Act::Together(sql) => self.together(step, sql).await?,
+            Act::Repeatable(sql) => return self.together(step, sql).await.map(|()| true),
             Act::Alone(sql) => self.alone(step, sql).await?,
             Act::Index { name, sql } => {
                 self.drop_leftover(step, name).await?;
@@ -261,16 +261,16 @@ impl<P: Progress> Runner<'_, P> {
 
     /// In one transaction, tried again while it gets no lock.
     async fn together(&mut self, step: &Step, sql: &[String]) -> Result<(), Error> {
-        let timeout = self.options.lock_timeout.as_millis();
-        let text =
-            format!("begin; set local lock_timeout = {timeout}; {}; commit", sql.join(";\n"));
-        self.tried(step, &text).await
+        self.tried(step, &sql.join(";\n")).await
     }
 
-    async fn tried(&mut self, step: &Step, text: &str) -> Result<(), Error> {
+    async fn tried(&mut self, step: &Step, sql: &str) -> Result<(), Error> {
         let mut tries = 0;
         loop {
-            let Err(error) = self.client.batch_execute(text).await else { return Ok(()) };
+            let timeout = patience(self.options.lock_timeout, tries).as_millis();
+            let text =
+                format!("begin; set local lock_timeout = {timeout}; {GIVE_WAY}; {sql}; commit");
+            let Err(error) = self.client.batch_execute(&text).await else { return Ok(()) };
             // Where the connection is lost this fails, too, and there is nothing left to undo.
             let _ = self.client.batch_execute("rollback").await;
             tries += 1;
@@ -343,12 +343,22 @@ impl<P: Progress> Runner<'_, P> {
     }
 }
 
+/// How long to wait for a lock. An autovacuum gives way to who has waited for `deadlock_timeout`, a
+/// second; so every fifth time it is a little more than that.
+fn patience(timeout: Duration, tries: u32) -> Duration {
+    if tries % 5 == 4 { timeout.max(Duration::from_millis(1_200)) } else { timeout }
+}
+
 fn label(step: &Step) -> String {
     format!("{}: {}", step.table, step.what)
 }
 
 /// For `pg_try_advisory_lock`.
 const LOCK: i64 = 5_494_051_832_711_412;
+
+/// Whoever may, looks for deadlocks and for an autovacuum sooner than a writer would: a superuser.
+const GIVE_WAY: &str = "select set_config('deadlock_timeout', '100ms', true) \
+    from pg_roles where rolname = current_user and rolsuper";
 
 /// An event trigger on new tables would take the steps for so many faults: `cloison.protecting`.
 const SESSION: &str = "
@@ -368,3 +378,16 @@ const HOLDERS: &str = "
         ', in a transaction since ' || date_trunc('second', now() - a.xact_start)::text), ', ')
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.relation = to_regclass($1) and l.granted and l.pid <> pg_backend_pid()";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fifth_try_outwaits_an_autovacuum() {
+        let millis = Duration::from_millis;
+        let waits: Vec<_> = (0..6).map(|tries| patience(millis(500), tries)).collect();
+        assert_eq!(waits, [500, 500, 500, 500, 1_200, 500].map(millis));
+        assert_eq!(patience(millis(3_000), 4), millis(3_000));
+    }
+}

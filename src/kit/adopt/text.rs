@@ -114,16 +114,18 @@ const HEAD: &str = "\
 -- Run it with: psql -X -v ON_ERROR_STOP=1 -f FILE
 -- A lock that is not to be had in time is an error: run the rest again. `cloison adopt --apply` does.
 set search_path = pg_catalog, pg_temp;
-set lock_timeout = '2s';
+set lock_timeout = '500ms';
 set client_min_messages = warning;
 set cloison.protecting = 'on';
 ";
 
 fn statements(step: &Step) -> String {
     match &step.act {
-        Act::Together(sql) => format!("begin;\n{};\ncommit;\n", sql.join(";\n")),
+        Act::Together(sql) | Act::Repeatable(sql) => {
+            format!("begin;\n{};\ncommit;\n", sql.join(";\n"))
+        }
         Act::Alone(sql) | Act::Index { sql, .. } => {
-            format!("set lock_timeout = 0;\n{sql};\nset lock_timeout = '2s';\n")
+            format!("set lock_timeout = 0;\n{sql};\nset lock_timeout = '500ms';\n")
         }
         Act::Check { sql, search_path, problem } => format!(
             "begin;\nset local search_path = {search_path};\ndo $check$\ndeclare\n    found text;\nbegin\n    \
@@ -166,7 +168,8 @@ fn verify(steps: &[&Step]) -> String {
     let mut out =
         String::from("-- Each row should say t.\nset search_path = pg_catalog, pg_temp;\n");
     for step in steps {
-        if let Some(done) = &step.done {
+        let shows = !matches!(step.act, Act::Check { .. } | Act::Repeatable(_));
+        if let (true, Some(done)) = (shows, &step.done) {
             let (table, what) = (literal(&step.table), literal(&step.what));
             line(
                 &mut out,

@@ -30,7 +30,7 @@ function generated() {
   const schema = path.join(folder, 'schema.prisma')
   fs.copyFileSync(path.join(__dirname, 'schema.prisma'), schema)
   // Making a client needs no engine, but the command fetches one that it does not find.
-  const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: process.execPath, CHECKPOINT_DISABLE: '1', PRISMA_HIDE_UPDATE_MESSAGE: '1' }
+  const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: process.execPath, PRISMA_QUERY_ENGINE_LIBRARY: process.execPath, CHECKPOINT_DISABLE: '1', PRISMA_HIDE_UPDATE_MESSAGE: '1' }
   const command = [path.join(modules, 'prisma', 'build', 'index.js'), 'generate', '--schema', schema]
   const made = spawnSync(process.execPath, command, { env, cwd: folder, encoding: 'utf8' })
   assert.strictEqual(made.status, 0, `${made.stdout}${made.stderr}`)

@@ -274,7 +274,7 @@ pub(crate) fn now() -> u64 {
 
 /// A token for `audience` with further claims, good for an hour unless they say otherwise.
 pub(crate) fn token(audience: &str, claims: Value) -> String {
-    let mut all = json!({"iss": "test", "aud": audience, "sub": "tester", "exp": now() + 3600});
+    let mut all = json!({"iss": "test", "aud": audience, "sub": "tester", "reason": "a test", "exp": now() + 3600});
     for (name, value) in claims.as_object().unwrap() {
         all[name] = value.clone();
     }

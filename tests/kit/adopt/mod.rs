@@ -1,5 +1,10 @@
 //! Bringing tables that are in use under isolation, and back.
 
+mod fifteen;
+mod fleet;
 mod resume;
+mod rules;
+mod schemas;
+mod special;
 mod support;
 mod vechat;

@@ -109,7 +109,7 @@ fn killed_anywhere_it_goes_on() {
         assert_same(&before, &schema(&database).await, "--down");
 
         let mut kills = 0;
-        for pause in (0..400).map(|n| Duration::from_millis(n * 7)) {
+        for pause in (0..400).map(|n| Duration::from_millis(n * 16)) {
             let is_through = interrupted(&database, &words, pause).await;
             kills += usize::from(!is_through);
             adopts(&database, &words).await;
@@ -125,7 +125,7 @@ fn killed_anywhere_it_goes_on() {
                 break;
             }
         }
-        assert!(kills > 20, "{kills}");
+        assert!(kills > 10, "{kills}");
         let rows = "select count(*) from vechat_messages";
         assert_eq!(value(&database.owner().await, rows).await, "20500");
     });

@@ -15,6 +15,9 @@ impl<'a> Draft<'a> {
             if let Kind::Tenant(fill) = &target.kind {
                 self.add_column(target.table, fill);
                 self.fill_rows(&target, fill);
+                if matches!(fill, Fill::Rule { .. }) {
+                    self.add_tenants_of(target.table, Phase::NotNull, Stage::Contract);
+                }
                 self.set_not_null(target.table);
                 self.drop_column(target.table, fill);
             }
@@ -162,12 +165,20 @@ impl<'a> Draft<'a> {
     /// Rows that a rule finds no tenant for, and tenants that are none, before anything is written.
     fn match_tenants(&mut self, table: &'a Table, expression: &str, by_parent: bool) {
         let (name, kind) = (&table.name, self.mapping.column_type);
-        let rest = match &table.column {
-            Some(_) => format!(" where this.{} is null", self.catalogue.column),
-            None => String::new(),
+        let column = &self.catalogue.column;
+        // Once there is a column, it has been looked at; the rows without a tenant still are.
+        let (rest, done) = if table.column.is_some() || by_parent {
+            let done =
+                check::is_filled(name, &self.mapping.column, column, &filled_constraint(table));
+            (format!(" where this.{column} is null"), done)
+        } else {
+            (String::new(), check::has_column(name, &self.mapping.column))
         };
         let path = format!("pg_catalog, {}, pg_temp", table.schema);
-        let values = format!("select {expression} as value from {name} as this{rest}");
+        // Grouped first, so that the rule is asked once a row.
+        let values = format!(
+            "select {expression} as value, pg_catalog.count(*) as n from {name} as this{rest} group by 1"
+        );
         // A parent's column is there only once that is filled.
         let phase = if by_parent { Phase::Fill } else { Phase::Tenants };
         let key = kind.tenant_key();
@@ -181,11 +192,11 @@ impl<'a> Draft<'a> {
                     why: "rows become theirs; give them names of their own afterwards".to_owned(),
                     lock: Lock::Rows,
                     millis: Estimate(table).scan(),
-                    act: Act::Together(vec![
+                    act: Act::Repeatable(vec![
                         format!("set local search_path = {path}"),
                         insert_tenants(kind, &format!("({values}) v")),
                     ]),
-                    done: None,
+                    done: Some(done.clone()),
                     old_key: None,
                 },
             );
@@ -202,21 +213,42 @@ impl<'a> Draft<'a> {
                 millis: Estimate(table).scan(),
                 act: Act::Check {
                     sql: format!(
-                        "select pg_catalog.format('  %s rows: %s', pg_catalog.count(*), \
+                        "select pg_catalog.format('  %s rows: %s', v.n, \
                      case when v.value is null then 'the rule finds no tenant' \
                      else 'there is no tenant ' || v.value::text end) \
                      from ({values}) v \
                      where v.value is null or not exists (select from cloison.tenants t \
                      where t.{key}::pg_catalog.text = v.value::pg_catalog.text) \
-                     group by v.value order by pg_catalog.count(*) desc limit 10"
+                     order by v.n desc limit 10"
                     ),
                     search_path: path,
                     problem: format!("rows of {name} that are no tenant's"),
                 },
-                done: None,
+                done: Some(done),
                 old_key: None,
             },
         );
+    }
+
+    /// Tenants that the rule has led to since it was tried.
+    pub(super) fn add_tenants_of(&mut self, table: &Table, phase: Phase, stage: Stage) {
+        if !self.mapping.create_tenants {
+            return;
+        }
+        let (name, column) = (&table.name, &self.catalogue.column);
+        let values = format!("(select distinct {column} as value from {name}) v");
+        let step = Step {
+            stage,
+            table: "cloison.tenants".to_owned(),
+            what: format!("add the tenants that rows of {name} have by now"),
+            why: "the application has gone on writing".to_owned(),
+            lock: Lock::Rows,
+            millis: Estimate(table).scan(),
+            act: Act::Repeatable(vec![insert_tenants(self.mapping.column_type, &values)]),
+            done: Some(check::is_protected(name)),
+            old_key: None,
+        };
+        self.up(phase, step);
     }
 
     fn set_not_null(&mut self, table: &'a Table) {
@@ -344,7 +376,8 @@ fn insert_tenants(kind: ColumnType, values: &str) -> String {
     format!(
         "insert into cloison.tenants (name, slug, {key}) \
          select distinct 'Tenant ' || v.value, \
-         btrim(left('tenant-' || regexp_replace(lower(v.value::text), '[^a-z0-9]+', '-', 'g'), 60), '-'), \
+         'tenant-' || case when v.value::text ~ '^[a-z0-9]([a-z0-9-]{{0,40}}[a-z0-9])?$' \
+         then v.value::text else left(md5(v.value::text), 16) end, \
          v.value::text{cast} from {values} \
          where v.value is not null and not exists \
          (select from cloison.tenants t where t.{key}::text = v.value::text)"

@@ -12,6 +12,15 @@ impl Draft<'_> {
         for (table, _) in self.tenants() {
             self.refer_to_tenants(table);
             for key in self.foreign_keys_of(table) {
+                let parent = self.catalogue.table(key.referenced);
+                let is_older = parent.is_some_and(|p| p.class.as_deref() == Some("tenant"));
+                if is_older && !key.has_tenant {
+                    self.note(&table.name, format!(
+                        "its foreign key {} to {}, which was protected before, stays: `cloison lint` \
+                         has the SQL that widens it",
+                        key.bare, key.referenced_name
+                    ));
+                }
                 if key.has_tenant || self.tenant_table(key.referenced).is_none() {
                     continue;
                 }
@@ -102,7 +111,7 @@ impl Draft<'_> {
             format!("not {there}"),
         );
         down.why = "as it was before".to_owned();
-        self.down(Back::DropIndex, down);
+        self.down(Back::SwapKey, down);
     }
 
     /// Beside the old one, checked, and then in its place.

@@ -116,6 +116,9 @@ impl<'a> Draft<'a> {
             for key in &widened {
                 if !is_rebuilt(table, key) {
                     self.build_beside(table, key);
+                    if table.rows >= MANY && key.method == "btree" {
+                        self.look_up(table, key);
+                    }
                 }
             }
             let stays: Vec<_> = self.keys_of(table).filter(|key| self.needs_second(key)).collect();
@@ -149,6 +152,45 @@ impl<'a> Draft<'a> {
                 );
             }
         }
+    }
+
+    /// Until tenants come in, whose policies name the tenant in every statement, the application
+    /// looks rows up by the old key alone, which the wider one does not serve.
+    fn look_up(&mut self, table: &Table, key: &Key) {
+        let name = made_name("look", &table.schema, &key.bare);
+        let index = format!("{}.{name}", table.schema);
+        let body = key.body.replacen(" NULLS NOT DISTINCT", "", 1);
+        let step = |stage, what: String, why: &str, act, done| Step {
+            stage,
+            table: table.name.clone(),
+            what,
+            why: why.to_owned(),
+            lock: Lock::Beside,
+            millis: Estimate(table).index(),
+            act,
+            done: Some(done),
+            old_key: None,
+        };
+        let sql = format!("create index concurrently {name} on {} using {body}", table.name);
+        let is_there = check::is_valid_index(&index);
+        let up = step(
+            Stage::Expand,
+            format!("index for who looks by {} without the tenant", key.bare),
+            "the application does, until it comes in as tenants",
+            Act::Index { name: index.clone(), sql },
+            format!("({is_there} or {})", check::is_protected(&table.name)),
+        );
+        let mut last = step(
+            Stage::Protect,
+            format!("drop the index for who looked by {}", key.bare),
+            "tenants' statements are served by the wider key",
+            Act::Alone(format!("drop index concurrently if exists {index}")),
+            check::is_gone(&index),
+        );
+        last.millis = MOMENT;
+        self.up(Phase::Index, up);
+        self.up(Phase::Last, last);
+        self.drop_index(table, &index, &name, false);
     }
 
     pub(super) fn widened(&self, table: &Table) -> impl Iterator<Item = &'a Key> + use<'a> {
@@ -220,6 +262,9 @@ impl<'a> Draft<'a> {
         );
     }
 }
+
+/// From how many rows on it matters whether there is an index.
+const MANY: i64 = 10_000;
 
 /// A name that nobody else gives, that needs no quotes, and that is the same each time.
 pub(super) fn made_name(kind: &str, schema: &str, bare: &str) -> String {

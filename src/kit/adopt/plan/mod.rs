@@ -13,6 +13,8 @@ mod protect;
 mod refuse;
 mod step;
 mod swap;
+#[cfg(test)]
+mod tests;
 mod trigger;
 
 use std::collections::BTreeMap;
@@ -111,6 +113,7 @@ enum Phase {
     Known,
     View,
     Protect,
+    Last,
 }
 
 /// Where a step of the way back has its place.

@@ -37,6 +37,9 @@ impl Draft<'_> {
         if key == "id" || (matches!(fill, Fill::Constant(_)) && table.column.is_none()) {
             return;
         }
+        if matches!(fill, Fill::Rule { .. }) {
+            self.add_tenants_of(table, Phase::Known, Stage::Protect);
+        }
         self.up(
             Phase::Known,
             Step {
@@ -49,9 +52,9 @@ impl Draft<'_> {
                 act: Act::Check {
                     sql: format!(
                         "select format('  %s rows: there is no tenant with the external_key %s', \
-                     count(*), t.{column}) from {} t where not exists (select from \
-                     cloison.tenants k where k.{key} = t.{column}::text) group by t.{column} \
-                     order by count(*) desc limit 10",
+                         v.n, v.value) from (select t.{column}::text as value, count(*) as n \
+                         from {} t group by 1) v where not exists (select from cloison.tenants k \
+                         where k.{key} = v.value) order by v.n desc limit 10",
                         table.name
                     ),
                     search_path: PATH.to_owned(),

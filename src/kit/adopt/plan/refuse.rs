@@ -186,6 +186,12 @@ impl<'a> Draft<'a> {
             "row security is forced there by policies of its own, so its owner may not see all rows",
             "run it as a superuser",
         );
+        let lax = table.lax_policies.join(", ");
+        fault(
+            !lax.is_empty(),
+            &format!("its own policy {lax} is permissive and for everybody, so for tenants, too"),
+            "make it AS RESTRICTIVE or TO the roles that it is meant for, or drop it",
+        );
         let fires = self.updates_rows(target) && !table.update_triggers.is_empty();
         let why = format!("filling it in would fire {}", table.update_triggers.join(", "));
         fault(
@@ -207,12 +213,7 @@ impl<'a> Draft<'a> {
 
     fn remarks(&mut self, table: &Table) {
         for policy in &table.policies {
-            self.note(
-                &table.name,
-                format!(
-                    "has a policy of its own, {policy}: it stays, and cannot widen what tenants see"
-                ),
-            );
+            self.note(&table.name, format!("has a policy of its own, {policy}: it stays"));
         }
         for rule in &table.rules {
             self.note(

@@ -40,6 +40,8 @@ pub enum Lock {
 pub enum Act {
     /// In one transaction, with a short lock timeout, tried again.
     Together(Vec<String>),
+    /// The same, of what can be done again; `done` says when nobody needs it any more.
+    Repeatable(Vec<String>),
     /// By itself, outside a transaction: it waits without keeping anybody waiting.
     Alone(String),
     /// CREATE INDEX CONCURRENTLY; what is left of one that failed is dropped first.

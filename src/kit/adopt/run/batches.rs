@@ -55,16 +55,13 @@ impl<P: Progress> Runner<'_, P> {
         };
         let replica =
             if *without_triggers { "set local session_replication_role = replica;" } else { "" };
-        let timeout = self.options.lock_timeout.as_millis();
         // The count goes through a setting: the transaction is one message.
         let text = format!(
-            "begin; set local lock_timeout = {timeout}; set local search_path = {search_path}; \
-             {replica} \
+            "set local search_path = {search_path}; {replica} \
              with done as (update only {leaf} as this {update} \
              where this.ctid >= '({from},0)'::tid and this.ctid < '({to},0)'::tid and {rest} \
              returning 1) \
-             select set_config('cloison.adopted', count(*)::text, false) from done; \
-             commit"
+             select set_config('cloison.adopted', count(*)::text, false) from done"
         );
         self.tried(step, &text).await
     }

@@ -1,0 +1,61 @@
+//! What the audit log keeps of sessions that may see more than one tenant.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::auth::VerifiedClaims;
+use crate::types::{Address, SessionId, TenantId};
+
+/// A row of the audit log: who does what, and for which tenant if it is one.
+#[derive(Clone, Debug)]
+pub struct AuditRecord {
+    pub(super) actor: String,
+    pub(super) action: String,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) session: String,
+    pub(super) detail: Value,
+}
+
+impl AuditRecord {
+    /// Tells who came, by which road, and from where. Nothing of the token itself.
+    pub fn session(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
+        Self {
+            actor: claims.subject().unwrap_or("unknown").to_owned(),
+            action: format!("session.{}", claims.access()),
+            tenant: None,
+            session: session.to_string(),
+            detail: json!({
+                "issuer": claims.issuer(),
+                "token_id": claims.token_id(),
+                "client": client.to_string(),
+                "act": claims.actor(),
+                "reason": claims.reason(),
+            }),
+        }
+    }
+
+    /// Tells on top of that why, whether rows may be changed, and when it ends.
+    #[must_use]
+    pub fn with_wishes(mut self, reason: Option<&str>, writes: bool, until: SystemTime) -> Self {
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(reason) = reason {
+            self.detail["reason"] = reason.into();
+        }
+        self.detail["write"] = writes.into();
+        self.detail["until"] = until.into();
+        self
+    }
+
+    /// A statement of that session, about to be run.
+    #[must_use]
+    pub fn statement(&self, detail: Value) -> Self {
+        Self {
+            actor: self.actor.clone(),
+            action: "statement".to_owned(),
+            tenant: self.tenant,
+            session: self.session.clone(),
+            detail,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+-- no-transaction
+create index concurrently notes_stars on notes (stars);

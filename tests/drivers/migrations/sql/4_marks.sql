@@ -1,0 +1,5 @@
+create table marks (
+    id serial primary key,
+    tenant_id uuid not null,
+    word text not null
+);
