@@ -4,15 +4,16 @@
 //! by the session, once a server connection acts for the tenant: no client is told that it is in
 //! before we know for whom.
 
+mod record;
 mod refusal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::{Door, VerifiedClaims, Verifier};
+use crate::auth::{Door, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::{self, Startup, StartupParams, Wishes, listener::Admission};
 use crate::guard::Guard;
@@ -21,7 +22,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Recorder, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{AuditRecord, Directory, Member, Shares, Staying, Stays, TenantContext};
+use crate::tenant::{AuditRecord, Directory, Identities, Identity, Shares, Stays, TenantContext};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -62,8 +63,8 @@ pub struct Shared {
 struct Admitted {
     params: StartupParams,
     settings: Arc<SessionSettings>,
-    claims: VerifiedClaims,
-    context: TenantContext,
+    access: Access,
+    identity: Arc<Identity>,
     /// Each of its statements is recorded as one of this session.
     recorded: Option<Box<AuditRecord>>,
 }
@@ -90,6 +91,13 @@ pub async fn serve_client(
     let common = Common {
         cancels: &shared.cancels,
         directory: &shared.directory,
+        identities: Identities {
+            verifier: &shared.verifier,
+            directory: &shared.directory,
+            shares: &shared.shares,
+            stays: &shared.stays,
+        },
+        choice_outlives_transaction: shared.config.choice_outlives_transaction,
         statements: &shared.statements,
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
@@ -120,8 +128,8 @@ async fn begin(
         // Who has no session yet is nobody that the end has to wait for.
         () = shutdown.draining() => return None,
     };
-    let (mut client, mut admitted, staying) = match startup {
-        Ok(Login::Admitted(client, admitted, staying)) => (client, admitted, staying),
+    let (mut client, mut admitted) = match startup {
+        Ok(Login::Admitted(client, admitted)) => (client, admitted),
         Ok(Login::Cancel(client, key)) => {
             Box::pin(carry_out_cancel(&key, &address, shared)).await;
             // The sender waits for us to close, and may do so until the request is carried out.
@@ -133,17 +141,16 @@ async fn begin(
             return None;
         }
     };
-    let (access, scope) = (admitted.claims.access(), admitted.context.scope());
+    let (access, identity) = (admitted.access, Arc::clone(&admitted.identity));
     let user = admitted.params.user.clone();
     let version = admitted.params.version;
-    let expires_at = admitted.context.expires_at();
     let recorded = admitted.recorded.take();
     let opened = tokio::select! {
         opened = open(*admitted, shared) => opened,
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
     };
-    let (lease, member) = match opened {
-        Ok(opened) => opened,
+    let lease = match opened {
+        Ok(lease) => lease,
         Err(refusal) => {
             refusal::tell((Some(client), refusal), id, &shared.observer).await;
             return None;
@@ -152,7 +159,7 @@ async fn begin(
     shared.observer.observe(Event::SessionStarted {
         session: id,
         access,
-        tenant: scope.tenant(),
+        tenant: identity.tenant(),
         client_addr: address,
         user,
     });
@@ -161,13 +168,12 @@ async fn begin(
         let recorder = Recorder::new(Arc::clone(&shared.directory), *recorded);
         client.set_gate(Box::new(recorder));
     }
-    let terms = Terms { id, version, expires_at, member, staying };
-    Some((Box::new(client), lease, Box::new(terms)))
+    Some((Box::new(client), lease, Box::new(Terms { id, version, identity })))
 }
 
 /// What a connection wanted, once it is known.
 enum Login {
-    Admitted(FrameStream, Box<Admitted>, Box<Staying>),
+    Admitted(FrameStream, Box<Admitted>),
     Cancel(FrameStream, CancelKey),
 }
 
@@ -194,7 +200,7 @@ async fn log_in(
         }
     };
     match admitted {
-        Ok((admitted, staying)) => Ok(Login::Admitted(client, Box::new(admitted), staying)),
+        Ok(admitted) => Ok(Login::Admitted(client, Box::new(admitted))),
         Err(refusal) => Err((Some(client), refusal)),
     }
 }
@@ -217,7 +223,7 @@ async fn admit(
     door: &Door<'_, Directory>,
     (id, address): (SessionId, &Address),
     shared: &Shared,
-) -> Result<(Admitted, Box<Staying>), Refusal> {
+) -> Result<Admitted, Refusal> {
     let config = &shared.config;
     let wishes = match config.access_of(&params.user) {
         Access::Superadmin => params.take_wishes()?,
@@ -231,68 +237,37 @@ async fn admit(
     }
     let change = shared.stays.change();
     let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
-    let context = TenantContext::resolve(&claims, selection)?;
-    let staying = shared.stays.begin(id, &claims, context.scope())?;
+    let mut context = TenantContext::resolve(&claims, selection)?;
+    let staying = shared.stays.begin(&claims, context.scope())?;
     if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
         // Who was not yet among the sessions when that was held against them is asked about again.
         shared.directory.confirm_now(tenant).await??;
     }
-    let mut admitted = Admitted { params, settings, claims, context, recorded: None };
+    let mut recorded = None;
     if access != Access::Tenant {
-        let record = AuditRecord::session(&admitted.claims, id, address);
-        Box::pin(put_on_record(&mut admitted, record, wishes, shared)).await?;
+        let record = AuditRecord::session(&claims, id, address);
+        let on_record = record::put_on_record((&claims, &mut context), record, wishes, shared);
+        recorded = Box::pin(on_record).await?;
     }
-    Ok((admitted, staying))
-}
-
-/// Commits the record of a session that may see more than one tenant. A super-admin says why, comes
-/// for a time, and leaves a record of all it does.
-async fn put_on_record(
-    admitted: &mut Admitted,
-    record: AuditRecord,
-    wishes: Wishes,
-    shared: &Shared,
-) -> Result<(), Refusal> {
-    if admitted.claims.access() != Access::Superadmin {
-        return Ok(shared.directory.record(&record).await?);
-    }
-    let rules = shared.config.superadmin;
-    if rules.needs_reason && wishes.reason.is_none() && admitted.claims.reason().is_none() {
-        return Err(Refusal::no_reason());
-    }
-    let pool = shared.config.pools.get(&Access::Superadmin);
-    if wishes.writes {
-        if pool.is_some_and(|pool| pool.mode == PoolMode::Transaction) {
-            return Err(Refusal::cannot_write());
-        }
-        admitted.context.permit_writes();
-    }
-    if !rules.lifetime.is_zero() {
-        admitted.context.end_by(SystemTime::now() + rules.lifetime);
-    }
-    let until = admitted.context.expires_at();
-    let record = record.with_wishes(wishes.reason.as_deref(), wishes.writes, until);
-    shared.directory.record(&record).await?;
-    admitted.recorded = Some(Box::new(record));
-    Ok(())
-}
-
-/// Opens the way to server connections, and sees to it that the first one is there.
-async fn open(
-    admitted: Admitted,
-    shared: &Shared,
-) -> Result<(Lease, Option<Box<Member>>), Refusal> {
-    let member = match admitted.context.scope().tenant() {
+    let member = match context.scope().tenant() {
         Some(tenant) => shared.shares.join(tenant)?,
         None => None,
     };
-    let access = admitted.claims.access();
+    let identity = Arc::new(Identity::new(claims, context, member, staying));
+    Ok(Admitted { params, settings, access, identity, recorded })
+}
+
+/// Opens the way to server connections, and sees to it that the first one is there.
+async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
+    let access = admitted.access;
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
     pool.admit()?;
     match pool.mode() {
+        // Who may be somebody else from one transaction to the next is bound in each of them.
+        PoolMode::Session if admitted.identity.may_choose() => borrow(pool, admitted).await,
         PoolMode::Session => {
-            let share = match &member {
+            let share = match admitted.identity.member() {
                 Some(member) => Box::pin(member.server()).await?,
                 None => None,
             };
@@ -300,9 +275,9 @@ async fn open(
             if let Some(share) = share {
                 bound.count_for_tenant(share);
             }
-            Ok((Lease::Session(Box::new(bound)), member))
+            Ok(Lease::Session(Box::new(bound)))
         }
-        PoolMode::Transaction => Ok((borrow(pool, admitted).await?, member)),
+        PoolMode::Transaction => borrow(pool, admitted).await,
     }
 }
 
@@ -315,9 +290,9 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
         None => Box::pin(pool.meet(&settings)).await?,
     };
     let told = welcome.statuses_with(&overrides);
-    let context = admitted.context;
     let startup = Arc::clone(&overrides);
-    let borrower = Borrower { pool, context, settings, startup, overrides, told };
+    let keeps = pool.mode() == PoolMode::Session;
+    let borrower = Borrower { pool, keeps, settings, startup, overrides, told };
     Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
 }
 
@@ -355,7 +330,7 @@ async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<
         }
         Err(BindError::Refused { .. }) => {
             // Perhaps the tenant is not what it was a moment ago.
-            if let Some(tenant) = admitted.context.scope().tenant() {
+            if let Some(tenant) = admitted.identity.tenant() {
                 shared.directory.confirm_now(tenant).await??;
             }
             shared.directory.renew_signer().await?;
@@ -370,7 +345,7 @@ async fn checkout_and_bind(
     shared: &Shared,
 ) -> Result<Result<Bound, BindError>, Refusal> {
     let checkout = pool.checkout(&admitted.settings).await?;
-    Ok(checkout.bind(&admitted.context, shared.directory.signer()).await)
+    Ok(checkout.bind(admitted.identity.context(), shared.directory.signer()).await)
 }
 
 async fn carry_out_cancel(key: &CancelKey, from: &Address, shared: &Shared) {

@@ -46,6 +46,9 @@ const MOST_WORKERS: i64 = 1_024;
 /// Most named statements of a server connection: each holds memory there.
 const MOST_PREPARED: i64 = 10_000;
 
+/// Whether a choice outlives its transaction, by its name.
+pub(super) const LASTS: &[(&str, bool)] = &[("transaction", false), ("session", true)];
+
 /// What becomes of statements that work on one session only.
 const SESSION_STATEMENTS: &[(&str, bool)] = &[("refuse", false), ("pin", true)];
 
@@ -145,6 +148,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         harmless_functions,
         role_settings: role_settings(&top),
         statement_filter: filter::policy(&top),
+        choice_outlives_transaction: top.choice("set_tenant_lasts", LASTS).unwrap_or(false),
         superadmin: Superadmin {
             needs_reason: top.choice("superadmin_reason", REASONS).unwrap_or(true),
             lifetime: top.duration("superadmin_session_lifetime"),

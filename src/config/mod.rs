@@ -64,6 +64,8 @@ pub struct Config {
     pub role_settings: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
+    /// A tenant that is chosen in a transaction stays chosen for the session.
+    pub choice_outlives_transaction: bool,
     /// What holds for super-admins' sessions.
     pub superadmin: Superadmin,
     /// What a critical finding of the lints leads to.

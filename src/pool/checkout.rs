@@ -9,7 +9,7 @@ use super::{Pool, Welcome};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
 use crate::tenant::bind::{self, Signer};
-use crate::tenant::{Scope, SqlClaims, TenantContext};
+use crate::tenant::{Identity, Scope, SqlClaims, TenantContext};
 use crate::types::SessionSettings;
 
 /// A server connection on loan from its pool that acts for nobody yet.
@@ -112,12 +112,13 @@ impl Checkout {
         welcome
     }
 
-    /// Makes the connection carry what is sent for whom `context` says, each transaction bound
+    /// Makes the connection carry what is sent for an identity, or for nobody, each transaction bound
     /// ahead of its first statement by [`Bound::queue_local_bind`]. Until then Postgres itself
     /// shows no rows.
-    pub fn bind_late(self, context: &TenantContext, signer: Arc<Signer>) -> Bound {
-        let (scope, claims) = (context.scope(), context.claims().cloned());
-        Bound { loan: self.loan, scope, claims, signer }
+    pub fn bind_late(self, identity: Option<&Identity>, signer: Arc<Signer>) -> Bound {
+        let mut bound = Bound { loan: self.loan, scope: Scope::Nobody, claims: None, signer };
+        bound.act_for(identity);
+        bound
     }
 }
 
@@ -125,6 +126,20 @@ impl Bound {
     /// For whom the connection acts.
     pub const fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// Acts for somebody else from the next bind on. Until then Postgres shows the rows of whoever
+    /// is bound, which the caller has to see to. False: it is nobody else, with the same claims.
+    pub fn act_for(&mut self, identity: Option<&Identity>) -> bool {
+        let context = identity.map(Identity::context);
+        let scope = context.map_or(Scope::Nobody, TenantContext::scope);
+        let claims = context.and_then(TenantContext::claims);
+        let is_same =
+            scope == self.scope && claims.map(Arc::as_ptr) == self.claims.as_ref().map(Arc::as_ptr);
+        if !is_same {
+            (self.scope, self.claims) = (scope, claims.cloned());
+        }
+        !is_same
     }
 
     /// Whether claims go along with the tenant.

@@ -1,10 +1,13 @@
 //! RELAY: one client after authentication.
 
+mod acting;
 mod answer;
+mod asked;
 mod cancel;
 mod cancel_limit;
 mod exchange;
 mod filter;
+mod identity;
 mod record;
 mod relay;
 mod tally;
@@ -25,7 +28,7 @@ use crate::pool::{Bound, Residue};
 use crate::protocol::message::{self, TransactionStatus};
 use crate::protocol::{ClientError, FrameStream};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Directory, Member, Scope, Staying};
+use crate::tenant::{Directory, Identities, Identity, Scope};
 use crate::types::SessionId;
 
 use cancel::Registration;
@@ -45,12 +48,8 @@ pub struct Terms {
     pub id: SessionId,
     /// The protocol version agreed on, which decides the length of the cancel key.
     pub version: u32,
-    /// When the token, and with it the session, ends.
-    pub expires_at: SystemTime,
-    /// Counts the session for its tenant.
-    pub member: Option<Box<Member>>,
-    /// Ends the session before that, if its token or tenant is good no more.
-    pub staying: Box<Staying>,
+    /// Who logged in.
+    pub identity: Arc<Identity>,
 }
 
 /// What all sessions share.
@@ -59,6 +58,10 @@ pub struct Common<'a> {
     pub cancels: &'a Cancels,
     /// Knows the signing key.
     pub directory: &'a Directory,
+    /// Makes identities of tokens and of choices.
+    pub identities: Identities<'a>,
+    /// A tenant that is chosen in a transaction stays chosen for the session.
+    pub choice_outlives_transaction: bool,
     /// The statements that clients have prepared.
     pub statements: &'a Statements,
     /// Tells what happens.
@@ -182,7 +185,7 @@ async fn drive(
 ) -> End {
     let mut watch = Watch::new(limits);
     let mut deadline = shutdown.clone();
-    let expiry = tokio::time::sleep(remaining(terms.expires_at));
+    let expiry = tokio::time::sleep(remaining(terms.identity.context().expires_at()));
     let mut expiry = std::pin::pin!(expiry);
     let mut ending = false;
     loop {
@@ -202,14 +205,14 @@ async fn drive(
                 ending = true;
                 relay.end_at_rest(draining());
             }
-            error = std::future::poll_fn(|cx| terms.staying.stay().poll_ended(cx)), if !ending => {
+            error = std::future::poll_fn(|cx| terms.identity.stay().poll_ended(cx)), if !ending => {
                 ending = true;
                 relay.end_at_rest(error);
             }
             () = &mut expiry, if !ending => {
                 // A clock that was set back must not lengthen a session, nor a coarse timer
                 // shorten it.
-                let left = remaining(terms.expires_at);
+                let left = remaining(terms.identity.context().expires_at());
                 if left.is_zero() {
                     ending = true;
                     relay.end_at_rest(expired());

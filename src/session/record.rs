@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::protocol::frame::split_cstr;
 use crate::protocol::message::frontend;
 use crate::protocol::{ClientError, Gate, Header};
+use crate::statement;
+use crate::statement::identity::{Mention, Wish};
 use crate::tenant::{AuditRecord, Directory};
 
 /// Of a statement's text so many bytes are written down.
@@ -80,6 +82,12 @@ impl Recorder {
 /// The beginning of a text that ends with a zero byte, and how long the message is if that is not all.
 fn text(body: &[u8], length: usize) -> Value {
     let text = split_cstr(body).map_or(body, |(text, _)| text);
+    if let Mention::Statement(found) = statement::identity::mention(text)
+        && matches!(found.wish, Wish::Token(..))
+    {
+        // It is not run: a super-admin takes no token in band.
+        return json!({"text": "cloison.jwt", "withheld": "a token"});
+    }
     let shown = text.get(..LONGEST_TEXT).unwrap_or(text);
     let mut detail = json!({"text": lossy(shown)});
     if shown.len() < text.len() || split_cstr(body).is_none() {
@@ -144,5 +152,16 @@ mod tests {
         assert_eq!(kept["bytes"], LONGEST_TEXT + 2);
         assert_eq!(text(b"cut", 70), json!({"text": "cut", "bytes": 70}));
         assert_eq!(text(b"\xff\0", 2), json!({"text": "\u{fffd}"}));
+    }
+
+    #[test]
+    fn a_token_is_not_written_down() {
+        for sql in ["set cloison.jwt = 'a.b'", "select set_config('cloison.jwt', 'a.b', true)"] {
+            let kept = text(format!("{sql}\0").as_bytes(), sql.len() + 1).to_string();
+            assert!(!kept.contains("a.b") && kept.contains("withheld"), "{kept}");
+        }
+        // What is run is written down, whatever it says.
+        let sql = "delete from note /* set cloison.jwt = 'a.b' */";
+        assert_eq!(text(format!("{sql}\0").as_bytes(), sql.len() + 1), json!({"text": sql}));
     }
 }

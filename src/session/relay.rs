@@ -134,9 +134,9 @@ impl<'a> Relay<'a> {
     ) -> Self {
         Self {
             client,
+            guarded: Guarded::new(guard, bound.scope().is_tenants()),
             bound,
             exchange: Exchange::new(),
-            guarded: Guarded::new(guard),
             tally: Tally::new(limits),
             from_client: Rest { bytes: 0, dropped: false },
             client_waits: false,

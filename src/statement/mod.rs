@@ -6,6 +6,7 @@
 
 mod control;
 mod functions;
+pub mod identity;
 mod lexer;
 mod names;
 mod rows;
@@ -109,6 +110,8 @@ pub enum Kind {
     CopyFromStdin,
     /// Works on one session only: what it needs.
     Session(Feature),
+    /// Stands in place of a statement by which the client says who it is ([`identity`]).
+    Identity,
     /// Everything else, and every text that could not be read.
     Other,
 }
@@ -156,6 +159,7 @@ impl Kind {
             | Self::ResetAll
             | Self::DiscardAll
             | Self::Show
+            | Self::Identity
             | Self::Cursor => false,
             Self::Rows | Self::CopyFromStdin | Self::Session(_) | Self::Other => true,
         }
@@ -173,6 +177,7 @@ impl Kind {
             Self::Savepoint => &[b"SAVEPOINT", b"RELEASE"],
             Self::SetLocal => &[b"SET"],
             Self::Set(_) => &[b"SET", b"RESET"],
+            Self::Identity => &[b"SET", b"RESET", b"SELECT"],
             Self::ResetAll => &[b"RESET"],
             Self::DiscardAll => &[b"DISCARD"],
             Self::Show => &[b"SHOW"],

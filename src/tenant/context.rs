@@ -69,6 +69,16 @@ pub enum Refusal {
     NotAllowed,
 }
 
+impl Refusal {
+    /// The SQLSTATE of an error in a session, which is one about rights and not about a login.
+    pub(super) const fn sqlstate_in_band(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "42501",
+            Self::Unknown | Self::NotActive(..) => "28000",
+        }
+    }
+}
+
 impl TenantContext {
     /// Decides for whom the holder of `claims` acts; `selection` is what the directory found.
     ///

@@ -4,7 +4,7 @@
 //! Changes are seldom, so each is held against every session.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +16,7 @@ use super::context::Scope;
 use super::revocations::{Identity, Revocations};
 use crate::auth::VerifiedClaims;
 use crate::protocol::ClientError;
-use crate::types::{SessionId, TenantId};
+use crate::types::TenantId;
 
 /// After so long without an answer from the database nobody knows who may still be here, and nobody
 /// is. A restart of Postgres takes less.
@@ -24,7 +24,9 @@ pub const BLIND_AFTER: Duration = Duration::from_secs(30);
 
 /// The sessions, and what they are held against.
 pub struct Stays {
-    sessions: Arc<DashMap<SessionId, Arc<Stay>>>,
+    sessions: Arc<DashMap<u64, Arc<Stay>>>,
+    /// The number of the last one.
+    last: AtomicU64,
     revocations: RwLock<Arc<Revocations>>,
     /// `cloison.session_change()`, as of when the rest was read.
     change: AtomicI64,
@@ -44,9 +46,9 @@ pub struct Stay {
 /// Keeps a session among those that are looked at; dropped, it is not any more.
 #[derive(Debug)]
 pub struct Staying {
-    id: SessionId,
+    number: u64,
     stay: Arc<Stay>,
-    sessions: Arc<DashMap<SessionId, Arc<Stay>>>,
+    sessions: Arc<DashMap<u64, Arc<Stay>>>,
 }
 
 /// Why a session must end. The first reason stands.
@@ -70,6 +72,7 @@ impl Default for Stays {
     fn default() -> Self {
         Self {
             sessions: Arc::default(),
+            last: AtomicU64::new(0),
             revocations: RwLock::default(),
             change: AtomicI64::new(i64::MIN),
             seen_at: Mutex::new(Instant::now()),
@@ -78,14 +81,13 @@ impl Default for Stays {
 }
 
 impl Stays {
-    /// Adds a session, in place of what it was before.
+    /// Adds whom a session is; it may be several, one after the other.
     ///
     /// # Errors
     ///
     /// What the client is told whose token was revoked, or while nobody knows.
     pub fn begin(
         &self,
-        id: SessionId,
         claims: &VerifiedClaims,
         scope: Scope,
     ) -> Result<Box<Staying>, ClientError> {
@@ -96,8 +98,9 @@ impl Stays {
             waker: AtomicWaker::new(),
         });
         // Whoever reads a newer list from now on finds the session; we read what there is by now.
-        self.sessions.insert(id, Arc::clone(&stay));
-        let staying = Staying { id, stay, sessions: Arc::clone(&self.sessions) };
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        self.sessions.insert(number, Arc::clone(&stay));
+        let staying = Staying { number, stay, sessions: Arc::clone(&self.sessions) };
         if self.is_blind() {
             return Err(Reason::Unknown.told());
         }
@@ -206,7 +209,7 @@ impl Staying {
 
 impl Drop for Staying {
     fn drop(&mut self) {
-        self.sessions.remove_if(&self.id, |_, stay| Arc::ptr_eq(stay, &self.stay));
+        self.sessions.remove(&self.number);
     }
 }
 

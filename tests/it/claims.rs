@@ -157,3 +157,44 @@ async fn two_users_of_a_tenant_share_a_connection_and_no_claims() {
     }
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn claims_in_band_are_those_of_the_token_that_was_given_last() {
+    let proxy = proxy::new()
+        .by_transaction()
+        .pool_size(1)
+        .unwatched()
+        .unfiltered()
+        .edit(|config| {
+            let tenants = config.issuers.iter_mut().find(|issuer| issuer.name == "tenant").unwrap();
+            let mut without = tenants.clone();
+            tenants.claims_in_sql = vec!["sub".to_owned()];
+            (without.name, without.audiences) = ("without".to_owned(), vec!["without".to_owned()]);
+            config.issuers.push(without);
+        })
+        .run()
+        .await;
+    let set = |audience: &str, tenant: &str, name: &str| {
+        let token = token(audience, json!({"tenant_id": tenant, "sub": name}));
+        format!("set cloison.jwt = '{token}'")
+    };
+    let mut wire = user(&proxy, A, json!({"sub": "login"})).await;
+    for (audience, tenant, name, seen) in [
+        ("tenant", A, "ada", "ada"),
+        ("tenant", A, "bob", "bob"),
+        ("without", A, "eve", "nobody"),
+        ("tenant", B, "ada", "ada"),
+    ] {
+        assert_eq!(tags(&wire.ask(&set(audience, tenant, name)).await), "CZ");
+        assert_eq!(wire.value(WHO).await, seen);
+    }
+    // Who has none does not get those of whom the transaction has run for.
+    wire.ask(&set("tenant", A, "ada")).await;
+    let (bob, eve) = (set("tenant", A, "bob"), set("without", A, "eve"));
+    let answer = wire.ask(&format!("begin; {WHO}; {bob}; {WHO}; {eve}; {WHO}")).await;
+    assert_eq!(rows(&answer), ["ada", "bob"]);
+    assert_eq!(error(&answer).field('C'), "25001");
+    wire.ask("rollback").await;
+    assert_eq!(wire.value(WHO).await, "ada");
+    proxy.stop().await;
+}

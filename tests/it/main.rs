@@ -19,6 +19,8 @@ mod claims;
 mod ends;
 mod fuzz;
 mod guard;
+mod inband;
+mod inband_session;
 mod limits;
 mod lint;
 mod oauth;

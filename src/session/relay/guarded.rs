@@ -13,11 +13,16 @@ use crate::guard::{Guard, Refusal};
 use crate::protocol::frame::split_cstr;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header};
+use crate::session::asked;
 use crate::session::filter::statement_refused;
-use crate::statement::Lexis;
+use crate::statement::identity::{Mention, Wish};
+use crate::statement::{self, Lexis};
 
 /// What a `Parse` may hold besides its text: a name, and the types of 65,535 parameters.
 const BESIDES_TEXT: usize = 512 * 1024;
+
+/// A longer text, where nobody judges texts, is not one that sets a token, which has 64 KiB at most.
+const MOST_WITH_TOKEN: usize = 128 * 1024;
 
 /// Refusals that may be due before the client's next text waits.
 const MOST: usize = 1000;
@@ -29,6 +34,7 @@ const WORD: &str = "cloison_refused_";
 #[derive(Default)]
 pub(super) struct Guarded<'a> {
     guard: Option<&'a Guard>,
+    is_tenants: bool,
     /// Number of the last refusal.
     last: u64,
     /// Oldest first. One that the server skipped stays until all is answered.
@@ -42,8 +48,8 @@ pub(super) enum Judged {
 }
 
 impl<'a> Guarded<'a> {
-    pub(super) const fn new(guard: Option<&'a Guard>) -> Self {
-        Self { guard, last: 0, due: VecDeque::new() }
+    pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool) -> Self {
+        Self { guard, is_tenants, last: 0, due: VecDeque::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -58,8 +64,10 @@ impl<'a> Guarded<'a> {
         body: &[u8],
         lexis: Lexis,
     ) -> Result<Option<Judged>, End> {
-        let Some(guard) = self.guard else { return Ok(Some(Judged::Passes)) };
-        let longest = guard.longest();
+        let longest = self.guard.map_or(MOST_WITH_TOKEN, Guard::longest);
+        if self.guard.is_none() && header.body_len > longest {
+            return Ok(Some(Judged::Passes));
+        }
         if header.body_len > longest.saturating_add(BESIDES_TEXT) {
             let refusal = Refusal::TooLong { length: header.body_len, longest };
             return Ok(Some(Judged::Refused(Box::new(statement_refused(refusal)))));
@@ -70,10 +78,24 @@ impl<'a> Guarded<'a> {
             frontend::PARSE => split(split(body)?.1)?.0,
             _ => split(body)?.0,
         };
-        Ok(Some(match guard.judge(text, lexis) {
+        if let Some(error) = self.refuse_token(text) {
+            return Ok(Some(Judged::Refused(Box::new(error))));
+        }
+        Ok(Some(match self.guard.map_or(Ok(()), |guard| guard.judge(text, lexis)) {
             Ok(()) => Judged::Passes,
             Err(refusal) => Judged::Refused(Box::new(statement_refused(refusal))),
         }))
+    }
+
+    /// A token is nothing for the server, and here it makes nobody somebody else.
+    fn refuse_token(&self, text: &[u8]) -> Option<ClientError> {
+        match (statement::identity::mention(text), self.is_tenants) {
+            (Mention::Statement(found), is_tenants) if matches!(found.wish, Wish::Token(..)) => {
+                Some(if is_tenants { asked::has_its_tenant() } else { asked::not_a_tenant() })
+            }
+            (Mention::Unknown, true) => Some(asked::unknown_form()),
+            (Mention::None | Mention::Statement(_) | Mention::Unknown, _) => None,
+        }
     }
 
     /// Notes a refusal, and writes what the server gets in place of a `Query` or a `Parse`.

@@ -43,7 +43,7 @@ impl Block {
             }
             // What was bound behind the savepoint is gone, and where that was is not looked up.
             Kind::RollbackTo => *self = Self { open: self.open, ..Self::default() },
-            Kind::ResetAll | Kind::DiscardAll => self.bound = false,
+            Kind::ResetAll | Kind::DiscardAll | Kind::Identity => self.bound = false,
             Kind::Set(names) if names.iter().any(|name| name.starts_with("cloison.")) => {
                 self.bound = false;
             }

@@ -8,14 +8,20 @@ use std::time::SystemTime;
 use tokio::time::Sleep;
 
 use crate::protocol::ClientError;
-use crate::session::{Terms, draining, expired, remaining};
+use crate::session::identity::Myself;
+use crate::session::{draining, expired, remaining};
 use crate::shutdown::Shutdown;
-use crate::tenant::Stay;
+use crate::tenant::{Identity, Stay};
 
 /// Waits for the end of the token, of the leave to stay, and of the program.
 pub(super) struct Ending {
     expires_at: SystemTime,
-    stay: Arc<Stay>,
+    /// The login's leave to stay.
+    login: Arc<Stay>,
+    /// That of whom the client has named in band.
+    presented: Option<Arc<Stay>>,
+    /// That one has not been waited for yet.
+    is_new: bool,
     expiry: Pin<Box<Sleep>>,
     /// Waits until the program begins to end, and from then on for its deadline.
     shutdown: Pin<Box<dyn Future<Output = Shutdown> + Send>>,
@@ -34,13 +40,16 @@ pub(super) enum Verdict {
 }
 
 impl Ending {
-    pub(super) fn new(terms: &Terms, mut shutdown: Shutdown) -> Self {
+    pub(super) fn new(login: &Identity, mut shutdown: Shutdown) -> Self {
         let signal = shutdown.clone();
+        let expires_at = login.context().expires_at();
         Self {
             signal,
-            expires_at: terms.expires_at,
-            stay: Arc::clone(terms.staying.stay()),
-            expiry: Box::pin(tokio::time::sleep(remaining(terms.expires_at))),
+            expires_at,
+            login: Arc::clone(login.stay()),
+            presented: None,
+            is_new: false,
+            expiry: Box::pin(tokio::time::sleep(remaining(expires_at))),
             shutdown: Box::pin(async move {
                 shutdown.draining().await;
                 shutdown
@@ -50,9 +59,33 @@ impl Ending {
         }
     }
 
-    /// Whether the program is ending, so that its deadline must not be missed.
+    /// Whether something of it must not be missed: the deadline of a program that is ending, or the
+    /// end of somebody new.
     pub(super) fn is_near(&self) -> bool {
-        self.signal.is_draining()
+        self.is_new || self.signal.is_draining()
+    }
+
+    /// The session is somebody else, and ends when that one has to go.
+    pub(super) fn follow(&mut self, myself: &Myself) {
+        let presented = myself.acting.now().ok().map(|identity| identity.stay());
+        let presented = presented.filter(|stay| !Arc::ptr_eq(stay, &self.login));
+        if self.presented.as_ref().map(Arc::as_ptr) != presented.map(Arc::as_ptr) {
+            (self.presented, self.is_new) = (presented.cloned(), true);
+        }
+        let expires_at = myself.ends_at();
+        if expires_at != self.expires_at && !self.told {
+            self.expires_at = expires_at;
+            let left = tokio::time::Instant::now() + remaining(expires_at);
+            self.expiry.as_mut().reset(left);
+        }
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        self.is_new = false;
+        match &self.presented {
+            Some(stay) if let Poll::Ready(error) = stay.poll_ended(cx) => Poll::Ready(error),
+            Some(_) | None => self.login.poll_ended(cx),
+        }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
@@ -69,7 +102,7 @@ impl Ending {
             }
         }
         if !self.told
-            && let Poll::Ready(error) = self.stay.poll_ended(cx)
+            && let Poll::Ready(error) = self.poll_ended(cx)
         {
             self.told = true;
             return Poll::Ready(Verdict::AtRest(error));

@@ -5,8 +5,10 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 
 use super::due::{Due, Whose};
-use super::relay::{Copy, Lent, Moved, Relay};
-use super::{named, simple};
+use super::identity::{InBand, Resolution};
+use super::moved::Moved;
+use super::relay::{Copy, Lent, Relay};
+use super::{identity, named, simple};
 use crate::guard::Guard;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
@@ -53,7 +55,7 @@ impl Relay<'_> {
         let mut moved = self.carry_client_frames()?;
         // What waits must not pile up; but a client that has gone must be noticed.
         let has_room = !self.client_waits || self.client.incoming.len() < HIGH_WATER;
-        if moved == Moved::NeedsServer
+        if matches!(moved, Moved::NeedsServer | Moved::Identify)
             || !self.server_has_room()
             || !has_room
             || self.has_departed()
@@ -64,8 +66,9 @@ impl Relay<'_> {
             Poll::Pending => return Ok(moved),
             Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
             Poll::Ready(Ok(_)) => {
-                if self.carry_client_frames()? == Moved::NeedsServer {
-                    return Ok(Moved::NeedsServer);
+                let first = self.carry_client_frames()?;
+                if matches!(first, Moved::NeedsServer | Moved::Identify) {
+                    return Ok(first);
                 }
             }
         }
@@ -95,6 +98,9 @@ impl Relay<'_> {
                 moved = Moved::Something;
                 continue;
             }
+            if matches!(self.in_band.resolution, Resolution::Wanted(_)) {
+                return Ok(Moved::Identify);
+            }
             let header = match Header::parse(&self.client.incoming) {
                 Ok(Some(header)) => header,
                 Ok(None) => break,
@@ -109,6 +115,9 @@ impl Relay<'_> {
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;
+                    if matches!(self.in_band.resolution, Resolution::Wanted(_)) {
+                        return Ok(Moved::Identify);
+                    }
                     break;
                 }
                 Admitted::NeedsServer => return Ok(Moved::NeedsServer),
@@ -126,14 +135,22 @@ impl Relay<'_> {
         if let Some(settled) = self.admit_without_server(header)? {
             return Ok(settled);
         }
-        let Some(lent) = &self.lent else {
+        let Some(lent) = &mut self.lent else {
             return Ok(Admitted::NeedsServer);
         };
+        lent.holds &= !lent.dues.is_empty();
+        if lent.is_kept() && lent.is_at_rest() && self.in_band.myself.expire() {
+            self.in_band.impress(lent);
+            if lent.leaves {
+                return Ok(Admitted::NotYet);
+            }
+        }
         if lent.copy == Copy::Data {
             return self.admit_during_copy(header);
         }
         let waits = lent.copy == Copy::Asked
             || lent.discarding
+            || lent.holds
             || lent.script.is_some()
             || lent.yields
             || lent.dues.len() >= MOST_DUES;
@@ -144,12 +161,20 @@ impl Relay<'_> {
             // As Postgres would: what follows an error is read and dropped up to the Sync.
             return Ok(self.drop_frame(header));
         }
+        let runs = !matches!(header.tag, frontend::SYNC | frontend::FLUSH | frontend::CLOSE);
+        if runs && lent.has_left() {
+            simple::refuse_moved(lent, header.tag);
+            return Ok(self.drop_frame(header));
+        }
         match header.tag {
             frontend::QUERY => self.with_body(header, simple::query),
             frontend::PARSE => self.with_body(header, named::parse),
             frontend::BIND => self.bind(header),
             frontend::DESCRIBE => self.with_body(header, named::describe),
-            frontend::EXECUTE => self.with_body(header, named::execute),
+            frontend::EXECUTE => match self.execute_identity(header)? {
+                Some(admitted) => Ok(admitted),
+                None => self.with_body(header, named::execute),
+            },
             frontend::CLOSE => self.with_body(header, named::close),
             frontend::FLUSH => Ok(self.carry_frame(header, None)),
             frontend::SYNC => Ok(self.sync(header)),
@@ -249,6 +274,7 @@ impl Relay<'_> {
             pins: self.pins,
             max_prepared: self.max_prepared,
             guard: self.guard,
+            in_band: &mut self.in_band,
         };
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
@@ -261,6 +287,9 @@ impl Relay<'_> {
         let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
             return Ok(Admitted::NotAllThere);
         };
+        if self.in_band.binds(head)? {
+            return self.with_body(header, identity::bind);
+        }
         let Some(lent) = &mut self.lent else {
             return Ok(Admitted::NeedsServer);
         };
@@ -271,6 +300,7 @@ impl Relay<'_> {
             pins: self.pins,
             max_prepared: self.max_prepared,
             guard: self.guard,
+            in_band: &mut self.in_band,
         };
         lent.begin(header.tag, head, self.sent_again);
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
@@ -283,9 +313,10 @@ impl Relay<'_> {
 
     fn sync(&mut self, header: Header) -> Admitted {
         if let Some(lent) = &mut self.lent {
+            lent.hold_behind_sync();
             lent.block.sync();
             // A client that never lets go would keep others waiting.
-            lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+            lent.yields = !lent.block.is_open() && !lent.is_kept() && lent.bound.is_scarce();
         }
         self.carry_frame(header, Some(Due::Sync(Whose::Clients)))
     }
@@ -303,7 +334,7 @@ impl Relay<'_> {
         Admitted::Yes
     }
 
-    fn drop_frame(&mut self, header: Header) -> Admitted {
+    pub(super) fn drop_frame(&mut self, header: Header) -> Admitted {
         self.from_client = Rest { bytes: header.frame_len(), dropped: true };
         self.carry_client_bytes();
         Admitted::Yes
@@ -344,6 +375,7 @@ pub(super) struct Parts<'a> {
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
     pub(super) guard: Option<&'a Guard>,
+    pub(super) in_band: &'a mut InBand,
 }
 
 impl Parts<'_> {

@@ -5,10 +5,12 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 
 use super::due::{Due, Execute, Parse, Whose};
-use super::relay::{Copy, Lent, Moved, Relay};
+use super::moved::Moved;
+use super::relay::{Copy, Lent, Relay};
+use super::tracked::Ended;
 use crate::backend::HeldBinds;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
-use crate::protocol::message::{self, backend};
+use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
@@ -29,7 +31,7 @@ const REPORTED: [&str; 8] = [
 
 /// What becomes of a frame of the server's.
 #[derive(Debug)]
-enum Fate {
+pub(super) enum Fate {
     Drop,
     Forward,
     /// The client gets this in its place.
@@ -116,8 +118,13 @@ impl Relay<'_> {
         }
         self.carry_server_bytes();
         let Some(lent) = &mut self.lent else { return Ok(true) };
+        if let Some(ended) = lent.ended.take() {
+            self.in_band.note(lent, ended);
+            self.ending.follow(&self.in_band.myself);
+        }
         if std::mem::take(&mut lent.names_dropped) {
             self.names.clear();
+            self.in_band.asking.clear();
         }
         while let Some(frame) = lent.dues.pop_owed() {
             self.client.outgoing.extend_from_slice(frame);
@@ -255,7 +262,7 @@ impl Lent {
         }
     }
 
-    fn body(&self, look: usize) -> &[u8] {
+    pub(super) fn body(&self, look: usize) -> &[u8] {
         let incoming = &self.bound.server().stream.incoming;
         incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
     }
@@ -274,10 +281,18 @@ impl Lent {
     /// A command has completed, or given all rows that were asked for.
     fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
         self.settle(&execute.kind);
+        if execute.whose == Whose::Ours {
+            self.note_bound();
+        }
+        if header.tag == b's' && execute.kind == Kind::Identity {
+            // Its one row is all that it does.
+            self.note_ended(Some(Ended::Identity));
+        }
         if header.tag == backend::COMMAND_COMPLETE {
             let body = self.body(look);
             let tag = body.strip_suffix(b"\0").unwrap_or(body);
             let fits = execute.kind.accepts_tag(tag);
+            let ended = Ended::by(&execute.kind, tag);
             let changes_tables =
                 matches!(self.bound.scope(), Scope::Owner) && filter::changes_tables(tag);
             let discards_all = filter::discards_all(tag);
@@ -298,6 +313,7 @@ impl Lent {
                 self.names_dropped = true;
             }
             self.stale_plan |= changes_tables;
+            self.note_ended(ended);
             if let Kind::Set(names) = &execute.kind {
                 self.touched.extend(names.iter().cloned());
             }
@@ -306,63 +322,6 @@ impl Lent {
             Some(frame) if header.tag != b's' => Fate::Instead(frame),
             _ => of(execute.whose),
         }
-    }
-
-    /// Something has failed: usually what is due next.
-    fn fail(&mut self, look: usize) -> Fate {
-        let body = self.body(look);
-        let is_fatal = matches!(message::error_field(body, b'V'), Some("FATAL" | "PANIC"));
-        let code = message::error_field(body, b'C').unwrap_or_default();
-        let is_stale =
-            code == "0A000" && message::error_field(body, b'R') == Some("RevalidateCachedQuery");
-        let is_missing = code == "26000";
-        let refuses_bind = (is_missing || code == "42501") && self.own_bind_is_due();
-        // So raises the policies' check where there is no context, or one that a key made which
-        // is not in force any more.
-        self.bind_refused |=
-            code == "42501" && message::error_field(body, b'R') == Some("exec_stmt_raise");
-        self.fatal_seen |= is_fatal;
-        self.stale_plan |= is_stale;
-        self.dirty |= is_stale;
-        if is_stale {
-            self.bound.server_mut().prepared.tables_changed();
-        }
-        if is_fatal {
-            return Fate::Forward;
-        }
-        let is_clients = matches!(
-            self.dues.front(),
-            Some(Due::Bind(Whose::Clients) | Due::Describe(Whose::Clients))
-        );
-        if is_stale && is_clients && self.again.failed() {
-            // Nothing else goes out on this connection.
-            self.yields = true;
-            return Fate::Drop;
-        }
-        if refuses_bind {
-            self.bind_refused = true;
-            // Refused as it ran, the statement is there; if it could not be prepared, that was what
-            // is due, and is noted with all that is skipped.
-            let has_claims = self.bound.has_claims();
-            *self.bound.server_mut().held_binds.get_mut(has_claims) &= !is_missing;
-            return Fate::Refuse(Box::new(bind_refused()));
-        }
-        match self.dues.pop_refused() {
-            Some(refusal) => Fate::Refuse(refusal),
-            None => Fate::Forward,
-        }
-    }
-
-    fn own_bind_is_due(&self) -> bool {
-        matches!(
-            (self.dues.front(), self.dues.second()),
-            (Some(Due::Parse(Parse::LocalBind { .. })), _)
-                | (Some(Due::Execute(Execute { whose: Whose::Ours, .. })), _)
-                | (
-                    Some(Due::Bind(Whose::Ours)),
-                    Some(Due::Execute(Execute { whose: Whose::Ours, .. }))
-                )
-        )
     }
 
     fn ready(&mut self, look: usize) -> Result<Fate, Impossible> {
@@ -374,6 +333,7 @@ impl Lent {
             return Err(Impossible);
         };
         self.status = status;
+        self.note_ready(status);
         if self.dues.is_empty() && self.script.is_none() {
             self.block.settle(status);
             // It cannot go to anybody else now; what waits for that would wait for ever.
@@ -384,11 +344,6 @@ impl Lent {
         }
         Ok(if self.again.is_due() { Fate::Drop } else { of(whose) })
     }
-}
-
-fn bind_refused() -> ClientError {
-    ClientError::error("28000", "C203", "the tenant context was not accepted by the database")
-        .hint("The tenant may have been suspended.")
 }
 
 const fn of(whose: Whose) -> Fate {

@@ -7,40 +7,47 @@
 
 mod again;
 mod block;
+mod deallocate;
 mod due;
 mod ending;
+mod failure;
 mod from_client;
 mod from_server;
+mod identity;
+mod moved;
 mod named;
 mod names;
 mod portals;
 mod relay;
 mod simple;
+mod tracked;
 
 use std::error::Error;
 use std::future::poll_fn;
 use std::sync::Arc;
 
 use ending::Ending;
+use moved::Step;
 pub use names::Statements;
-use relay::{Lent, Relay, Step};
+use relay::{Lent, Relay};
 
+use super::acting::Lost;
 use super::cancel::Registration;
 use super::relay::End;
 use super::{Common, Terms};
 use crate::backend::Statuses;
 use crate::pool::{Bound, Pool, SettingsError};
-use crate::protocol::{FrameStream, message};
+use crate::protocol::{ClientError, FrameStream, message};
 use crate::shutdown::Shutdown;
-use crate::tenant::{Member, Scope, TenantContext};
+use crate::tenant::Identity;
 use crate::types::SessionSettings;
 
 /// What a client brings along to every server connection that it gets.
 pub struct Borrower {
     /// Where its server connections come from.
     pub pool: Arc<Pool>,
-    /// For whom they act.
-    pub context: TenantContext,
+    /// The client keeps the one that it gets, until it is another tenant's (session pooling).
+    pub keeps: bool,
     /// What they were started with.
     pub settings: Arc<SessionSettings>,
     /// What the client's startup asks for on top of that, and `RESET` goes back to.
@@ -60,10 +67,10 @@ pub(super) async fn run(
     common: &Common<'_>,
     shutdown: Shutdown,
 ) -> (FrameStream, End) {
-    let ending = Ending::new(terms, shutdown);
-    let relay = Relay::new(*client, common, borrower.context.scope(), ending);
-    let member = terms.member.as_deref();
-    let mut session = Session { relay, borrower, registration, common, member };
+    let ending = Ending::new(&terms.identity, shutdown);
+    let mut relay = Relay::new(*client, common, terms, ending);
+    relay.pins |= borrower.keeps;
+    let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
     session.give_up(&end).await;
     (session.relay.client, end)
@@ -74,7 +81,6 @@ struct Session<'a> {
     borrower: Box<Borrower>,
     registration: &'a Registration,
     common: &'a Common<'a>,
-    member: Option<&'a Member>,
 }
 
 impl Session<'_> {
@@ -83,6 +89,7 @@ impl Session<'_> {
             let step = poll_fn(|cx| self.relay.poll(cx)).await;
             let done = match step {
                 Step::NeedsServer => self.check_out().await,
+                Step::Identify => Box::pin(self.identify()).await,
                 Step::Rest => self.give_back().await,
                 Step::Cancel => {
                     self.relay.tally.cancel();
@@ -99,17 +106,35 @@ impl Session<'_> {
 
     /// Gets a server connection with the client's settings.
     async fn check_out(&mut self) -> Result<(), End> {
-        let Self { relay, borrower, common, member, .. } = self;
+        let Self { relay, borrower, common, .. } = self;
         self.registration.wait();
-        let bound = tokio::select! {
-            biased;
-            bound = borrower.borrow(common, *member) => bound?,
-            end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
+        relay.in_band.myself.expire();
+        let identity = relay.in_band.myself.acting.now().ok().map(Arc::clone);
+        let is_login = relay.in_band.myself.acting.is_plain();
+        let identity = identity.as_deref();
+        let lent = {
+            let borrowed = tokio::select! {
+                biased;
+                borrowed = borrower.borrow(common, identity) => borrowed,
+                end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
+            };
+            match borrowed {
+                Ok(bound) => Box::new(Lent::new(bound, borrower.keeps)),
+                // Whom the client has named in band may be followed by somebody else.
+                Err(NoServer::Unserved(_)) if !is_login => {
+                    relay.in_band.myself.acting.lose(Lost::Unserved, false);
+                    return Ok(());
+                }
+                Err(NoServer::Unserved(error) | NoServer::Other(error)) => {
+                    return Err(End::Told(error));
+                }
+            }
         };
         relay.client.prepare_outgoing();
-        borrower.tell(&bound, &mut relay.client);
-        let key = Arc::clone(bound.server().key());
-        relay.lent = Some(Box::new(Lent::new(bound)));
+        borrower.tell(&lent.bound, &mut relay.client);
+        let key = Arc::clone(lent.bound.server().key());
+        let lent = relay.lent.insert(lent);
+        relay.in_band.impress(lent);
         self.registration.hold(&key).await;
         Ok(())
     }
@@ -161,29 +186,40 @@ impl Session<'_> {
     }
 }
 
+/// Why there is no server connection.
+enum NoServer {
+    /// The tenant may not be served.
+    Unserved(ClientError),
+    Other(ClientError),
+}
+
 impl Borrower {
     /// Checks a server connection out and applies the client's settings.
-    async fn borrow(&self, common: &Common<'_>, member: Option<&Member>) -> Result<Bound, End> {
-        if let Scope::Tenant(tenant) = self.context.scope() {
+    async fn borrow(
+        &self,
+        common: &Common<'_>,
+        identity: Option<&Identity>,
+    ) -> Result<Bound, NoServer> {
+        if let Some(tenant) = identity.and_then(Identity::tenant) {
             match common.directory.confirm(tenant).await {
                 Ok(Ok(())) => {}
-                Ok(Err(refusal)) => return Err(End::Told(refusal.into())),
+                Ok(Err(refusal)) => return Err(NoServer::Unserved(refusal.into())),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn Error, "a tenant could not be confirmed");
-                    return Err(End::Told(super::cannot_ask()));
+                    return Err(NoServer::Other(super::cannot_ask()));
                 }
             }
         }
         let mut attempts = 2;
         loop {
             attempts -= 1;
-            let share = match member {
-                Some(member) => member.server().await.map_err(End::Told)?,
+            let share = match identity.and_then(Identity::member) {
+                Some(member) => member.server().await.map_err(NoServer::Other)?,
                 None => None,
             };
             let checkout = self.pool.checkout(&self.settings).await;
-            let checkout = checkout.map_err(|error| End::Told((&error).into()))?;
-            let mut bound = checkout.bind_late(&self.context, common.directory.signer());
+            let checkout = checkout.map_err(|error| NoServer::Other((&error).into()))?;
+            let mut bound = checkout.bind_late(identity, common.directory.signer());
             if let Some(share) = share {
                 bound.count_for_tenant(share);
             }
@@ -194,7 +230,7 @@ impl Borrower {
                 Ok(()) => return Ok(bound),
                 // It is closed; another one may be better.
                 Err(_) if attempts > 0 => {}
-                Err(error) => return Err(End::Told((&error).into())),
+                Err(error) => return Err(NoServer::Other((&error).into())),
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::pool::LocalBindQueued;
 use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
 use crate::protocol::message::frontend;
+use crate::session::asked;
 use crate::session::relay::{End, malformed};
 use crate::statement::{Kind, Reading};
 
@@ -30,8 +31,18 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 /// `Parse`: name, text, parameter types.
 pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (name, definition) = split(body)?;
-    let (text, _) = split(definition)?;
-    if let Some(refusal) = parts.judge(lent, text) {
+    let (text, types) = split(definition)?;
+    let found = match parts.in_band.mention(text) {
+        Ok(found) => found,
+        Err(refusal) => {
+            refuse(lent, Box::new(refusal));
+            return Ok(());
+        }
+    };
+    let instead = found.as_deref().map(|found| asked::definition(found, types));
+    let definition = instead.as_deref().unwrap_or(definition);
+    let is_identity = found.is_some();
+    if !is_identity && let Some(refusal) = parts.judge(lent, text) {
         if name.is_empty() {
             parts.names.unnamed = None;
         }
@@ -39,7 +50,9 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         return Ok(());
     }
     let reading = lent.read(text);
-    let reading = if reading.rest >= text.len() {
+    let reading = if is_identity {
+        Reading { kind: Kind::Identity, is_clean: true }
+    } else if reading.rest >= text.len() {
         reading.reading
     } else {
         // Postgres will refuse it.
@@ -50,6 +63,8 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         Ok(()) => None,
         Err(error) => Some(Box::new(name_refused(error, name))),
     });
+    let wish = found.map(|found| found.wish);
+    let refusal = refusal.or_else(|| parts.in_band.asking.parsed(name, wish).err().map(Box::new));
     if let Some(refusal) = refusal {
         refuse(lent, refusal);
         return Ok(());
@@ -102,7 +117,11 @@ pub(super) fn bind(
     let (portal, rest) = split(head)?;
     let (name, rest) = split(rest)?;
     let taken = head.len() - rest.len();
+    let is_identity = parts.in_band.asking.wish(name).is_some();
     let (kind, is_clean, name) = match prepared(lent, parts, name) {
+        Some((Reading { kind: Kind::Identity, .. }, ..)) if !is_identity => {
+            return Err(End::Bug("values of a statement about the identity were not read"));
+        }
         Some((reading, is_clean, ours)) => (reading.kind, is_clean, ours),
         None => (Kind::Other, false, Name::Clients(name)),
     };
@@ -143,7 +162,7 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
     let (portal, _) = split(body)?;
     let kind = lent.portals.get(portal);
     lent.block.execute(&kind);
-    let is_copy = kind == Kind::CopyFromStdin;
+    let (is_copy, holds) = (kind == Kind::CopyFromStdin, kind.clone());
     let discards = kind == Kind::DiscardAll;
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead: None }));
     let out = out(lent);
@@ -158,6 +177,7 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
         lent.copy = Copy::Asked;
     }
     lent.discarding |= discards;
+    lent.hold_behind(&holds);
     Ok(())
 }
 
@@ -171,6 +191,7 @@ pub(super) fn close(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         } else {
             parts.names.remove(name);
         }
+        parts.in_band.asking.forget(name);
         owe(lent, parts, CLOSE_COMPLETE);
     } else {
         lent.portals.remove(name);
@@ -274,6 +295,7 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         | Kind::Savepoint
         | Kind::SetLocal
         | Kind::Show
+        | Kind::Identity
         | Kind::Cursor
         | Kind::Rows
         | Kind::CopyFromStdin
@@ -299,31 +321,6 @@ fn bind_is_due(lent: &mut Lent) {
     lent.dues.push(Due::Bind(Whose::Ours));
     let (whose, kind) = (Whose::Ours, Kind::Rows);
     lent.dues.push(Due::Execute(Execute { whose, kind, instead: None }));
-}
-
-/// Whether a statement is `DEALLOCATE` of a name that the client gave by the protocol: as it was
-/// not given to the server, the server is not asked to take it back.
-pub(super) fn deallocate(kind: &Kind, text: &[u8], parts: &mut Parts<'_>) -> bool {
-    const PREFIX: &[u8] = b"deallocate";
-    let is_one = *kind == Kind::Other
-        && text.get(..PREFIX.len()).is_some_and(|word| word.eq_ignore_ascii_case(PREFIX));
-    let Some(words) = is_one.then_some(text).and_then(|text| std::str::from_utf8(text).ok()) else {
-        return false;
-    };
-    let mut words = words.trim_end_matches(';').split_ascii_whitespace().skip(1).peekable();
-    words.next_if(|word| word.eq_ignore_ascii_case("prepare"));
-    let (Some(name), None) = (words.next(), words.next()) else { return false };
-    let folded = name.to_ascii_lowercase();
-    if folded == "all" {
-        // The server may hold some that SQL has prepared.
-        parts.names.clear();
-        return false;
-    }
-    let name = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-        Some(quoted) => quoted,
-        None => folded.as_str(),
-    };
-    parts.names.remove(name.as_bytes()).is_some()
 }
 
 /// The error for what cannot work when the server connection changes, unless it may be kept.

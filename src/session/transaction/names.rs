@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::backend::Statement;
 use crate::pool;
-use crate::statement::{Reading, Surroundings};
+use crate::statement::{Kind, Reading, Surroundings};
 
 /// Named statements that one client may have. Postgres has no limit but its memory, which is not
 /// ours.
@@ -46,8 +46,14 @@ impl Statements {
     ) -> Option<Arc<Statement>> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shared.by_definition.get(definition).and_then(Weak::upgrade);
-        // What was read in other surroundings is read anew.
-        if let Some(known) = known.filter(|known| known.is_read_in(surroundings)) {
+        // What stands in place of a statement about the identity is not what a client has written,
+        // though it be the same text.
+        let is_identity = |reading: &Reading| reading.kind == Kind::Identity;
+        let fits = |known: &Arc<Statement>| {
+            // What was read in other surroundings is read anew.
+            known.is_read_in(surroundings) && is_identity(known.reading()) == is_identity(&reading)
+        };
+        if let Some(known) = known.filter(fits) {
             return Some(known);
         }
         let name = format!("_cloison_{}", pool::random_name().ok()?);
@@ -130,7 +136,6 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::Kind;
 
     fn intern(statements: &Statements, text: &[u8], there: &Arc<Surroundings>) -> Arc<Statement> {
         let reading = Reading { kind: Kind::Rows, is_clean: true };
@@ -144,6 +149,11 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &intern(&statements, b"select 1\0\0\0", &here)));
         let b = intern(&statements, b"select 2\0\0\0", &here);
         assert!(a.number() != b.number() && a.name() != b.name());
+        // Not what stands in place of a statement about the identity.
+        let reading = Reading { kind: Kind::Identity, is_clean: true };
+        let ours = statements.intern(b"select 1\0\0\0", reading, &here).unwrap();
+        assert!(!Arc::ptr_eq(&a, &ours));
+        assert!(!Arc::ptr_eq(&ours, &intern(&statements, b"select 1\0\0\0", &here)));
         // Read anew when what is known of the database has changed.
         let elsewhere = Arc::new(Surroundings::default());
         assert!(!Arc::ptr_eq(&a, &intern(&statements, b"select 1\0\0\0", &elsewhere)));

@@ -11,30 +11,22 @@ use super::block::Block;
 use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
+use super::identity::InBand;
+use super::moved::{Moved, Step};
 use super::names::{Names, Statements};
 use super::portals::Portals;
+use super::tracked::{Ended, Tracked};
 use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
-use crate::session::Common;
+use crate::session::acting::Lost;
+use crate::session::identity::Myself;
 use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
 use crate::session::tally::{Standing, Tally};
 use crate::session::watch::{Exceeded, Watch};
+use crate::session::{Common, Terms};
 use crate::statement::{self, Next};
-use crate::tenant::Scope;
-
-/// What the relay needs done before it can go on.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// The client has sent something that only a server can answer.
-    NeedsServer,
-    /// What is running has lasted too long.
-    Cancel,
-    /// Nothing is open: the server connection can go back.
-    Rest,
-    /// The session is over.
-    End(End),
-}
+use crate::types::TenantId;
 
 /// A client, and the server connection that carries its transaction, if one does.
 pub(super) struct Relay<'a> {
@@ -49,6 +41,8 @@ pub(super) struct Relay<'a> {
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
+    /// Who the client is.
+    pub(super) in_band: Box<InBand>,
     /// Where in a frame of the client's we are.
     pub(super) from_client: Rest,
     /// The client's next frame waits for an answer to others.
@@ -57,7 +51,7 @@ pub(super) struct Relay<'a> {
     pub(super) sent_again: bool,
     /// How the client went, once it has, and how long that may matter to the server.
     departure: Option<(End, Pin<Box<Sleep>>)>,
-    ending: Ending,
+    pub(super) ending: Ending,
     /// What the client is told as soon as nothing is open.
     last_word: Option<ClientError>,
 }
@@ -99,6 +93,26 @@ pub(super) struct Lent {
     /// A plan did not fit its tables any more.
     pub(super) stale_plan: bool,
     pub(super) again: Again,
+    /// It stays the client's from one transaction to the next.
+    pub(super) keeps: bool,
+    /// What has been left there is a tenant's whom the client is no more: nothing else runs.
+    pub(super) leaves: bool,
+    /// Nothing else goes out until everything is answered.
+    pub(super) holds: bool,
+    /// How much of who the client is depends on what is on its way.
+    pub(super) tracked: Tracked,
+    pub(super) lost: Option<Lost>,
+    /// The tenant for whom the transaction has run a statement.
+    pub(super) ran_as: Option<TenantId>,
+    /// And that claims went along with it.
+    pub(super) ran_with_claims: bool,
+    /// The tenant for whom anything has run here since the client has it.
+    pub(super) served: Option<TenantId>,
+    pub(super) has_savepoint: bool,
+    /// Something has failed since the last Sync.
+    pub(super) failed: bool,
+    /// What has just ended, as far as it matters to who the client is.
+    pub(super) ended: Option<Ended>,
 }
 
 /// How far a COPY FROM STDIN has come.
@@ -114,7 +128,7 @@ pub(super) enum Copy {
 }
 
 impl Lent {
-    pub(super) fn new(bound: Bound) -> Self {
+    pub(super) fn new(bound: Bound, keeps: bool) -> Self {
         let knowledge = bound.knowledge();
         Self {
             bound,
@@ -138,6 +152,17 @@ impl Lent {
             fatal_seen: false,
             stale_plan: false,
             again: Again::default(),
+            keeps,
+            leaves: false,
+            holds: false,
+            tracked: Tracked::default(),
+            lost: None,
+            ran_as: None,
+            ran_with_claims: false,
+            served: None,
+            has_savepoint: false,
+            failed: false,
+            ended: None,
         }
     }
 
@@ -185,9 +210,11 @@ impl<'a> Relay<'a> {
     pub(super) fn new(
         client: FrameStream,
         common: &Common<'a>,
-        scope: Scope,
+        terms: &Terms,
         ending: Ending,
     ) -> Self {
+        let myself = Myself::new(&terms.identity, common.choice_outlives_transaction, terms.id);
+        let scope = myself.scope();
         let limits = common.limits_for(scope);
         Self {
             client,
@@ -199,6 +226,7 @@ impl<'a> Relay<'a> {
             watch: Watch::new(limits).map(Box::new),
             lent: None,
             names: Names::default(),
+            in_band: Box::new(InBand::new(myself)),
             from_client: Rest::default(),
             client_waits: false,
             sent_again: false,
@@ -229,6 +257,7 @@ impl<'a> Relay<'a> {
                     }
                     return self.poll_watch(cx);
                 }
+                Ok(Moved::Identify) => return Poll::Ready(Step::Identify),
                 Ok(Moved::NeedsServer) => return Poll::Ready(Step::NeedsServer),
                 Ok(Moved::Rest) => return Poll::Ready(Step::Rest),
                 Err(end) => return Poll::Ready(Step::End(end)),
@@ -282,13 +311,13 @@ impl<'a> Relay<'a> {
     /// One round; says whether anything could be done, or what has to be done first.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<Moved, End> {
         let mut moved = self.read_client(cx)?;
-        if moved == Moved::NeedsServer {
+        if matches!(moved, Moved::NeedsServer | Moved::Identify) {
             return Ok(moved);
         }
         moved = moved.or(self.write_server(cx));
         moved = moved.or(self.read_server(cx)?);
         moved = moved.or(self.write_client(cx));
-        let at_rest = self.lent.as_ref().is_some_and(|lent| lent.is_at_rest() && !lent.pinned)
+        let at_rest = self.lent.as_ref().is_some_and(|lent| lent.is_at_rest() && !lent.is_kept())
             && self.from_client.bytes == 0;
         if at_rest {
             return Ok(Moved::Rest);
@@ -364,29 +393,5 @@ impl<'a> Relay<'a> {
             Some(error) => Err(End::Told(error)),
             None => Ok(()),
         }
-    }
-}
-
-/// What a round has done.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Moved {
-    Nothing,
-    Something,
-    NeedsServer,
-    Rest,
-}
-
-impl Moved {
-    const fn or(self, other: Self) -> Self {
-        match self {
-            Self::Nothing => other,
-            Self::Something | Self::NeedsServer | Self::Rest => self,
-        }
-    }
-}
-
-impl From<bool> for Moved {
-    fn from(moved: bool) -> Self {
-        if moved { Self::Something } else { Self::Nothing }
     }
 }

@@ -7,11 +7,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::deallocate::deallocate;
 use super::due::{Due, Execute, Parse, Whose};
 use super::from_client::{MOST_DUES, Parts, Script};
+use super::identity::{self, InBand};
 use super::named;
 use super::relay::{Copy, Lent, Relay};
 use crate::protocol::message::frontend;
+use crate::session::asked;
+use crate::session::identity::moved;
 use crate::session::relay::{End, HIGH_WATER, malformed};
 use crate::statement::{Kind, Reading};
 
@@ -32,6 +36,11 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     }
     // "A simple Query message also destroys the unnamed statement".
     parts.names.unnamed = None;
+    if InBand::may_mention(text) {
+        // Each of its statements is judged when its turn comes.
+        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
+        return Ok(());
+    }
     if let Some(refusal) = parts.judge(lent, text) {
         // As after a syntax error: none of its statements has run.
         named::refuse(lent, refusal);
@@ -43,7 +52,7 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     if is_one && first.reading.kind != Kind::CopyFromStdin {
         piece(lent, parts, text, first.reading)?;
         sync(lent, Whose::Clients);
-        lent.yields = !lent.block.is_open() && !lent.pinned && lent.bound.is_scarce();
+        lent.yields = !lent.block.is_open() && !lent.is_kept() && lent.bound.is_scarce();
     } else {
         lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
     }
@@ -53,7 +62,8 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
 /// Sends more of a `Query` with several statements; false if there is nothing to send now.
 pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
     let Some(lent) = &mut relay.lent else { return Ok(false) };
-    let waits = lent.copy != Copy::None || lent.discarding;
+    lent.holds &= !lent.dues.is_empty();
+    let waits = lent.copy != Copy::None || lent.discarding || lent.holds;
     if waits || lent.script.is_none() || lent.dues.len() >= MOST_DUES {
         return Ok(false);
     }
@@ -69,7 +79,9 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         pins: relay.pins,
         max_prepared: relay.max_prepared,
         guard: relay.guard,
+        in_band: &mut relay.in_band,
     };
+    let judges = InBand::may_mention(&script.text);
     while script.next < script.text.len() {
         let text = script.text.get(script.next..).unwrap_or_default();
         let next = lent.read(text);
@@ -80,7 +92,23 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         // Of a text with several statements, Postgres leaves out the empty ones.
         if !is_empty || is_first && next.rest >= text.len() {
             let one = text.get(next.statement).unwrap_or_default();
-            piece(lent, &mut parts, one, next.reading)?;
+            if lent.has_left() {
+                named::refuse(lent, Box::new(moved()));
+            } else if !judges {
+                piece(lent, &mut parts, one, next.reading)?;
+            } else if !judged_piece(lent, &mut parts, one, next.reading)? {
+                script.next -= next.rest.max(1);
+                if lent.yields {
+                    // As if nothing of it had been read: another connection will get it.
+                    let mut unread = BytesMut::new();
+                    asked::put(frontend::QUERY, &[&script.text, &b"\0"[..]].concat(), &mut unread);
+                    unread.unsplit(relay.client.incoming.split());
+                    relay.client.incoming = unread;
+                } else {
+                    lent.script = Some(script);
+                }
+                return Ok(false);
+            }
         }
         if is_copy || lent.discarding {
             // What becomes of it decides what may follow, so the server has to say so first.
@@ -91,6 +119,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         }
         if is_copy
             || lent.discarding
+            || lent.holds
             || lent.dues.len() >= MOST_DUES
             || lent.bound.server().stream.outgoing.len() >= HIGH_WATER
         {
@@ -107,21 +136,62 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
         named::refuse(lent, refusal);
         return Ok(());
     }
-    let instead = named::deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
+    let instead = deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
     named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
+    put_piece(lent, text, reading, instead);
+    Ok(())
+}
+
+/// Sends one statement of a text that may be about the identity. False: something has to be
+/// answered, or found out, first.
+fn judged_piece(
+    lent: &mut Lent,
+    parts: &mut Parts<'_>,
+    text: &[u8],
+    reading: Reading,
+) -> Result<bool, End> {
+    match parts.in_band.mention(text) {
+        Ok(Some(found)) => return Ok(identity::piece(lent, parts, &found)),
+        Err(refusal) => named::refuse(lent, Box::new(refusal)),
+        Ok(None) => match parts.judge(lent, text) {
+            Some(refusal) => named::refuse(lent, refusal),
+            None => piece(lent, parts, text, reading)?,
+        },
+    }
+    Ok(true)
+}
+
+/// The messages of one statement.
+pub(super) fn put_piece(
+    lent: &mut Lent,
+    text: &[u8],
+    reading: Reading,
+    instead: Option<&'static [u8]>,
+) {
     lent.block.execute(&reading.kind);
     lent.discarding |= reading.kind == Kind::DiscardAll && !lent.dues.skipping();
     lent.dues.push(Due::Parse(Parse::Ours));
     lent.dues.push(Due::Bind(Whose::Ours));
     lent.dues.push(Due::Describe(Whose::Ours));
+    let kind = reading.kind.clone();
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind: reading.kind, instead }));
     lent.bound.server_mut().unnamed = 0;
     put_parse(if instead.is_some() { b"" } else { text }, out(lent));
     out(lent).extend_from_slice(RUN);
-    Ok(())
+    lent.hold_behind(&kind);
+}
+
+/// Lets a pipeline fail in which something follows on a change of the tenant that the server
+/// connection cannot follow.
+pub(super) fn refuse_moved(lent: &mut Lent, tag: u8) {
+    named::refuse(lent, Box::new(moved()));
+    if tag == frontend::QUERY {
+        sync(lent, Whose::Clients);
+    }
 }
 
 fn sync(lent: &mut Lent, whose: Whose) {
+    lent.hold_behind_sync();
     lent.block.sync();
     lent.dues.push(Due::Sync(whose));
     out(lent).extend_from_slice(SYNC);

@@ -115,6 +115,12 @@ async fn start() -> Server {
     Server { cluster, _watch: watch }
 }
 
+/// What the run's cluster has logged.
+pub(crate) fn server_log() -> String {
+    let folder = server().cluster.data_dir();
+    std::fs::read_to_string(folder.join("postgres.log")).unwrap()
+}
+
 /// The data folder of the run's cluster.
 pub(crate) fn data_dir() -> PathBuf {
     server().cluster.data_dir().join("data")

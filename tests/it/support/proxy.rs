@@ -91,6 +91,13 @@ impl Builder {
         })
     }
 
+    /// Serves tenants by session pooling, whatever mode is under test.
+    pub(crate) fn by_session(self) -> Self {
+        self.edit(|config| {
+            config.pools.get_mut(&Access::Tenant).unwrap().mode = PoolMode::Session;
+        })
+    }
+
     /// Lets transaction pooling keep a connection with a client whose statements need one of its
     /// own; without it they are refused, and there is nothing to be left behind.
     pub(crate) fn pinning(self) -> Self {
