@@ -133,6 +133,29 @@ fn what_reaches_beyond_the_session_is_refused() {
 }
 
 #[test]
+fn no_spelling_passes() {
+    for text in [
+        "SeT rOlE other",
+        "set/**/role--\nother",
+        "/* /* select */ 1 */ set role other",
+        "-- select 1\rset role other",
+        "\u{b}\u{c}\t;;; set role other",
+        "set \"role\" = 'other'",
+        r#"set u&"\0072ole" = 'other'"#,
+        r#"set local u&"!0072ole" uescape '!' to 'other'"#,
+        r#"set u&"cloison\002econtext" = 'x'"#,
+        r#"set u&"\0063loison".context = 'x'"#,
+        "set Cloison.CONTEXT to ''",
+        "LISTEN \"select\"",
+        "select 1 \\; do $$ $$",
+        &format!("/* {} */ set role other", "select 1; ".repeat(10_000)),
+    ] {
+        let start: String = text.chars().take(60).collect();
+        assert!(judge(text).is_err(), "{start}");
+    }
+}
+
+#[test]
 fn an_operator_gives_kinds_and_settings_back() {
     let pass = |group, text: &str| {
         let given = guard(&[group], &[]).judge(text.as_bytes(), PLAIN);

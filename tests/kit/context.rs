@@ -1,6 +1,7 @@
 //! The signed context: what makes it, and that nothing else does.
 
-use tokio_postgres::Client;
+use futures_util::StreamExt;
+use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
 use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, pid, texts};
@@ -139,6 +140,23 @@ async fn only_active_tenants_are_bound(server: &Server) {
     batch(&session, &format!("select cloison.set_tenant('{a}', '{proof}')")).await;
 }
 
+/// The first column of every row.
+fn firsts(told: Vec<SimpleQueryMessage>) -> Vec<String> {
+    let mut firsts = Vec::new();
+    for message in told {
+        if let SimpleQueryMessage::Row(row) = message {
+            firsts.extend(row.get(0).map(str::to_owned));
+        }
+    }
+    firsts
+}
+
+/// The notes that a session sees; none if it has no context.
+async fn seen(session: &Client) -> Vec<String> {
+    let told = session.simple_query("select body from public.note").await;
+    firsts(told.unwrap_or_default())
+}
+
 /// ISOLATION.md, section 1: each way either is refused or leaves the session where it was.
 async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
     let World { database, a, b, owner } = world(server).await;
@@ -184,6 +202,29 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
                  true, false, '')"
             ),
             format!("update pg_settings set setting = '{value}' where name = 'cloison.context'"),
+        ]);
+        let set = format!("set_config('cloison.context', '{value}', false)");
+        ways.extend([
+            format!("select * from {set}"),
+            format!("values ({set})"),
+            format!("with w as materialized (select {set}) select * from w"),
+            format!("select 1 where {set} is null"),
+            format!("select body from public.note where {set} is not null or true"),
+            format!("begin; declare c cursor with hold for select {set}; fetch c; commit"),
+            format!("prepare w as select {set}; execute w; deallocate w"),
+            format!("explain analyze select {set}"),
+            format!("select * from ts_stat($$select to_tsvector({set})$$)"),
+            format!("select ('x' || {set})::tsvector; set local cloison.context = '{value}'"),
+            format!(
+                "create or replace procedure pg_temp.forge_it() language sql as \
+                 $$ select {set} $$; call pg_temp.forge_it()"
+            ),
+            // Postgres itself refuses that.
+            format!(
+                "create or replace function pg_temp.under_it() returns setof text language sql \
+                 set cloison.context = '{value}' as 'select body from public.note'; \
+                 select * from pg_temp.under_it()"
+            ),
         ]);
     }
     ways.extend(
@@ -234,7 +275,8 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
     let session = database.tenant(a).await;
     let proof = database.proof(a, pid(&session).await).await;
     for way in ways {
-        let _ = session.simple_query(&way).await;
+        let told = session.simple_query(&way).await.unwrap_or_default();
+        assert!(!firsts(told).contains(&"of b".to_owned()), "{way}");
         // What comes of it: own rows, nothing, or an error. Never another's.
         match session.simple_query("select body from public.note").await {
             Ok(_) => assert_eq!(notes(&session).await, ["of a"], "{way}"),
@@ -249,7 +291,20 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
             ["0"],
             "{way}"
         );
-        batch(&session, "reset all; reset role").await;
+        batch(&session, "rollback; close all; deallocate all; reset all; reset role").await;
+        batch(&session, &format!("select cloison.set_tenant('{a}', '{proof}')")).await;
+    }
+    // By parameters, and on the way of a COPY.
+    for value in &forged {
+        let set = "select set_config($1, $2, false)";
+        let _ = session.query(set, &[&"cloison.context", value]).await;
+        assert!(!seen(&session).await.contains(&"of b".to_owned()), "{value}");
+        let copy =
+            format!("copy (select set_config('cloison.context', '{value}', false)) to stdout");
+        if let Ok(rows) = session.copy_out(&copy).await {
+            let _: Vec<_> = rows.collect().await;
+        }
+        assert!(!seen(&session).await.contains(&"of b".to_owned()), "{value}");
         batch(&session, &format!("select cloison.set_tenant('{a}', '{proof}')")).await;
     }
     assert_eq!(

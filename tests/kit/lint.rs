@@ -10,7 +10,7 @@ use std::fs;
 use cloison::kit::lint::{self, Error, Finding, LINTS, Level};
 use tokio_postgres::Client;
 
-use crate::support::{Server, batch, on_every_major, run, texts};
+use crate::support::{Server, batch, denied, on_every_major, run, texts};
 
 use faults::{FAULTS, Fault, STAGE, Who};
 
@@ -29,6 +29,7 @@ on_every_major!(
     without_the_kit_it_says_so,
     an_outdated_server_is_named,
     prepared_transactions_are_found_and_cured,
+    statements_that_are_kept_for_all_are_found_and_cured,
 );
 
 async fn each_fault_is_found_and_cured(major: u32) {
@@ -129,6 +130,27 @@ async fn prepared_transactions_are_found_and_cured(server: &Server) {
     assert!(found.level == Level::Warning && found.detail.contains("up to 3 "), "{found:?}");
     batch(&database.superuser().await, found.fix.as_ref().unwrap()).await;
     server.restart();
+    let left = by_key(lint::run(&database.owner().await).await.unwrap());
+    assert!(left.values().all(|finding| finding.name == "server_outdated"), "{left:?}");
+}
+
+/// All tenants are one role, and that role may read its own statements.
+async fn statements_that_are_kept_for_all_are_found_and_cured(server: &Server) {
+    let server =
+        Server::start_with(server.major, "shared_preload_libraries = 'pg_stat_statements'\n");
+    let database = server.database().await;
+    let superuser = database.superuser().await;
+    batch(&superuser, "create extension pg_stat_statements").await;
+    let (one, other) = (database.session("tenant").await, database.session("tenant").await);
+    batch(&other, "select 1 /* a secret */").await;
+    let look = "select count(*) from public.pg_stat_statements where query like '%/* a secret */'";
+    assert_eq!(texts(&one, look).await, ["1"]);
+    let found = by_key(lint::run(&database.session("control").await).await.unwrap());
+    let found = &found["extension_reach:pg_stat_statements"];
+    assert!(found.level == Level::Warning, "{found:?}");
+    batch(&superuser, found.fix.as_ref().unwrap()).await;
+    denied(&one, look).await;
+    denied(&one, "select public.pg_stat_statements_reset()").await;
     let left = by_key(lint::run(&database.owner().await).await.unwrap());
     assert!(left.values().all(|finding| finding.name == "server_outdated"), "{left:?}");
 }

@@ -11,6 +11,7 @@ mod api_keys;
 mod audit;
 mod claims;
 mod context;
+mod exits;
 mod findings;
 mod harden;
 mod install;

@@ -1,0 +1,98 @@
+//! How each verb of the program ends: the README's table of exit codes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use crate::support::{Server, batch, run};
+
+/// A table that is protected, and one that could be.
+const TABLES: &str = "
+    create table public.note (tenant_id uuid not null, id bigint, primary key (tenant_id, id));
+    select cloison.protect('public.note');
+    create table public.plain (id int primary key)";
+
+/// What the README says of 1 and 2, by verb. A dash: it does not end so.
+fn documented() -> BTreeMap<String, [String; 2]> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let table = readme.split_once("| verb | 1 | 2 |\n|---|---|---|\n").unwrap().1;
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [verb, one, two] = cells[..] else { panic!("{row}") };
+        (verb.trim_matches('`').to_owned(), [one.to_owned(), two.to_owned()])
+    })
+    .collect()
+}
+
+fn ends(words: &str, url: &str) -> (i32, String) {
+    let words = words.split(' ').map(|word| match word {
+        "URL" => url,
+        "NOWHERE" => "host=/nowhere user=x",
+        _ => word,
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_cloison")).args(words).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn each_verb_ends_as_the_readme_says() {
+    let documented = documented();
+    let server = Server::start(15);
+    run(async {
+        let database = server.database().await;
+        batch(&database.owner().await, TABLES).await;
+        let url = database.url("owner");
+        let broken = "set session_replication_role = replica; delete from cloison.audit_log; \
+                      update cloison.audit_head set position = 7";
+        let leaks = "grant select on public.plain to cloison_tenant";
+        let mut seen = BTreeMap::new();
+        for (verb, words, expected) in [
+            ("adopt", "adopt --table public.plain --database-url URL", 0),
+            (
+                "adopt",
+                "adopt --apply --table public.plain --stop-after expand --database-url URL",
+                2,
+            ),
+            ("adopt", "adopt --database-url NOWHERE", 1),
+            ("audit verify", "audit verify --database-url URL", 0),
+            ("audit verify", "BROKEN audit verify --database-url URL", 1),
+            ("audit verify", "audit verify --database-url NOWHERE", 2),
+            ("lint", "lint --list", 0),
+            ("lint", "LEAKS lint --database-url URL", 1),
+            ("lint", "lint --database-url NOWHERE", 2),
+            ("verify", "verify --database-url NOWHERE", 1),
+            ("any other", "install --print", 0),
+            ("any other", "install --database-url URL", 0),
+            ("any other", "install --database-url NOWHERE", 1),
+            ("any other", "check --config config/minimal.toml", 0),
+            ("any other", "--version", 0),
+            ("usage", "check --config /nowhere", 64),
+            ("usage", "serve --config /nowhere", 64),
+            ("usage", "lint --accept key", 64),
+            ("usage", "nonsense", 64),
+        ] {
+            let (before, words) = match words.split_once(' ').unwrap_or((words, "")) {
+                ("BROKEN", words) => (broken, words),
+                ("LEAKS", words) => (leaks, words),
+                _ => ("", words),
+            };
+            batch(&database.superuser().await, before).await;
+            let (code, told) = ends(words, &url);
+            assert_eq!(code, expected, "{words}: {told}");
+            if let (code @ 1..=2, Some(cells)) = (expected, documented.get(verb)) {
+                assert_ne!(cells[code as usize - 1], "–", "{verb} {code}");
+                seen.insert((verb, code), ());
+            }
+        }
+        // What `verify` finds is tried in it::verify.
+        seen.insert(("verify", 2), ());
+        let said = documented.iter().flat_map(|(verb, cells)| {
+            [1, 2]
+                .into_iter()
+                .filter(|code| cells[*code as usize - 1] != "–")
+                .map(|code| (&**verb, code))
+        });
+        assert!(said.eq(seen.into_keys()), "{documented:?}");
+    });
+}
