@@ -644,7 +644,7 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
         &mut wire,
         &[
             ("select set_tenant('a')", ""),
-            ("set extra_float_digits = 1", ""),
+            ("set extra_float_digits = 3", ""),
             ("create temp table secret as select body from note", ""),
             ("declare c cursor with hold for select body from note", ""),
             ("listen x", ""),
@@ -655,7 +655,7 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
             ("fetch all from c", "34000 -"),
             ("select count(*) from pg_listening_channels()", "0"),
             ("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
-            ("show extra_float_digits", "1"),
+            ("show extra_float_digits", "3"),
             (COUNT, "5"),
         ],
     )
