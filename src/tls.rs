@@ -1,5 +1,7 @@
 //! rustls configurations, made from files: one towards clients, one a login towards Postgres.
 
+mod url;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::config::{ClientTls, ServerTlsMode, TlsIdentity};
+
+pub use url::{Encrypted, Options, Tls, ToHost, UrlError, parse as parse_url};
 
 /// The protocol's name in TLS (ALPN), demanded where TLS starts without an `SSLRequest`.
 pub const ALPN: &[u8] = b"postgresql";

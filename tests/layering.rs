@@ -86,7 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("dev", &["types", "config", "observe", "auth", "kit"]),
+    ("dev", &["types", "config", "observe", "tls", "auth", "kit"]),
     (
         "cli",
         &[

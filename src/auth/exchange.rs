@@ -11,6 +11,7 @@ use super::oauth::{self, Presented};
 use super::{Error, VerifiedClaims, Verifier};
 use crate::config::{ClientTls, ClientTlsMode, Oauth};
 use crate::observe::Fault;
+use crate::protocol::frame::MAX_LENGTH;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{self, ClientError, FrameStream, Violation};
 use crate::types::Access;
@@ -178,9 +179,10 @@ impl From<&ExchangeError> for ClientError {
                 let message = format!("malformed OAUTHBEARER message: {reason}");
                 Self::fatal("08P01", "C116", message)
             }
-            ExchangeError::Protocol(protocol::Error::Violation(Violation::Length { .. })) => {
-                Self::fatal("28P01", "C100", "the token is longer than 64 KiB")
-            }
+            ExchangeError::Protocol(protocol::Error::Violation(Violation::Length {
+                length: 4..=MAX_LENGTH,
+                ..
+            })) => Self::fatal("28P01", "C100", "the token is longer than 64 KiB"),
             ExchangeError::Malformed | ExchangeError::Protocol(_) => {
                 Self::fatal("08P01", "C009", "malformed password message")
             }

@@ -1,9 +1,8 @@
 //! The database that a verb of the kit works on, straight and not through the proxy.
 
-use tokio_postgres::config::SslMode;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::{Client, Config, Connection, Socket};
 
+use crate::tls::{self, Encrypted, Tls};
 use crate::types::Secret;
 
 /// Why there is no connection.
@@ -14,16 +13,13 @@ pub enum Error {
     NoDatabase,
     /// The URL cannot be read. It is not repeated: it may hold a password.
     #[error("--database-url cannot be read")]
-    Url(#[source] tokio_postgres::Error),
+    Url(#[source] tls::UrlError),
+    /// `DB_SSLMODE` and what belongs to it.
+    #[error("DB_SSLMODE, DB_SSLROOTCERT, DB_SSLCERT and DB_SSLKEY cannot be used")]
+    Tls(#[source] tls::UrlError),
     /// `DB_PORT` is not a port.
     #[error("DB_PORT is not a port number: {0:?}")]
     Port(String),
-    /// TLS was demanded, which these verbs do not speak yet.
-    #[error(
-        "sslmode=require is not supported here; use a Unix socket or a tunnel, or, to install, \
-         run `cloison install --print | psql --set ON_ERROR_STOP=1 URL`"
-    )]
-    Tls,
     /// The server did not let us in.
     #[error("could not connect to the database")]
     Connect(#[source] tokio_postgres::Error),
@@ -34,15 +30,12 @@ pub enum Error {
 /// # Errors
 ///
 /// Says what is missing, or that the server did not answer as hoped.
-pub async fn open(url: Option<String>) -> Result<(Client, Connection<Socket, NoTlsStream>), Error> {
-    let config = match url {
-        Some(url) => url.parse().map_err(Error::Url)?,
+pub async fn open(url: Option<String>) -> Result<(Client, Connection<Socket, Encrypted>), Error> {
+    let (config, tls) = match url {
+        Some(url) => tls::parse_url(&url).map_err(Error::Url)?,
         None => Environment::read().config()?,
     };
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(Error::Tls);
-    }
-    config.connect(NoTls).await.map_err(Error::Connect)
+    config.connect(tls).await.map_err(Error::Connect)
 }
 
 /// The variables that deployment scripts commonly set for a database.
@@ -53,6 +46,7 @@ struct Environment {
     name: Option<String>,
     user: Option<String>,
     password: Option<Secret<String>>,
+    tls: tls::Options,
 }
 
 impl Environment {
@@ -64,10 +58,16 @@ impl Environment {
             name: read("DB_NAME"),
             user: read("DB_USER"),
             password: read("DB_PASSWORD").map(Secret::new),
+            tls: tls::Options {
+                mode: read("DB_SSLMODE"),
+                authorities: read("DB_SSLROOTCERT"),
+                certificate: read("DB_SSLCERT"),
+                key: read("DB_SSLKEY"),
+            },
         }
     }
 
-    fn config(self) -> Result<Config, Error> {
+    fn config(self) -> Result<(Config, Tls), Error> {
         let (Some(host), Some(name), Some(user)) = (self.host, self.name, self.user) else {
             return Err(Error::NoDatabase);
         };
@@ -79,12 +79,15 @@ impl Environment {
         if let Some(password) = self.password {
             config.password(password.expose());
         }
-        Ok(config)
+        let tls = self.tls.apply(&mut config).map_err(Error::Tls)?;
+        Ok((config, tls))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn environment() -> Environment {
@@ -101,10 +104,12 @@ mod tests {
         let mut environment = environment();
         environment.port = Some("5433".into());
         environment.password = Some(Secret::new("p".into()));
-        let config = environment.config().unwrap();
+        environment.tls.mode = Some("require".into());
+        let (config, _) = environment.config().unwrap();
         assert_eq!(config.get_ports(), [5433]);
         assert_eq!(config.get_dbname(), Some("app"));
         assert_eq!(config.get_password(), Some(&b"p"[..]));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
     }
 
     #[test]
@@ -112,5 +117,8 @@ mod tests {
         assert!(matches!(Environment::default().config(), Err(Error::NoDatabase)));
         let wrong = Environment { port: Some("x".into()), ..environment() };
         assert!(matches!(wrong.config(), Err(Error::Port(port)) if port == "x"));
+        let mut wrong = environment();
+        wrong.tls.mode = Some("on".into());
+        assert!(matches!(wrong.config(), Err(Error::Tls(_))));
     }
 }

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, NoTls};
 use super::cluster::Cluster;
 use super::logins::{Login, Logins};
 use crate::config::ServerAddress;
+use crate::tls;
 use crate::types::{Secret, TenantId};
 
 /// A database that is ready for the proxy.
@@ -74,13 +75,13 @@ pub enum Error {
     },
     /// TLS was demanded, which this verb does not speak.
     #[error(
-        "sslmode=require is for servers elsewhere, and `cloison dev` is for this machine: \
+        "TLS is for servers elsewhere, and `cloison dev` is for this machine: \
              prepare the database with `cloison install`, and use `cloison serve`"
     )]
     Tls,
     /// The URL cannot be read. It is not repeated: it may hold a password.
-    #[error("--database-url cannot be read: {0}")]
-    Url(tokio_postgres::Error),
+    #[error("--database-url cannot be read")]
+    Url(#[source] tls::UrlError),
 }
 
 /// What the installer of the kit, and what hardens the database, may answer.
@@ -133,7 +134,7 @@ pub async fn existing(
     install: impl AsyncFn(&Client) -> Result<(), BoxError>,
     harden: impl AsyncFn(&Client) -> Result<(), BoxError>,
 ) -> Result<(Database, Client), Error> {
-    let config: tokio_postgres::Config = url.parse().map_err(Error::Url)?;
+    let (config, _) = tls::parse_url(url).map_err(Error::Url)?;
     if config.get_ssl_mode() == SslMode::Require {
         return Err(Error::Tls);
     }

@@ -30,12 +30,14 @@ use self::catalogue::{Counts, Table, Tenant};
 use self::probe::Probes;
 use self::session::{Session, told};
 use self::tenant::Trial;
+use crate::tls::{self, Tls, UrlError};
 
 /// A way into the database.
 #[derive(Clone, Debug)]
 pub struct Road {
     who: String,
     config: Config,
+    tls: Tls,
 }
 
 /// The ways that the suite goes.
@@ -117,12 +119,18 @@ pub enum Error {
         /// Postgres' answer.
         why: String,
     },
-    /// TLS was demanded, which this verb does not speak.
-    #[error("sslmode=require is not supported here: run it beside the proxy, over loopback")]
+    /// TLS to the proxy was demanded, which this verb does not speak.
+    #[error(
+        "TLS is not supported on the way to the proxy: run it beside the proxy, over loopback, \
+         without sslmode"
+    )]
     Tls,
     /// The URL cannot be read. It is not repeated: it holds a token.
     #[error("the URL of {0} cannot be read")]
     Url(String),
+    /// Its options cannot be used.
+    #[error("the URL of {0} cannot be used")]
+    Options(String, #[source] UrlError),
 }
 
 impl Error {
@@ -132,18 +140,36 @@ impl Error {
 }
 
 impl Road {
-    /// Reads a URL; `who` names it in messages.
+    /// Reads the URL of a road through the proxy; `who` names it in messages.
     ///
     /// # Errors
     ///
     /// It is no URL, or demands TLS.
     pub fn new(who: &str, url: &str) -> Result<Self, Error> {
-        let mut config: Config = url.parse().map_err(|_| Error::Url(who.to_owned()))?;
-        if config.get_ssl_mode() == SslMode::Require {
+        let mut road = Self::straight(who, url)?;
+        if road.config.get_ssl_mode() == SslMode::Require {
             return Err(Error::Tls);
         }
+        // Single messages go there, too, and both in the same way.
+        road.config.ssl_mode(SslMode::Disable);
+        Ok(road)
+    }
+
+    /// Reads the URL of a road straight to the database, over TLS if it says so.
+    ///
+    /// # Errors
+    ///
+    /// It is no URL, or has options that cannot be used.
+    pub fn straight(who: &str, url: &str) -> Result<Self, Error> {
+        let (mut config, tls) = tls::parse_url(url).map_err(|error| match error {
+            UrlError::Config(_) => Error::Url(who.to_owned()),
+            other @ (UrlError::Mode(_)
+            | UrlError::Weak(_)
+            | UrlError::Identity
+            | UrlError::Files(_)) => Error::Options(who.to_owned(), other),
+        })?;
         config.application_name("cloison verify");
-        Ok(Self { who: who.to_owned(), config })
+        Ok(Self { who: who.to_owned(), config, tls })
     }
 }
 

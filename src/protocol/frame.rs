@@ -10,7 +10,7 @@ use super::Violation;
 pub const HEADER_LEN: usize = 5;
 
 /// The largest length field that Postgres itself accepts (`MaxAllocSize` less one).
-const MAX_LENGTH: u32 = 0x3fff_ffff;
+pub const MAX_LENGTH: u32 = 0x3fff_ffff;
 
 /// The type byte and the length of one message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

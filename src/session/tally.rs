@@ -56,7 +56,8 @@ impl Tally {
     pub(super) fn sent(&mut self, tag: u8) -> Result<(), End> {
         let Some(limits) = &self.limits else { return Ok(()) };
         match tag {
-            frontend::SYNC | frontend::QUERY => self.messages = 0,
+            // Each is answered by a ReadyForQuery of its own.
+            frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => self.messages = 0,
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {}
             _ => self.messages += 1,
         }

@@ -7,6 +7,7 @@ mod migrations;
 mod oauth;
 mod provider;
 mod rust;
+mod sarif;
 mod script;
 mod stand;
 
@@ -45,5 +46,6 @@ in_both_modes!(
     node_postgres: node("node/with_pg.js"),
     postgres_js: node("node/with_postgres.js"),
     drizzle: node("node/with_drizzle.js"),
+    prisma: node("node/with_prisma.js"),
     jdbc: java("java/WithJdbc.java"),
 );

@@ -201,3 +201,87 @@ async fn a_server_that_crashes_says_so_itself() {
     proxy.stop().await;
     cluster.stop().await.unwrap();
 }
+
+/// The verbs that go straight to the database, by the same words as libpq.
+#[tokio::test]
+async fn the_kits_verbs_speak_tls_as_strictly_as_their_url_says() {
+    let authority = Authority::new("verbs");
+    let stranger = Authority::new("verbs-stranger");
+    let named = authority.sign("localhost");
+    let rules = "hostssl all it_proxy all cert\nhostssl all all all scram-sha-256\n";
+    let cluster = cluster(rules, &authority, Some(&named)).await;
+    let superuser = cluster.connect_superuser("it_template").await.unwrap();
+    superuser.batch_execute("alter role it_owner superuser").await.unwrap();
+    let proxy = authority.sign("it_proxy");
+    let known = format!("&sslcert={}&sslkey={}", show(&proxy.certificate), show(&proxy.key));
+    let unlike = format!("&sslcert={}&sslkey={}", show(&named.certificate), show(&named.key));
+    let (own, other) = (show(&authority.file()), show(&stranger.file()));
+    let as_owner = "it_owner:owner-secret";
+    for (user, host, options, good) in [
+        (as_owner, "127.0.0.1", "sslmode=disable".to_owned(), false),
+        (as_owner, "127.0.0.1", "connect_timeout=9".to_owned(), true),
+        (as_owner, "127.0.0.1", "sslmode=require".to_owned(), true),
+        (as_owner, "127.0.0.1", format!("sslmode=require&sslrootcert={other}"), false),
+        (as_owner, "127.0.0.1", format!("sslmode=verify-ca&sslrootcert={own}"), true),
+        (as_owner, "127.0.0.1", format!("sslmode=verify-ca&sslrootcert={other}"), false),
+        (as_owner, "127.0.0.1", format!("sslmode=verify-full&sslrootcert={own}"), false),
+        (as_owner, "localhost", format!("sslmode=verify-full&sslrootcert={own}"), true),
+        (as_owner, "localhost", format!("sslmode=verify-full&sslrootcert={other}"), false),
+        (as_owner, "localhost", "sslmode=verify-full".to_owned(), false),
+        (as_owner, "localhost", "sslrootcert=system".to_owned(), false),
+        ("it_proxy", "127.0.0.1", "sslmode=require".to_owned(), false),
+        ("it_proxy", "127.0.0.1", format!("sslmode=require{unlike}"), false),
+        ("it_proxy", "localhost", format!("sslmode=verify-full&sslrootcert={own}{known}"), true),
+    ] {
+        let url = format!("postgres://{user}@{host}:{}/it_template?{options}", cluster.port());
+        let lint = cloison(&["lint", "--database-url", &url], &[]);
+        let said = String::from_utf8_lossy(&lint.stderr).into_owned();
+        assert_eq!(lint.status.code() != Some(2), good, "{user} {host} {options}: {said}");
+        assert!(!said.contains("owner-secret"), "{said}");
+        let road = cloison::kit::verify::Road::straight("the operator", &url).unwrap();
+        let found = cloison::kit::verify::candidates(&road).await;
+        assert_eq!(found.is_ok(), good, "{user} {host} {options}: {:?}", found.err());
+    }
+    let (port, mode) = (cluster.port().to_string(), "verify-full");
+    let by_variables = |root: &str| {
+        let is_said = [("DB_HOST", "localhost"), ("DB_PORT", &port), ("DB_NAME", "it_template")];
+        let is_login = [("DB_USER", "it_owner"), ("DB_PASSWORD", "owner-secret")];
+        let is_tls = [("DB_SSLMODE", mode), ("DB_SSLROOTCERT", root)];
+        let variables = [&is_said[..], &is_login, &is_tls].concat();
+        cloison(&["lint"], &variables).status.code() != Some(2)
+    };
+    assert_eq!((by_variables(&own), by_variables(&other)), (true, false));
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_tls_at_the_server_only_prefer_goes_on() {
+    let authority = Authority::new("verbs-plain");
+    let cluster = cluster("host all all all scram-sha-256\n", &authority, None).await;
+    let own = show(&authority.file());
+    for (options, good) in [
+        ("sslmode=disable".to_owned(), true),
+        ("sslmode=allow".to_owned(), true),
+        ("sslmode=prefer".to_owned(), true),
+        ("sslmode=require".to_owned(), false),
+        (format!("sslmode=verify-ca&sslrootcert={own}"), false),
+        (format!("sslmode=verify-full&sslrootcert={own}"), false),
+    ] {
+        let port = cluster.port();
+        let url =
+            format!("postgres://it_proxy:proxy-secret@localhost:{port}/it_template?{options}");
+        let lint = cloison(&["lint", "--database-url", &url], &[]);
+        let said = String::from_utf8_lossy(&lint.stderr).into_owned();
+        assert_eq!(lint.status.code() != Some(2), good, "{options}: {said}");
+    }
+    cluster.stop().await.unwrap();
+}
+
+fn cloison(args: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloison"));
+    command.args(args).envs(variables.iter().copied()).output().unwrap()
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

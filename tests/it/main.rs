@@ -30,6 +30,7 @@ mod service;
 mod session;
 mod shutdown;
 mod startup;
+mod states;
 mod superadmin;
 mod support;
 mod tls;

@@ -121,6 +121,19 @@ async fn whatever_else_is_sent_ends_the_connection() {
         assert_eq!((told.tag, told.field('C'), told.field('D')), ('E', "08P01", code));
         assert!(wire.receive().await.is_none());
     }
+    // Every other type there could be, in either step.
+    for tag in (0..=u8::MAX).filter(|tag| *tag != b'p').map(char::from) {
+        for is_second in [false, true] {
+            let mut wire = asked(&proxy, address, "app").await;
+            if is_second {
+                wire.message('p', &bearer("nonsense")).send().await;
+                assert_eq!(wire.receive().await.unwrap().tag, 'R');
+            }
+            wire.message(tag, &bearer(&good)).message('p', &bearer(&good)).send().await;
+            let told = wire.answer().await;
+            assert_eq!((tags(&told).as_str(), error(&told).field('C')), ("E", "08P01"), "{tag:?}");
+        }
+    }
     // Nor is there a second try in the same exchange.
     for second in
         [bearer(&good), b"\x01\x01".to_vec(), Vec::new(), [good.as_bytes(), b"\0"].concat()]

@@ -308,7 +308,7 @@ async fn errors_and_notices_arrive_as_postgres_wrote_them() {
 }
 
 /// The same session without a proxy between.
-async fn direct(proxy: &Proxy) -> Wire {
+pub(crate) async fn direct(proxy: &Proxy) -> Wire {
     use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
     let mut wire = Wire::connect(([127, 0, 0, 1], proxy.database.port()).into()).await;
     wire.startup(0x0003_0000, &[("user", "it_app"), ("database", &proxy.database.name)]);

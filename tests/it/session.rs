@@ -256,11 +256,14 @@ async fn a_message_that_is_none_ends_the_session() {
         let answer = wire.answer().await;
         assert_eq!((error(&answer).field('V'), error(&answer).field('C')), ("FATAL", "08P01"));
     }
-    for length in [0u32, 3, 0x4000_0000, u32::MAX] {
-        let mut wire = Wire::tenant(&proxy, A).await;
-        wire.raw(b"Q").raw(&length.to_be_bytes()).raw(b"select 1").send().await;
-        let answer = wire.answer().await;
-        assert_eq!((error(&answer).field('V'), error(&answer).field('C')), ("FATAL", "08P01"));
+    for tag in "QPBEDCHSdcfFX".bytes() {
+        for length in [0u32, 3, 0x4000_0000, 0x8000_0000, u32::MAX] {
+            let mut wire = Wire::tenant(&proxy, A).await;
+            wire.raw(&[tag]).raw(&length.to_be_bytes()).raw(b"select 1").send().await;
+            let answer = wire.answer().await;
+            assert_eq!(error(&answer).field('V'), "FATAL", "{tag} {length}");
+            assert_eq!(error(&answer).field('D'), "cloison: C006", "{tag} {length}");
+        }
     }
     proxy.stop().await;
 }
@@ -312,6 +315,30 @@ async fn what_waits_for_an_answer_does_not_pile_up() {
         let end = "select pg_terminate_backend(pid) from pg_stat_activity \
                    where usename = 'it_app' and datname = current_database()";
         superuser.query(end, &[]).await.unwrap();
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn our_own_answers_do_not_pile_up_where_nobody_reads() {
+    let proxy = proxy::new().pool_size(1).run().await;
+    let mut call = Wire::over(tokio::io::empty());
+    call.message('F', &[0; 100]);
+    let mut sync = Wire::over(tokio::io::empty());
+    sync.sync();
+    for message in [call.out, sync.out] {
+        let mut wire = Wire::tenant(&proxy, A).await;
+        let chunk = message.repeat(1 << 12);
+        let mut taken = 0;
+        while taken < 60 << 20 {
+            let write = tokio::time::timeout(STUCK, wire.socket.write_all(&chunk)).await;
+            let Ok(written) = write else { break };
+            written.unwrap();
+            taken += chunk.len();
+        }
+        assert!(taken < 32 << 20, "{taken} bytes were taken of {}", char::from(message[0]));
+        drop(wire);
+        assert_eq!(Wire::tenant(&proxy, A).await.value(COUNT).await, "3");
     }
     proxy.stop().await;
 }

@@ -190,13 +190,23 @@ async fn an_invalid_value_gets_the_servers_own_words() {
 async fn nothing_but_the_password_is_heard_before_the_password() {
     let proxy = proxy::new().run().await;
     let parameters = [("user", "app"), ("database", &proxy.database.name[..])];
-    for tag in "QPBESXFdcfHC\0Z".chars() {
+    // Every type that there could be, those of SASL's answers and of GSSAPI's among them: they are
+    // a password's.
+    for tag in (0..=u8::MAX).map(char::from).filter(|tag| *tag != 'p') {
         let mut wire = Wire::connect(proxy.address).await;
         wire.startup(V3_0, &parameters).message(tag, b"select 1\0");
         wire.password(&tenant_token(A)).send().await;
         let answer = wire.answer().await;
-        assert_eq!(tags(&answer), "RE", "{tag}");
-        assert_eq!(error(&answer).field('C'), "08P01", "{tag}");
+        assert_eq!(tags(&answer), "RE", "{tag:?}");
+        assert_eq!(error(&answer).field('D'), "cloison: C008", "{tag:?}");
+    }
+    for length in [0u32, 3, 0x8000_0000, u32::MAX, 0x3fff_ffff] {
+        let mut wire = Wire::connect(proxy.address).await;
+        wire.startup(V3_0, &parameters).raw(b"p").raw(&length.to_be_bytes()).send().await;
+        let code = if (4..0x4000_0000).contains(&length) { "C100" } else { "C009" };
+        let answer = wire.answer().await;
+        assert_eq!(tags(&answer), "RE", "{length}");
+        assert_eq!(error(&answer).field('D'), format!("cloison: {code}"), "{length}");
     }
     for body in [&b""[..], b"x", b"x\0y\0", b"\xff\xfe\0"] {
         let mut wire = Wire::connect(proxy.address).await;
@@ -284,6 +294,17 @@ async fn a_silent_client_is_shown_out() {
     assert_eq!(silent.receive_byte().await, None);
     assert_eq!(half.receive_byte().await, None);
     assert_eq!(tags(&mute.answer().await), "R");
+    // The time is one for all of it: a byte now and then does not make it longer.
+    let mut slow = Wire::connect(proxy.address).await;
+    let began = std::time::Instant::now();
+    slow.startup(V3_0, &parameters).message('p', &[b'x'; 1000]);
+    for byte in slow.out.split() {
+        if slow.socket.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     proxy.stop().await;
 }
 

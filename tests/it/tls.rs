@@ -12,7 +12,9 @@ use tokio_rustls::client::TlsStream;
 use crate::support::certificate::Authority;
 use crate::support::postgres::A;
 use crate::support::proxy::{self, Proxy, tenant_token};
-use crate::support::wire::{SSL_REQUEST, V3_0, Wire, cancel_key, cancel_request, error, tags};
+use crate::support::wire::{
+    GSSENC_REQUEST, SSL_REQUEST, V3_0, Wire, cancel_key, cancel_request, error, tags,
+};
 
 async fn run(authority: &Authority, mode: &str) -> Proxy {
     cloison::tls::install_provider();
@@ -90,6 +92,38 @@ async fn bytes_ahead_of_the_handshake_are_refused() {
         let mut wire = Wire::connect(proxy.address).await;
         wire.raw(&SSL_REQUEST).raw(stuffing).send().await;
         assert_eq!(wire.receive_byte().await, None);
+        // Ahead of a No it is no better: the client may take what follows for the answer to it.
+        let mut wire = Wire::connect(proxy.address).await;
+        wire.raw(&GSSENC_REQUEST).raw(stuffing).send().await;
+        assert_eq!(wire.receive_byte().await, None);
+    }
+    // What comes behind the Yes has to be TLS.
+    let mut wire = Wire::connect(proxy.address).await;
+    wire.raw(&SSL_REQUEST).send().await;
+    assert_eq!(wire.receive_byte().await, Some(b'S'));
+    wire.startup(V3_0, &[("user", "app")]).send().await;
+    assert!(!tags(&wire.answer().await).contains('R'));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_is_ended() {
+    let authority = Authority::new("handshake");
+    let files = authority.sign("localhost").client_tls("allow");
+    let proxy = proxy::new().set(&files).set("client_login_timeout = \"300ms\"").run().await;
+    for hello in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+        let mut asked = Wire::connect(proxy.address).await;
+        asked.raw(&SSL_REQUEST).send().await;
+        assert_eq!(asked.receive_byte().await, Some(b'S'));
+        let mut direct = Wire::connect(proxy.address).await;
+        for wire in [&mut asked, &mut direct] {
+            wire.raw(hello).send().await;
+        }
+        let began = std::time::Instant::now();
+        for wire in [&mut asked, &mut direct] {
+            while wire.receive_byte().await.is_some() {}
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{hello:?}");
     }
     proxy.stop().await;
 }

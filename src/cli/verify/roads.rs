@@ -16,7 +16,7 @@ pub(super) async fn of(args: &Args) -> Result<(Roads, Option<Running>), Error> {
     if let (Some(file), Some(url)) = (&args.config, &args.database_url) {
         let config = config::load(Some(file), crate::cli::environment());
         let config = config.map_err(|errors| Error::Own(errors.to_string()))?;
-        let operator = Road::new("the operator", url)?;
+        let operator = Road::straight("the operator", url)?;
         let own = own::start(config, args.pool_mode, &args.without, operator);
         return own.await.map(|(roads, running)| (roads, Some(running)));
     }
@@ -29,7 +29,7 @@ async fn to_given(args: &Args) -> Result<Roads, Error> {
     else {
         return to_dev(args).await;
     };
-    let operator = args.database_url.as_ref().map(|url| Road::new("the operator", url));
+    let operator = args.database_url.as_ref().map(|url| Road::straight("the operator", url));
     Ok(Roads {
         tenants: [Road::new("tenant A", tenant)?, Road::new("tenant B", other)?],
         superadmin: Road::new("the super-admin", superadmin)?,
@@ -44,7 +44,7 @@ async fn to_dev(args: &Args) -> Result<Roads, Error> {
     let state = State::load(&path).map_err(|source| Error::NoDev { path, source })?;
     let key = SigningKey::load(&folder.join(dev::SIGNING_KEY))?;
     let operator = args.database_url.as_ref().unwrap_or(&state.postgres_url);
-    let operator = Road::new("the operator", operator)?;
+    let operator = Road::straight("the operator", operator)?;
     let candidates = verify::candidates(&operator).await?;
     let [a, b, ..] = &candidates[..] else { return Err(Error::FewTenants(candidates.len())) };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::check::Layer;
 use super::{Error, Road};
@@ -40,7 +40,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn open(road: &Road) -> Result<Self, Error> {
-        let connect = road.config.connect(NoTls);
+        let connect = road.config.connect(road.tls.clone());
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let failed = |why| Error::Connect { who: road.who.clone(), why };
         let (client, connection) = connected

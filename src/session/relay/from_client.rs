@@ -80,13 +80,13 @@ impl Relay<'_> {
     /// Decides about the frame whose header is next.
     fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
         if self.gate == Gate::Closed && !self.belongs_to_copy(header.tag) {
-            return self.wait();
+            return self.wait(header.tag);
         }
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
             Rule::CarryText => {
                 if self.guarded.is_full() && !self.exchange.unsynced() {
-                    return self.wait();
+                    return self.wait(header.tag);
                 }
                 let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
                 let lexis = self.bound.server().lexis();
@@ -118,8 +118,10 @@ impl Relay<'_> {
                     // Sync that would tell us stands behind it.
                     return Err(End::Told(filter::violation(header.tag)));
                 }
-                if !self.exchange.is_settled() {
-                    return self.wait();
+                // Our answers must not pile up where the client does not read them.
+                let has_room = self.client.outgoing.len() < HIGH_WATER;
+                if !self.exchange.is_settled() || !has_room {
+                    return self.wait(header.tag);
                 }
                 filter::function_call_refused().encode(&mut self.client.outgoing);
                 let status = self.exchange.status();
@@ -152,9 +154,13 @@ impl Relay<'_> {
         Admitted::Yes
     }
 
-    /// Lets the next frame wait until all is answered; unless nobody can tell when that will be.
-    fn wait(&self) -> Result<Admitted, End> {
-        if self.exchange.unaccountable() {
+    /// Lets the next frame wait until all is answered; unless that will not be, or nobody can tell
+    /// when.
+    fn wait(&self, tag: u8) -> Result<Admitted, End> {
+        if self.exchange.copy_in() {
+            // What would end the COPY stands behind it.
+            Err(End::Told(filter::violation(tag)))
+        } else if self.exchange.unaccountable() {
             Err(End::Told(uncountable()))
         } else {
             Ok(Admitted::NotYet)

@@ -128,6 +128,10 @@ impl Relay<'_> {
 
     /// Decides about the frame whose header is next.
     fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
+        if self.client.outgoing.len() >= HIGH_WATER {
+            // Some answers are ours, and must not pile up where the client does not read them.
+            return Ok(Admitted::NotYet);
+        }
         if let Some(settled) = self.admit_without_server(header)? {
             return Ok(settled);
         }
