@@ -472,6 +472,20 @@ async fn it_takes_effect_in_the_middle_of_a_pipeline() {
         let answer = wire.answer().await;
         assert_eq!(rows(&answer), ["", "5"], "{}", tags(&answer));
         assert_eq!(seen(&wire.answer().await), "3");
+        // And what stands behind the end of the transaction without a Sync, or in the same text.
+        wire.run("begin").parse("", PRESENT_LOCALLY).bind("", "", &[&b]).execute("", 0);
+        wire.run(COUNT).run("commit").run(COUNT).sync().send().await;
+        let answer = wire.answer().await;
+        assert_eq!(rows(&answer), ["", "5", "3"], "{}", tags(&answer));
+        let local = set_local(B);
+        for end in ["commit", "rollback"] {
+            let answer = wire.ask(&format!("begin; {local}; {COUNT}; {end}; {COUNT}")).await;
+            assert_eq!(rows(&answer), ["5", "3"], "{}", tags(&answer));
+        }
+        wire.run("reset all").run(COUNT).sync().run(COUNT).sync().send().await;
+        assert_eq!(seen(&wire.answer().await), "42501 C206");
+        // The reset was undone with its pipeline.
+        assert_eq!(seen(&wire.answer().await), "3");
         // What fails ahead of it keeps it from happening.
         wire.run("select 1/0").parse("", PRESENT).bind("", "", &[&b]).execute("", 0);
         wire.run(COUNT).sync().run(COUNT).sync().send().await;
@@ -607,6 +621,51 @@ async fn a_session_ends_with_the_tenant_or_the_token_that_was_named_last() {
 }
 
 #[tokio::test]
+async fn who_is_chosen_counts_for_the_tenant_while_that_lasts() {
+    let proxy = proxy::new().pool_size(4).set("max_tenant_client_connections = 1").run().await;
+    let (mut first, mut second) =
+        (service(&proxy, json!("*")).await, service(&proxy, json!("*")).await);
+    let (a, b) = ("select set_tenant('a')", "select set_tenant('b')");
+    play(&mut first, &[(a, ""), (COUNT, "3"), (a, "")]).await;
+    play(&mut second, &[(a, "53300 C016"), (COUNT, "42501 C206")]).await;
+    let refused = Wire::refused(&proxy, "app", &tenant_token(A), &[]).await;
+    assert_eq!(refused.field('C'), "53300");
+    // Rolled back, or with its transaction, it counts no more.
+    let reset = ("reset cloison.jwt", "");
+    play(&mut first, &[(b, ""), (COUNT, "5")]).await;
+    play(&mut second, &[reset, ("begin", ""), (a, ""), (COUNT, "3"), ("commit", "")]).await;
+    play(&mut first, &[(a, ""), (COUNT, "3"), reset]).await;
+    play(&mut second, &[("begin", ""), (a, ""), (COUNT, "3"), ("rollback", "")]).await;
+    play(&mut first, &[(a, ""), (COUNT, "3")]).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_server_connections_whoever_chose_it() {
+    let proxy = proxy::new()
+        .pool_size(4)
+        .set("max_tenant_connections = 1\nquery_wait_timeout = \"5s\"")
+        .run()
+        .await;
+    let (mut first, mut second) =
+        (service(&proxy, json!("*")).await, service(&proxy, json!("*")).await);
+    let (a, b) = ("select set_tenant('a')", "select set_tenant('b')");
+    play(&mut first, &[(a, ""), (COUNT, "3")]).await;
+    play(&mut second, &[(b, ""), (COUNT, "5")]).await;
+    // Each takes the other's place, and neither waits with its own in hand.
+    first.query(b).send().await;
+    second.query(a).send().await;
+    first.answer().await;
+    second.answer().await;
+    play(&mut first, &[(COUNT, "5"), ("begin", ""), (COUNT, "5")]).await;
+    play(&mut second, &[(COUNT, "3"), ("reset cloison.jwt", "")]).await;
+    let mut third = Wire::tenant(&proxy, A).await;
+    play(&mut third, &[(COUNT, "3"), ("begin", ""), (COUNT, "3")]).await;
+    play(&mut second, &[("begin", ""), (a, "53300 C302"), ("rollback", "")]).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn tenants_take_turns_in_one_pool_of_clients() {
     let proxy = proxy::new().by_transaction().pool_size(2).run().await;
     let mut clients = Vec::new();
@@ -644,7 +703,7 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
         &mut wire,
         &[
             ("select set_tenant('a')", ""),
-            ("set extra_float_digits = 1", ""),
+            ("set extra_float_digits = 3", ""),
             ("create temp table secret as select body from note", ""),
             ("declare c cursor with hold for select body from note", ""),
             ("listen x", ""),
@@ -655,7 +714,7 @@ async fn nothing_of_a_tenant_is_left_for_the_next_one() {
             ("fetch all from c", "34000 -"),
             ("select count(*) from pg_listening_channels()", "0"),
             ("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
-            ("show extra_float_digits", "1"),
+            ("show extra_float_digits", "3"),
             (COUNT, "5"),
         ],
     )

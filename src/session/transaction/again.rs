@@ -119,7 +119,7 @@ impl Lent {
     /// `sent_again` is not sent a third time.
     pub(super) fn begin(&mut self, tag: u8, head: &[u8], sent_again: bool) {
         let nothing_is_open = !sent_again
-            && !self.pinned
+            && !self.is_kept()
             && self.status == TransactionStatus::Idle
             && self.dues.is_empty()
             && !self.dues.unsynced()

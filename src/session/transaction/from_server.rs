@@ -310,6 +310,8 @@ impl Lent {
                 self.bound.server_mut().forget_session();
                 self.touched.clear();
                 self.discarded = true;
+                // And what the client came with is on the next one.
+                self.keeps = false;
                 self.names_dropped = true;
             }
             self.stale_plan |= changes_tables;

@@ -14,7 +14,7 @@ use super::relay::{Lent, Relay};
 use super::tracked::{Ended, Tracked};
 use super::{Session, named, simple};
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
-use crate::protocol::{ClientError, Header, Severity, TransactionStatus};
+use crate::protocol::{ClientError, Header, Severity};
 use crate::session::acting::{Lost, Who};
 use crate::session::asked::{self, Asked, Asking};
 use crate::session::identity::{Become, Me, Myself, moved, stays};
@@ -22,6 +22,7 @@ use crate::session::relay::{End, malformed};
 use crate::statement::identity::{Identification, Mention, Wish};
 use crate::statement::{self, Kind, Reading};
 use crate::tenant::{Denied, Identities};
+use crate::types::TenantId;
 
 /// Who the client is, and what it has asked about that.
 pub(super) struct InBand {
@@ -114,19 +115,7 @@ impl InBand {
             return None;
         }
         match std::mem::take(&mut self.resolution) {
-            Resolution::Found(found) => {
-                let moves =
-                    matches!(&*found, Ok((found, _)) if lent.has_served_another(found.scope));
-                let is_idle = lent.status == TransactionStatus::Idle && !lent.dues.unsynced();
-                if moves && is_idle {
-                    // The next statement of the same text may be the other's.
-                    lent.leave();
-                    lent.yields = true;
-                    self.resolution = Resolution::Found(found);
-                    return None;
-                }
-                Some(*found)
-            }
+            Resolution::Found(found) => Some(*found),
             Resolution::Nothing | Resolution::Wanted(_) => {
                 self.resolution = Resolution::Wanted(asked.clone());
                 None
@@ -265,12 +254,14 @@ impl Session<'_> {
         let Resolution::Wanted(asked) = std::mem::take(&mut relay.in_band.resolution) else {
             return Ok(());
         };
-        let in_block = relay.lent.as_ref().is_some_and(|lent| lent.block.is_open());
+        let lent = relay.lent.as_deref();
+        let in_block = lent.is_some_and(|lent| lent.block.is_open());
+        let served = lent.filter(|lent| lent.is_kept()).and_then(|lent| lent.served);
         // Nothing changes who it is while it waits.
         let myself = relay.in_band.myself.clone();
         let found = tokio::select! {
             biased;
-            found = find(&myself, &asked, in_block, &common.identities) => found,
+            found = find(&myself, &asked, (in_block, served), &common.identities) => found,
             end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
         };
         relay.in_band.resolution = Resolution::Found(Box::new(found));
@@ -278,15 +269,17 @@ impl Session<'_> {
     }
 }
 
-/// Whom the statement makes of the client, with a permit for another tenant's share.
+/// Whom the statement makes of the client, with a permit for another tenant's share; unless that
+/// one gets another server connection, because this one is kept, and has `served` somebody else.
 async fn find(
     myself: &Myself,
     asked: &Asked,
-    in_block: bool,
+    (in_block, served): (bool, Option<TenantId>),
     identities: &Identities<'_>,
 ) -> Found {
     let found = myself.find(asked, in_block, identities).await?;
-    let moves = found.scope != myself.scope();
+    let leaves = served.is_some() && served != found.scope.tenant();
+    let moves = found.scope != myself.scope() && !leaves;
     let share = match &found.who {
         Who::As(identity) if moves => match identity.member() {
             Some(member) => member.server().await.map_err(|told| Denied {

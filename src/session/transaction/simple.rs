@@ -14,7 +14,6 @@ use super::identity::{self, InBand};
 use super::named;
 use super::relay::{Copy, Lent, Relay};
 use crate::protocol::message::frontend;
-use crate::session::asked;
 use crate::session::identity::moved;
 use crate::session::relay::{End, HIGH_WATER, malformed};
 use crate::statement::{Kind, Reading};
@@ -98,15 +97,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
                 piece(lent, &mut parts, one, next.reading)?;
             } else if !judged_piece(lent, &mut parts, one, next.reading)? {
                 script.next -= next.rest.max(1);
-                if lent.yields {
-                    // As if nothing of it had been read: another connection will get it.
-                    let mut unread = BytesMut::new();
-                    asked::put(frontend::QUERY, &[&script.text, &b"\0"[..]].concat(), &mut unread);
-                    unread.unsplit(relay.client.incoming.split());
-                    relay.client.incoming = unread;
-                } else {
-                    lent.script = Some(script);
-                }
+                lent.script = Some(script);
                 return Ok(false);
             }
         }
