@@ -236,7 +236,8 @@ async fn admit(
         return Err(Refusal::unknown_database(&params.database));
     }
     let change = shared.stays.change();
-    let selection = shared.directory.select(&claims, params.tenant_choice()).await?;
+    let choice = wishes.tenant.as_deref().or_else(|| params.tenant_choice());
+    let selection = shared.directory.select(&claims, choice).await?;
     let mut context = TenantContext::resolve(&claims, selection)?;
     let staying = shared.stays.begin(&claims, context.scope())?;
     if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
@@ -250,8 +251,9 @@ async fn admit(
         recorded = Box::pin(on_record).await?;
     }
     let member = match context.scope().tenant() {
-        Some(tenant) => shared.shares.join(tenant)?,
-        None => None,
+        // Who comes to help takes nothing of what the tenant has.
+        Some(tenant) if access == Access::Tenant => shared.shares.join(tenant)?,
+        Some(_) | None => None,
     };
     let identity = Arc::new(Identity::new(claims, context, member, staying));
     Ok(Admitted { params, settings, access, identity, recorded })
@@ -259,7 +261,11 @@ async fn admit(
 
 /// Opens the way to server connections, and sees to it that the first one is there.
 async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
-    let access = admitted.access;
+    // Who acts for a tenant has what the tenant has, and no more.
+    let access = match admitted.identity.tenant() {
+        Some(_) => Access::Tenant,
+        None => admitted.access,
+    };
     let database = shared.config.server.database.clone();
     let pool = shared.pools.find(&PoolKey { access, database })?;
     pool.admit()?;

@@ -131,7 +131,7 @@ impl VerifiedClaims {
 
     /// What the token's holder may mean by `name`: never proof that the token allows it.
     pub fn choice(&self, name: &str) -> Option<TenantClaim> {
-        if self.0.access != Access::Tenant || !is_word(name) {
+        if self.0.access == Access::Owner || !is_word(name) {
             return None;
         }
         let mut lookup = vec![TenantLookup::Slug];

@@ -25,8 +25,14 @@ pub(super) async fn put_on_record(
     if rules.needs_reason && wishes.reason.is_none() && claims.reason().is_none() {
         return Err(Refusal::no_reason());
     }
+    let tenant = context.scope().tenant();
     let pool = shared.config.pools.get(&Access::Superadmin);
-    if wishes.writes {
+    if tenant.is_some() {
+        // It has the tenant's own rights, which no permit of ours makes less.
+        if !wishes.writes {
+            return Err(Refusal::acts_for_tenant());
+        }
+    } else if wishes.writes {
         if pool.is_some_and(|pool| pool.mode == PoolMode::Transaction) {
             return Err(Refusal::cannot_write());
         }
@@ -36,7 +42,8 @@ pub(super) async fn put_on_record(
         context.end_by(SystemTime::now() + rules.lifetime);
     }
     let until = context.expires_at();
-    let record = record.with_wishes(wishes.reason.as_deref(), wishes.writes, until);
+    let record =
+        record.with_tenant(tenant).with_wishes(wishes.reason.as_deref(), wishes.writes, until);
     shared.directory.record(&record).await?;
     Ok(Some(Box::new(record)))
 }

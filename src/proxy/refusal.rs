@@ -61,6 +61,12 @@ impl Refusal {
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "transaction pooling".into() }
     }
 
+    pub(super) fn acts_for_tenant() -> Self {
+        let told = ClientError::fatal("28000", "C219", "who acts for a tenant may write as it may")
+            .hint("Say that you mean it: options='-c cloison.tenant=… -c cloison.write=on'. Without cloison.tenant a super-admin's session reads only.");
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: "not asked to write".into() }
+    }
+
     pub(super) fn unknown_database(name: &str) -> Self {
         let told = ClientError::fatal("3D000", "C011", format!("database {name:?} does not exist"));
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "unknown database".into() }

@@ -32,7 +32,7 @@ pub(super) struct Become {
 
 impl Myself {
     pub(super) fn new(login: &Me, choice_outlives: bool, id: SessionId) -> Self {
-        let is_tenants = login.context().scope().is_tenants();
+        let is_tenants = login.context().scope().is_tenants() && !login.is_impersonation();
         Self { acting: Acting::new(Arc::clone(login)), is_tenants, choice_outlives, id }
     }
 

@@ -53,6 +53,13 @@ impl AuditRecord {
         }
     }
 
+    /// Tells on top of that for which tenant alone, who can read it and all that follows.
+    #[must_use]
+    pub const fn with_tenant(mut self, tenant: Option<TenantId>) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
     /// Tells on top of that why, whether rows may be changed, and when it ends.
     #[must_use]
     pub fn with_wishes(mut self, reason: Option<&str>, writes: bool, until: SystemTime) -> Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{TenantClaim, Tenants, VerifiedClaims};
-use crate::types::TenantId;
+use crate::types::{Access, TenantId};
 
 use super::directory::{Directory, Error, REMEMBERED_FOR, Status, Tenant};
 
@@ -22,7 +22,8 @@ pub enum Selection {
 
 impl Directory {
     /// Finds the tenant that `claims` are for, or the one among theirs that `choice` means: an id,
-    /// a slug, or an external key where the claims' rule looks for these.
+    /// a slug, or an external key where the claims' rule looks for these. A super-admin may choose
+    /// any.
     ///
     /// # Errors
     ///
@@ -38,6 +39,10 @@ impl Directory {
                 Some(claim) => Ok(Selection::Found(self.find(claim).await?)),
                 None => Ok(Selection::Nobody),
             };
+        };
+        let tenants = match claims.access() {
+            Access::Superadmin => Some(&Tenants::Any),
+            Access::Tenant | Access::Owner => tenants,
         };
         let (Some(tenants), Some(choice)) = (tenants, claims.choice(choice)) else {
             return Ok(Selection::NotAllowed);

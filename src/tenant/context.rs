@@ -90,7 +90,8 @@ impl TenantContext {
             (_, Selection::NotAllowed) => return Err(Refusal::NotAllowed),
             (Access::Tenant, Selection::Found(tenant)) => Scope::Tenant(admit(tenant)?),
             (Access::Tenant, Selection::Nobody) => Scope::Nobody,
-            (Access::Superadmin, _) => Scope::Superadmin,
+            (Access::Superadmin, Selection::Found(tenant)) => Scope::Tenant(admit(tenant)?),
+            (Access::Superadmin, Selection::Nobody) => Scope::Superadmin,
             (Access::Owner, _) => Scope::Owner,
         };
         let expires_at = claims.expires_at();

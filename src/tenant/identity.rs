@@ -62,6 +62,11 @@ impl Identity {
         matches!(self.claims.tenants(), Some(Tenants::Any | Tenants::Listed(_)))
     }
 
+    /// Whether it is a super-admin's, who acts for one tenant.
+    pub fn is_impersonation(&self) -> bool {
+        self.claims.access() == Access::Superadmin && self.tenant().is_some()
+    }
+
     /// The tenant, if there is one.
     pub const fn tenant(&self) -> Option<TenantId> {
         self.context.scope().tenant()

@@ -256,3 +256,54 @@ async fn a_session_reads_unless_it_has_asked_to_write() {
     assert!(told.field('D').contains("C218"), "{}", told.field('D'));
     proxy.stop().await;
 }
+
+/// Whoever acts for a tenant is it, is on its record, and cannot leave it.
+#[tokio::test]
+async fn a_super_admin_acts_for_one_tenant_and_the_tenant_can_read_it() {
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let set = move |config: &mut cloison::config::Config| {
+            config.pools.get_mut(&Access::Tenant).unwrap().mode = mode;
+        };
+        let proxy = proxy::new().edit(set).run().await;
+        let superuser = proxy.database.superuser().await;
+        let admin = token("superadmin", json!({"act": {"sub": "support@example.com"}}));
+        let told = Wire::refused(&proxy, USER, &admin, &[("cloison.tenant", "b")]).await;
+        assert_eq!((told.field('C'), told.field('D')), ("28000", "cloison: C219"));
+        for nobody in ["nobody", "11111111-1111-4111-8111-111111111111"] {
+            let wishes = [("cloison.tenant", nobody), ("cloison.write", "on")];
+            let told = Wire::refused(&proxy, USER, &admin, &wishes).await;
+            assert!(told.field('D').contains("C207"), "{}", told.field('D'));
+        }
+        assert!(records(&superuser, "id", "session.superadmin").await.is_empty());
+
+        let wishes = [("cloison.tenant", "b"), ("cloison.write", "on")];
+        let mut wire = session(&proxy, &admin, &wishes).await;
+        assert_eq!(wire.value("select count(*) from note").await, "5", "{mode:?}");
+        wire.ask("update note set body = body").await;
+        assert_eq!(wire.value("select current_user").await, "it_app");
+        // There is no way to another tenant, or to all.
+        let other = format!("set cloison.jwt = '{}'", tenant_token(A));
+        for sql in
+            [other.as_str(), "select set_tenant('a')", "select cloison.enable_superadmin_mode()"]
+        {
+            let answer = wire.ask(sql).await;
+            assert!(tags(&answer).contains('E'), "{sql}");
+        }
+        assert_eq!(wire.value("select count(*) from note").await, "5", "{mode:?}");
+
+        // The tenant reads what was done in its name, and others do not.
+        let log = "select count(*) from cloison.audit_log where action = 'statement' and \
+                   (select detail -> 'act' ->> 'sub' from cloison.audit_log \
+                    where action = 'session.superadmin') = 'support@example.com'";
+        let mut tenant = Wire::tenant(&proxy, "b").await;
+        assert_eq!(tenant.value(log).await, "7", "{mode:?}");
+        assert_eq!(Wire::tenant(&proxy, A).await.value(log).await, "0");
+        assert!(is_whole(&superuser).await);
+
+        // It ends with the tenant.
+        let suspend = "update cloison.tenants set status = 'suspended' where slug = 'b'";
+        superuser.batch_execute(suspend).await.unwrap();
+        assert_eq!(error(&wire.answer().await).field('C'), "57P01", "{mode:?}");
+        proxy.stop().await;
+    }
+}
