@@ -26,7 +26,12 @@ fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
                  pg_catalog.current_setting('cloison.context'), '{id}', 2), false)"
             ),
         ),
-        ("set_tenant(other)", format!("select cloison.set_tenant('{id}'::uuid)")),
+        ("a choice of the other", format!("select set_tenant('{id}')")),
+        // In a form that the proxy does not take for a choice.
+        (
+            "set_tenant(other)",
+            format!("select cloison.set_tenant(id) from (values ('{id}'::uuid)) as other (id)"),
+        ),
         (
             "set_tenant(other, proof)",
             format!("select cloison.set_tenant('{id}'::uuid, '{}')", "0".repeat(64)),
