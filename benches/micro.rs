@@ -138,7 +138,7 @@ fn bind(criterion: &mut Criterion) {
     criterion.bench_function("bind, a session", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind(black_box(tenant), None, 4242, &mut buffer).unwrap();
+            signer.bind(black_box(tenant), None, now, 4242, &mut buffer).unwrap();
             buffer.len()
         });
     });

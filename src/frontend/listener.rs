@@ -123,7 +123,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for so many clients, and [`BEYOND`] more that are told that there is none.
+    /// Room for so many clients, and `BEYOND` more that are told that there is none.
     pub fn new(clients: usize) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self { admitted: semaphore(clients), beyond: semaphore(BEYOND) }

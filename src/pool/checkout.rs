@@ -1,6 +1,7 @@
 //! A server connection on loan: first a [`Checkout`], and once it acts for somebody, a [`Bound`].
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,6 +30,8 @@ pub struct Bound {
     pub(super) loan: Loan,
     pub(super) scope: Scope,
     pub(super) claims: Option<Arc<SqlClaims>>,
+    /// When a session's ticket ends.
+    until: SystemTime,
     pub(super) signer: Arc<Signer>,
 }
 
@@ -83,7 +86,8 @@ impl Checkout {
         let (pid, out) = (server.key().pid, &mut server.stream.outgoing);
         let queued = match scope {
             Scope::Tenant(tenant) => {
-                Some(signer.bind(tenant, context.claims().map(Arc::as_ref), pid, out))
+                let claims = context.claims().map(Arc::as_ref);
+                Some(signer.bind(tenant, claims, context.expires_at(), pid, out))
             }
             Scope::Superadmin if context.writes() => {
                 Some(signer.permit_writes(context.expires_at(), pid, out))
@@ -102,7 +106,8 @@ impl Checkout {
                 }
             }
         }
-        Ok(Bound { loan: self.loan, scope, claims: context.claims().cloned(), signer })
+        let (claims, until) = (context.claims().cloned(), context.expires_at());
+        Ok(Bound { loan: self.loan, scope, claims, until, signer })
     }
 
     /// Gives back a connection on which nothing was sent, and what it told at its login.
@@ -116,7 +121,8 @@ impl Checkout {
     /// ahead of its first statement by [`Bound::queue_local_bind`]. Until then Postgres itself
     /// shows no rows.
     pub fn bind_late(self, identity: Option<&Identity>, signer: Arc<Signer>) -> Bound {
-        let mut bound = Bound { loan: self.loan, scope: Scope::Nobody, claims: None, signer };
+        let (scope, until) = (Scope::Nobody, SystemTime::UNIX_EPOCH);
+        let mut bound = Bound { loan: self.loan, scope, claims: None, until, signer };
         bound.act_for(identity);
         bound
     }
@@ -177,7 +183,7 @@ impl Bound {
             Scope::Tenant(tenant) => {
                 let server = &mut self.loan.server;
                 let (claims, pid) = (self.claims.as_deref(), server.key().pid);
-                self.signer.bind(tenant, claims, pid, &mut server.stream.outgoing)
+                self.signer.bind(tenant, claims, self.until, pid, &mut server.stream.outgoing)
             }
             Scope::Nobody | Scope::Superadmin | Scope::Owner => Ok(()),
         }

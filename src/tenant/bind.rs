@@ -19,10 +19,14 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 /// Names the statement and its portal, so that the client's unnamed ones stay as they are.
 const NAME: &str = "_cloison_bind";
 
-const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
+/// The function looks whether the tenant may be served. The ticket that it makes has no end, so it is
+/// replaced by one that has.
+const STATEMENT: &str = "select cloison.set_tenant($1, $2), \
+     pg_catalog.set_config('cloison.context', $3, false) is null";
 /// The same for a session whose claims SQL may read.
 const STATEMENT_WITH_CLAIMS: &str = "select cloison.set_tenant($1, $2), \
-     pg_catalog.set_config('cloison.claims', $3, false) is null";
+     pg_catalog.set_config('cloison.context', $3, false) is null, \
+     pg_catalog.set_config('cloison.claims', $4, false) is null";
 /// What lets a super-admin's session change rows.
 const PERMIT: &str = "select pg_catalog.set_config('cloison.superadmin_write', $1, false) is null";
 /// What the MAC of such a permit is about.
@@ -124,15 +128,26 @@ impl Signer {
         // Every parameter is text.
         buffer.put_slice(&[0, 0, 0, 0, 1 + u8::from(claims.is_some())]);
         buffer.put_u32(u32::try_from(value).unwrap_or(u32::MAX));
-        let body = ticket_body(tenant, now);
+        let (body, mac) = self.ticket(tenant, now, server_pid);
         buffer.put_slice(&body);
-        buffer.put_slice(&self.mac(&[TICKET_DOMAIN, &body], server_pid));
+        buffer.put_slice(&mac);
         if let Some(claims) = &claims {
             buffer.put_u32(u32::try_from(claims.len()).unwrap_or(u32::MAX));
             buffer.put_slice(claims);
         }
         buffer.put_slice(&[0, 0]);
         buffer.put_slice(EXECUTE_UNNAMED);
+    }
+
+    /// The ticket of a transaction that begins within [`TICKET_SECONDS`] of `time`.
+    fn ticket(
+        &self,
+        tenant: TenantId,
+        time: SystemTime,
+        server_pid: i32,
+    ) -> ([u8; TICKET_BODY_LEN], [u8; PROOF_LEN]) {
+        let body = ticket_body(tenant, time);
+        (body, self.mac(&[TICKET_DOMAIN, &body], server_pid))
     }
 
     /// HMAC-SHA-256 (RFC 2104) of the tenant and the server process that may act for it, in hex.
@@ -153,6 +168,7 @@ impl Signer {
 
     /// Appends the messages that bind `tenant`, with the claims that it has, to the session of
     /// `server_pid`, up to and with their Sync. They leave no statement and no portal behind.
+    /// Transactions that begin later than half a minute after `until` have no tenant.
     ///
     /// # Errors
     ///
@@ -161,15 +177,19 @@ impl Signer {
         &self,
         tenant: TenantId,
         claims: Option<&SqlClaims>,
+        until: SystemTime,
         server_pid: i32,
         buffer: &mut BytesMut,
     ) -> std::io::Result<()> {
+        let (body, mac) = self.ticket(tenant, until, server_pid);
+        let ticket = [&body[..], &mac].concat();
         let proof = self.proof(tenant, server_pid);
         let claims = claims.map(|claims| claims.for_session(self, tenant, server_pid));
         let statement = if claims.is_some() { STATEMENT_WITH_CLAIMS } else { STATEMENT };
-        let parameters = [&tenant.as_bytes()[..], &proof].into_iter().chain(claims.as_deref());
-        let types =
-            [UUID_OID, TEXT_OID, TEXT_OID].into_iter().take(2 + usize::from(claims.is_some()));
+        let parameters = [&tenant.as_bytes()[..], &proof, &ticket].into_iter();
+        let parameters = parameters.chain(claims.as_deref());
+        let types = [UUID_OID, TEXT_OID, TEXT_OID, TEXT_OID];
+        let types = types.into_iter().take(3 + usize::from(claims.is_some()));
         put_once(statement, types, parameters, buffer)
     }
 
@@ -227,7 +247,8 @@ fn ticket_body(tenant: TenantId, now: SystemTime) -> [u8; TICKET_BODY_LEN] {
     let (_, rest) = body.split_at_mut(1);
     let (id, digits) = rest.split_at_mut(uuid::fmt::Hyphenated::LENGTH);
     tenant.as_uuid().hyphenated().encode_lower(id);
-    let mut until = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + TICKET_SECONDS;
+    let until = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + TICKET_SECONDS;
+    let mut until = until.min(LAST_SECOND);
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + u8::try_from(until % 10).unwrap_or_default();
         until /= 10;
@@ -297,9 +318,11 @@ mod tests {
         let signer = Signer::new(&[7; 32], true);
         let tenant = TENANT.parse().unwrap();
         let mut buffer = BytesMut::new();
-        signer.bind(tenant, None, 1, &mut buffer).unwrap();
+        let until = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        signer.bind(tenant, None, until, 1, &mut buffer).unwrap();
         let messages = String::from_utf8_lossy(&buffer);
-        assert!(messages.contains("select cloison.set_tenant($1, $2)\0"));
+        assert!(messages.contains("select cloison.set_tenant($1, $2), "));
+        assert!(messages.contains(&format!("p{TENANT}1800000030")));
         assert_eq!(buffer.last_chunk(), Some(b"S\0\0\0\x04"));
     }
 }
