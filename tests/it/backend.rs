@@ -171,7 +171,7 @@ async fn tls_towards_postgres_is_as_strict_as_it_says() {
     let sleep = client.query("select pg_sleep(3600)", &[]);
     let cancelled = async {
         let superuser = cluster.connect_superuser("it_template").await.unwrap();
-        let running = "select count(*) from pg_stat_activity where query like '%3600%' and usename = 'it_owner' and state = 'active'";
+        let running = "select count(*) from pg_stat_activity where query like '%3600%' and usename = 'it_owner' and wait_event = 'PgSleep'";
         until_any(&superuser, running).await;
         cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
     };

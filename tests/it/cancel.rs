@@ -19,7 +19,7 @@ async fn session(proxy: &Proxy, tenant: &str) -> (Wire, Vec<u8>) {
 /// Waits until Postgres runs what the tenant has sent.
 async fn is_running(proxy: &Proxy) {
     let superuser = proxy.database.superuser().await;
-    let running = "select count(*) from pg_stat_activity where state = 'active' \
+    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' \
                    and usename = 'it_app' and datname = current_database() and query like '%3600%'";
     until_any(&superuser, running).await;
 }

@@ -242,7 +242,7 @@ async fn a_client_that_dies_in_mid_statement_has_it_cancelled() {
     let a = Wire::tenant(&proxy, A).await;
     let superuser = proxy.database.superuser().await;
     let running = "select count(*) from pg_stat_activity where query like '%3600%' \
-                   and state = 'active' and usename = 'it_app' and datname = current_database()";
+                   and wait_event = 'PgSleep' and usename = 'it_app' and datname = current_database()";
     leave_and_be_discarded(&mut proxy, a, "pending_replies", async |a| {
         a.query("select pg_sleep(3600)").send().await;
         until_any(&superuser, running).await;

@@ -150,7 +150,7 @@ async fn a_cancel_request_may_come_through_tls() {
     wire.startup(V3_0, &parameters).password(&tenant_token(A)).send().await;
     let key = cancel_key(&wire.answer().await);
     let superuser = proxy.database.superuser().await;
-    let running = "select count(*) from pg_stat_activity where state = 'active' \
+    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' \
                    and usename = 'it_app' and datname = current_database() and query like '%3600%'";
     for half_closes in [false, true] {
         wire.query("select pg_sleep(3600)").send().await;
