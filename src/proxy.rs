@@ -271,7 +271,7 @@ async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
     pool.admit()?;
     match pool.mode() {
         // Who may be somebody else from one transaction to the next is bound in each of them.
-        PoolMode::Session if admitted.identity.may_choose() => borrow(pool, admitted).await,
+        PoolMode::Session if may_change(&admitted, shared) => borrow(pool, admitted).await,
         PoolMode::Session => {
             let share = match admitted.identity.member() {
                 Some(member) => Box::pin(member.server()).await?,
@@ -285,6 +285,12 @@ async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
         }
         PoolMode::Transaction => borrow(pool, admitted).await,
     }
+}
+
+/// Whether a client may come to act for somebody else while it is here.
+fn may_change(admitted: &Admitted, shared: &Shared) -> bool {
+    let takes_tokens = admitted.access == Access::Tenant && shared.config.sessions_take_tokens;
+    admitted.identity.may_choose() || takes_tokens
 }
 
 /// What a client is told at login comes from a server connection that has its settings; of which

@@ -9,7 +9,9 @@ use toml::{Table, Value};
 use crate::guard::Policy;
 use crate::types::Access;
 
-use super::file::{CLIENT_TLS_MODES, LASTS, LINT_ACTIONS, LOG_FORMATS, REASONS, SERVER_TLS_MODES};
+use super::file::{
+    CLIENT_TLS_MODES, IDENTITIES, LASTS, LINT_ACTIONS, LOG_FORMATS, REASONS, SERVER_TLS_MODES,
+};
 use super::filter::SWITCH;
 use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::provider::PROVIDERS;
@@ -81,6 +83,7 @@ fn limits(page: &mut Page, config: &Config) {
     page.number("worker_threads", config.worker_threads);
     let pooling = &config.transaction_pooling;
     page.number("max_prepared_statements", pooling.max_prepared);
+    page.text("session_identity", word(IDENTITIES, config.sessions_take_tokens));
     page.text("set_tenant_lasts", word(LASTS, config.choice_outlives_transaction));
     page.text("session_statements", if pooling.pins { "pin" } else { "refuse" });
     page.number("max_client_conn", limits.max_client_conn);

@@ -46,6 +46,9 @@ const MOST_WORKERS: i64 = 1_024;
 /// Most named statements of a server connection: each holds memory there.
 const MOST_PREPARED: i64 = 10_000;
 
+/// Whether sessions take tokens in band, by its name.
+pub(super) const IDENTITIES: &[(&str, bool)] = &[("login", false), ("in_band", true)];
+
 /// Whether a choice outlives its transaction, by its name.
 pub(super) const LASTS: &[(&str, bool)] = &[("transaction", false), ("session", true)];
 
@@ -148,6 +151,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         harmless_functions,
         role_settings: role_settings(&top),
         statement_filter: filter::policy(&top),
+        sessions_take_tokens: top.choice("session_identity", IDENTITIES).unwrap_or(false),
         choice_outlives_transaction: top.choice("set_tenant_lasts", LASTS).unwrap_or(false),
         superadmin: Superadmin {
             needs_reason: top.choice("superadmin_reason", REASONS).unwrap_or(true),

@@ -50,6 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     key("server_tls_key_file", Kind::Text, ""),
     key("pool_mode", Kind::Text, r#""session""#),
     key("max_prepared_statements", Kind::Integer, "200"),
+    key("session_identity", Kind::Text, r#""login""#),
     key("set_tenant_lasts", Kind::Text, r#""transaction""#),
     key("session_statements", Kind::Text, r#""refuse""#),
     key("worker_threads", Kind::Integer, "1"),

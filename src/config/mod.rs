@@ -64,6 +64,8 @@ pub struct Config {
     pub role_settings: Vec<String>,
     /// What tenants' statements may be; `None`: anything that the database lets them.
     pub statement_filter: Option<Policy>,
+    /// With session pooling, a tenant's session may become another's by a token in band.
+    pub sessions_take_tokens: bool,
     /// A tenant that is chosen in a transaction stays chosen for the session.
     pub choice_outlives_transaction: bool,
     /// What holds for super-admins' sessions.

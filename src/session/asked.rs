@@ -235,7 +235,7 @@ pub(super) fn has_its_tenant() -> ClientError {
     let message = "this session stays with the tenant of its login";
     ClientError::error("0A000", "C410", message).hint(
         "With session pooling, connect with a token that lists tenants, or none, and present \
-         others after that; or use transaction pooling.",
+         others after that. The operator can let all sessions: session_identity = \"in_band\".",
     )
 }
 

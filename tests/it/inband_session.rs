@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::postgres::A;
-use crate::support::proxy::{self, Builder, Proxy, service_token, tenant_token};
+use crate::support::proxy::{self, Builder, Proxy, service_token, tenant_token, token};
 use crate::support::wire::{Wire, error, rows, tags};
 
 const COUNT: &str = "select count(*) from note";
@@ -266,5 +266,22 @@ async fn a_session_with_a_tenant_of_its_own_takes_no_other() {
     let log = crate::support::postgres::server_log();
     assert!(!log.contains(&tenant_token("b")[..]));
     assert_eq!(seen(&mut wire, COUNT).await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenants_own_session_takes_a_token_where_it_may() {
+    let proxy = narrow().set("session_identity = \"in_band\"").run().await;
+    let soon = token("tenant", json!({"tenant_id": A, "exp": proxy::now() + 3}));
+    let (mut wire, _) = Wire::login(&proxy, "app", &soon, &[]).await;
+    let pid = seen(&mut wire, PID).await;
+    assert_eq!(seen(&mut wire, COUNT).await, "3");
+    wire.ask(&format!("set cloison.jwt = '{}'", tenant_token("b"))).await;
+    assert_eq!(seen(&mut wire, COUNT).await, "5");
+    // A newer token of its own keeps it here.
+    wire.ask(&format!("set cloison.jwt = '{}'", tenant_token(A))).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(seen(&mut wire, COUNT).await, "3");
+    assert_eq!(seen(&mut wire, PID).await, pid);
     proxy.stop().await;
 }
