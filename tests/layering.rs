@@ -122,7 +122,7 @@ const SQL_PLACES: &[&str] =
         "src/tenant/bind.rs",
         "src/pool/release.rs",
         // What stands in place of statements that are the proxy's.
-        "src/statement/identity.rs",
+        "src/statement/identity/reader.rs",
         "src/pool/late.rs",
         "src/kit",
         "src/cli",
