@@ -198,8 +198,7 @@ async fn sequence_state_is_gone() {
 async fn the_context_of_the_former_tenant_is_gone() {
     let mine = "select left(current_setting('cloison.context', true), 37)";
     let residue = [COUNT];
-    let scope = if proxy::by_transaction() { 'p' } else { 's' };
-    leave_and_look(&residue, &[(mine, &format!("{scope}{B}"))]).await;
+    leave_and_look(&residue, &[(mine, &format!("p{B}"))]).await;
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
                  pg_catalog.current_setting('cloison.context'), '{id}', 2), false)"
             ),
         ),
-        ("a choice of the other", format!("select set_tenant('{id}')")),
+        ("a choice of the other", format!("select cloison.set_tenant('{id}')")),
         // In a form that the proxy does not take for a choice.
         (
             "set_tenant(other)",
