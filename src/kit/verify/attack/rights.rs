@@ -167,7 +167,8 @@ fn operators_only(foray: &Foray<'_>) -> Vec<(&'static Attack, String)> {
         (&CREATE, "create table public.cloison_verify ()".to_owned()),
         (&CREATE_SCHEMA, "create schema cloison_verify".to_owned()),
         (&CREATE_EXTENSION, "create extension if not exists pg_trgm".to_owned()),
-        (&PROGRAM, copy("program 'true'")),
+        // It reads all that it gets: one that ended sooner could fail the COPY, as if it were refused.
+        (&PROGRAM, copy("program 'cat > /dev/null'")),
         (&FILE_READ, "select pg_catalog.pg_read_file('postgresql.conf')".to_owned()),
         (&FILE_WRITE, copy("'/tmp/cloison_verify'")),
         (&LARGE_OBJECT_IMPORT, "select pg_catalog.lo_import('/etc/hostname')".to_owned()),
