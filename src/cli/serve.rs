@@ -318,7 +318,8 @@ async fn accept(
 /// Asks what is known of each pool's role and database, and assumes the worst if nobody answers.
 async fn learn(shared: &Shared) {
     for pool in shared.pools.all() {
-        if pool.mode() == PoolMode::Session {
+        // With session pooling only tenants' connections may pass from one to another as they are.
+        if pool.mode() == PoolMode::Session && pool.key().access != Access::Tenant {
             continue;
         }
         let vouched = &shared.config.harmless_functions;
