@@ -225,12 +225,12 @@ async fn admit(
     shared: &Shared,
 ) -> Result<Admitted, Refusal> {
     let config = &shared.config;
-    let wishes = match config.access_of(&params.user) {
+    let access = config.access_of(&params.user);
+    let wishes = match access {
         Access::Superadmin => params.take_wishes()?,
         Access::Tenant | Access::Owner => Wishes::default(),
     };
     let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
-    let access = config.access_of(&params.user);
     let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));
