@@ -109,6 +109,17 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// A client asked in band to act for somebody, and may not. Its session goes on.
+    IdentityRefused {
+        /// The session.
+        session: SessionId,
+        /// The stable code that the client sees too.
+        code: &'static str,
+        /// The tenant that it named: escaped, and cut to a bounded length. `None` for a token.
+        asked_for: Option<String>,
+        /// What is the matter.
+        reason: String,
+    },
     /// An address is listened on.
     Listening {
         /// The address, with the port that was picked.
@@ -135,6 +146,11 @@ pub enum Event {
     },
     /// Everything that serving needs is there.
     Ready,
+    /// Lines about refused requests that were left out, because there were too many a second.
+    RefusalsUntold {
+        /// How many since the last line.
+        count: u64,
+    },
     /// A server connection has logged in.
     ServerConnected {
         /// Its pool.
@@ -209,4 +225,11 @@ pub enum Event {
         /// The user name that the client gave. It is not proof of anything.
         user: String,
     },
+}
+
+impl Event {
+    /// Whether a client can cause it as often as it likes.
+    pub(super) const fn is_at_clients_will(&self) -> bool {
+        matches!(self, Self::IdentityRefused { .. })
+    }
 }

@@ -80,6 +80,9 @@ pub(super) fn write(event: &Event) {
         Event::EndsUnknown { reason } => {
             error!(reason, "the database does not tell whose sessions have to end");
         }
+        Event::IdentityRefused { session, code, asked_for, reason } => {
+            info!(%session, code, tenant.asked_for = asked_for, reason, "in-band identity refused");
+        }
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
         Event::LintCured { key } => info!(key, "a critical finding is gone"),
         Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
@@ -87,6 +90,9 @@ pub(super) fn write(event: &Event) {
             error!(key, detail, fix, "tenants may see each other's rows");
         }
         Event::Ready => info!("ready"),
+        Event::RefusalsUntold { count } => {
+            warn!(count, "too many refused requests: some were not logged");
+        }
         Event::ServerConnected { pool, pid, duration } => {
             info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");
         }

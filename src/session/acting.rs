@@ -26,8 +26,9 @@ pub(super) enum Who<T> {
     Login,
     /// Whom the client named in band.
     As(T),
-    /// Nobody, and why.
-    Nobody(Lost),
+    /// Nobody, and why. The identity is the one from whose token the client may choose a tenant
+    /// next, if it still may.
+    Nobody(Lost, Option<T>),
 }
 
 /// Why a session is nobody.
@@ -64,15 +65,26 @@ impl<T: Clone> Acting<T> {
         match self.local.as_ref().unwrap_or(&self.session) {
             Who::Login => Ok(&self.login),
             Who::As(identity) => Ok(identity),
-            Who::Nobody(why) => Err(*why),
+            Who::Nobody(why, _) => Err(*why),
+        }
+    }
+
+    /// The identity from whose token a tenant may be chosen now, or why there is none.
+    ///
+    /// A refused choice leaves the session without a tenant, not without its token.
+    pub(super) fn chooser(&self) -> Result<&T, Lost> {
+        match self.local.as_ref().unwrap_or(&self.session) {
+            Who::Login => Ok(&self.login),
+            Who::As(identity) | Who::Nobody(_, Some(identity)) => Ok(identity),
+            Who::Nobody(why, None) => Err(*why),
         }
     }
 
     /// Whom the client has named for its session, if it has.
     pub(super) const fn presented(&self) -> Option<&T> {
         match &self.session {
-            Who::As(identity) => Some(identity),
-            Who::Login | Who::Nobody(_) => None,
+            Who::As(identity) | Who::Nobody(_, Some(identity)) => Some(identity),
+            Who::Login | Who::Nobody(_, None) => None,
         }
     }
 
@@ -96,15 +108,15 @@ impl<T: Clone> Acting<T> {
         }
     }
 
-    /// What the client wanted to be, it may not: it is not to go on as who it was. No rollback
-    /// undoes that.
-    pub(super) fn lose(&mut self, why: Lost, is_local: bool) {
+    /// The client may not be what it asked for, and does not go on as it was. No rollback undoes
+    /// that. The next choice is made from the token of `chooser`, if there is one.
+    pub(super) fn lose(&mut self, why: Lost, is_local: bool, chooser: Option<T>) {
         if is_local {
-            self.local = Some(Who::Nobody(why));
+            self.local = Some(Who::Nobody(why, chooser));
         } else {
             self.local = None;
-            self.session = Who::Nobody(why);
-            self.before = Who::Nobody(why);
+            self.session = Who::Nobody(why, chooser.clone());
+            self.before = Who::Nobody(why, chooser);
         }
     }
 
@@ -118,10 +130,20 @@ impl<T: Clone> Acting<T> {
         self.end();
     }
 
-    /// Which savepoint it was is not looked up.
-    pub(super) fn roll_back_to_savepoint(&mut self) {
+    /// The savepoint is not looked up. The client has to choose again, and may do so from the
+    /// login's token if no other token can be in force.
+    pub(super) fn roll_back_to_savepoint(&mut self, has_logins_token: impl Fn(&T) -> bool) {
         if self.is_behind_savepoint {
-            self.local = Some(Who::Nobody(Lost::RolledBack));
+            let is_logins = |who: &Who<T>| match who {
+                Who::Login => true,
+                Who::As(identity) | Who::Nobody(_, Some(identity)) => has_logins_token(identity),
+                Who::Nobody(_, None) => false,
+            };
+            let is_known = is_logins(&self.before)
+                && is_logins(&self.session)
+                && self.local.as_ref().is_none_or(is_logins);
+            let chooser = is_known.then(|| self.login.clone());
+            self.local = Some(Who::Nobody(Lost::RolledBack, chooser));
         }
     }
 
@@ -131,15 +153,18 @@ impl<T: Clone> Acting<T> {
         self.is_behind_savepoint = false;
     }
 
-    /// Between transactions: whom the client has named may be good no more. False: he is.
+    /// Drops identities of the client's that are good no more, between transactions. Returns
+    /// whether that changes who the session is.
     pub(super) fn expire(&mut self, is_good: impl Fn(&T) -> bool) -> bool {
         let mut has_expired = false;
-        for who in [Some(&mut self.before), Some(&mut self.session), self.local.as_mut()] {
-            if let Some(who) = who
-                && matches!(who, Who::As(identity) if !is_good(identity))
-            {
-                *who = Who::Nobody(Lost::Expired);
-                has_expired = true;
+        for who in [&mut self.before, &mut self.session].into_iter().chain(&mut self.local) {
+            let is_over = match who {
+                Who::As(identity) | Who::Nobody(_, Some(identity)) => !is_good(identity),
+                Who::Login | Who::Nobody(_, None) => false,
+            };
+            if is_over {
+                has_expired |= matches!(who, Who::As(_));
+                *who = Who::Nobody(Lost::Expired, None);
             }
         }
         has_expired
@@ -150,8 +175,9 @@ impl<T: Clone> Acting<T> {
 mod tests {
     use super::*;
 
-    /// Words: `a` for a SET of `a`, `.a` for a local one, `!` and `.!` for what was refused, and
-    /// who the session is then, behind a `=`.
+    /// Words: `a` for a SET of `a`, `.a` for a local one, `!` and `.!` for a refused token, `?` and
+    /// `.?` for a refused choice, who the session is then, behind a `=`, and from whose token the
+    /// next choice is made, behind a `<`.
     #[track_caller]
     fn check(script: &str) {
         let mut acting = Acting::new("login");
@@ -161,17 +187,24 @@ mod tests {
                 "commit" => acting.commit(),
                 "rollback" => acting.roll_back(),
                 "savepoint" => has_savepoint = true,
-                "to" => acting.roll_back_to_savepoint(),
+                // `a` and `b` were chosen from the login's token; other names are other tokens.
+                "to" => acting.roll_back_to_savepoint(|id| ["login", "a", "b"].contains(id)),
                 "expire" => {
                     let was = acting.now().copied();
                     let has_expired = acting.expire(|identity| *identity != "old");
                     assert_eq!(has_expired, was == Ok("old"), "{script}");
                 }
-                "!" => acting.lose(Lost::Refused, false),
-                ".!" => acting.lose(Lost::Refused, true),
+                "!" => acting.lose(Lost::Refused, false, None),
+                ".!" => acting.lose(Lost::Refused, true, None),
+                "?" => acting.lose(Lost::Refused, false, acting.chooser().ok().copied()),
+                ".?" => acting.lose(Lost::Refused, true, acting.chooser().ok().copied()),
                 "reset" => acting.set(Who::Login, false, has_savepoint),
                 "pending" => assert!(acting.is_pending(), "{script}"),
                 "plain" => assert!(acting.is_plain() && !acting.is_pending(), "{script}"),
+                _ if word.starts_with('<') => {
+                    let chooser = acting.chooser().copied().unwrap_or("none");
+                    assert_eq!(chooser, &word[1..], "{word} in {script}");
+                }
                 _ => match (word.strip_prefix('='), word.strip_prefix('.')) {
                     (Some(who), _) => {
                         let now = acting.now().copied().unwrap_or("nobody");
@@ -196,6 +229,17 @@ mod tests {
     fn who_was_refused_is_nobody_whatever_is_rolled_back() {
         check("a commit ! =nobody rollback =nobody commit =nobody reset commit =login");
         check("a commit .! =nobody rollback =a");
+    }
+
+    #[test]
+    fn a_refused_choice_leaves_the_token_to_choose_from() {
+        check("? =nobody <login commit =nobody <login a commit =a");
+        check("a commit ? =nobody <a ? <a rollback =nobody <a reset =login");
+        check("a commit .? =nobody <a commit =a");
+        check("! =nobody <none ? <none reset <login");
+        check("old commit ? <old expire =nobody <none");
+        check("savepoint .a to =nobody <login .b =b commit =login");
+        check("other commit savepoint .a to =nobody <none rollback =other <other");
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub(super) enum What {
     Reset,
 }
 
+impl Asked {
+    /// The tenant that the client named, for the log: escaped, and cut to a bounded length.
+    pub(super) fn tenant_for_log(&self) -> Option<String> {
+        match &self.what {
+            What::Tenant(name) => {
+                Some(name.chars().take(64).flat_map(char::escape_default).collect())
+            }
+            What::Token(_) | What::Reset => None,
+        }
+    }
+}
+
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("is_local", &self.is_local).finish_non_exhaustive()

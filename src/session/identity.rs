@@ -36,9 +36,44 @@ impl Myself {
         Self { acting: Acting::new(Arc::clone(login)), is_tenants, choice_outlives, id }
     }
 
+    /// The session, for the log.
+    pub(super) const fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// For whom the session acts.
     pub(super) fn scope(&self) -> Scope {
         self.acting.now().map_or(Scope::Nobody, |identity| identity.context().scope())
+    }
+
+    /// The client may not be what it asked for. After a refused choice it may choose again from the
+    /// same token; after a refused token it may not fall back on the one before.
+    pub(super) fn refuse(&mut self, asked: &Asked, in_block: bool) {
+        let chooser = match asked.what {
+            What::Tenant(_) => self.token_holder(),
+            What::Token(_) | What::Reset => None,
+        };
+        self.acting.lose(Lost::Refused, self.is_local(asked, in_block), chooser);
+    }
+
+    /// The tenant may not be served any more. The client may choose another from the same token.
+    pub(super) fn lose_tenant(&mut self) {
+        let chooser = self.token_holder();
+        self.acting.lose(Lost::Unserved, false, chooser);
+    }
+
+    /// Notes `ROLLBACK TO SAVEPOINT`.
+    pub(super) fn roll_back_to_savepoint(&mut self) {
+        let login = Arc::clone(self.acting.login());
+        self.acting.roll_back_to_savepoint(|identity| identity.has_token_of(&login));
+    }
+
+    /// The identity from whose token the next choice is made: the login's where it is the same
+    /// token, so that the session does not count for a tenant that it does not act for.
+    fn token_holder(&self) -> Option<Me> {
+        let chooser = self.acting.chooser().ok()?;
+        let login = self.acting.login();
+        Some(Arc::clone(if chooser.has_token_of(login) { login } else { chooser }))
     }
 
     /// Whether SQL may read claims of somebody's, or nothing at all.
@@ -46,7 +81,7 @@ impl Myself {
         match who {
             Who::Login => self.acting.login().context().claims().is_some(),
             Who::As(identity) => identity.context().claims().is_some(),
-            Who::Nobody(_) => true,
+            Who::Nobody(..) => true,
         }
     }
 
@@ -86,12 +121,12 @@ impl Myself {
             What::Reset => Arc::clone(self.acting.login()),
             What::Token(token) => identities.present(token).await?,
             What::Tenant(name) => {
-                let now = self.acting.now();
-                let now = now.map_err(|lost| stays(nobody(Some(lost))))?;
-                if !now.is_good_at(SystemTime::now()) {
+                let chooser = self.acting.chooser();
+                let chooser = chooser.map_err(|lost| stays(nobody(Some(lost))))?;
+                if !chooser.is_good_at(SystemTime::now()) {
                     return Err(stays(nobody(Some(Lost::Expired))));
                 }
-                identities.choose(now, name, self.id).await?
+                identities.choose(chooser, name, self.id).await?
             }
         };
         let scope = identity.context().scope();
@@ -116,7 +151,8 @@ pub(super) fn nobody(lost: Option<Lost>) -> ClientError {
         ),
         Some(Lost::Refused) => (
             "the session acts for nobody, because a token or a choice was refused",
-            "Present a token with SET cloison.jwt, or RESET cloison.jwt to be who logged in.",
+            "Choose a tenant that the token allows with select set_tenant('…'). After a refused token \
+             present another with SET cloison.jwt, or RESET cloison.jwt to be who logged in.",
         ),
         Some(Lost::Expired) => (
             "the session acts for nobody, because its token has expired",

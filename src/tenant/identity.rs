@@ -62,6 +62,11 @@ impl Identity {
         matches!(self.claims.tenants(), Some(Tenants::Any | Tenants::Listed(_)))
     }
 
+    /// Whether both were made of one token.
+    pub fn has_token_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.claims, &other.claims)
+    }
+
     /// Whether it is a super-admin's, who acts for one tenant.
     pub fn is_impersonation(&self) -> bool {
         self.claims.access() == Access::Superadmin && self.tenant().is_some()

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use cloison::observe::Event;
+
 use crate::support::postgres::{A, B, Database, server_log};
 use crate::support::proxy::{self, Builder, Proxy, now, service_token, tenant_token, token};
 use crate::support::wire::{Message, Wire, error, rows, tags};
@@ -155,6 +157,90 @@ async fn what_is_not_allowed_looks_like_what_is_not_there_and_is_recorded() {
                and actor = 'tester' and detail ->> 'asked_for' = 'b'";
     let recorded: i64 = proxy.database.superuser().await.query_one(log, &[]).await.unwrap().get(0);
     assert_eq!(recorded, 1);
+    proxy.stop().await;
+}
+
+/// A pool hands one connection from request to request: a choice that is refused to one of them
+/// concerns no other.
+#[tokio::test]
+async fn a_refused_choice_leaves_the_session_to_the_next_one() {
+    for builder in [narrow(), mixing()] {
+        let mut proxy = builder.run().await;
+        let superuser = proxy.database.superuser().await;
+        superuser
+            .batch_execute("update cloison.tenants set status = 'suspended' where slug = 'd'")
+            .await
+            .unwrap();
+        let mut wire = service(&proxy, json!(["a", "b", "d"])).await;
+        for refused in ["nobody", "d", "", "a b"] {
+            let refused = format!("select set_tenant('{refused}')");
+            for _ in 0..3 {
+                let answer = wire.ask(&refused).await;
+                assert_eq!(answer[0].tag, 'E', "{refused}");
+                play(&mut wire, &[(COUNT, "42501 C206")]).await;
+            }
+            play(&mut wire, &[("select set_tenant('a')", ""), (COUNT, "3")]).await;
+            // By a parameter, and in a transaction, which fails and is rolled back.
+            wire.parse("", CHOOSE).bind("", "", &["nobody"]).execute("", 0).sync().send().await;
+            assert_eq!(seen(&wire.answer().await), "42501 C207");
+            wire.parse("", CHOOSE).bind("", "", &["b"]).execute("", 0).sync().send().await;
+            assert_eq!(tags(&wire.answer().await), "12DCZ");
+            play(&mut wire, &[(COUNT, "5"), ("begin", "")]).await;
+            assert_eq!(wire.ask(&refused).await[0].tag, 'E');
+            play(&mut wire, &[("select set_tenant('a')", "25P02 -"), ("rollback", "")]).await;
+            play(&mut wire, &[("begin", ""), ("select set_tenant('a')", ""), (COUNT, "3")]).await;
+            play(&mut wire, &[("commit", "")]).await;
+        }
+        let told = proxy
+            .observed(|event| match event {
+                Event::IdentityRefused { code, asked_for, .. } => Some((*code, asked_for.clone())),
+                _ => None,
+            })
+            .await;
+        assert_eq!(told, ("C207", Some("nobody".to_owned())));
+        drop(wire);
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_choice_after_a_savepoint_is_made_from_the_logins_token() {
+    let proxy = mixing().run().await;
+    let mut wire = service(&proxy, json!(["a", "b"])).await;
+    play(
+        &mut wire,
+        &[
+            ("begin", ""),
+            ("savepoint s", ""),
+            ("select set_tenant('a')", ""),
+            ("rollback to s", ""),
+            (COUNT, "42501 C206"),
+            ("rollback to s", ""),
+            ("select set_tenant('b')", ""),
+            (COUNT, "5"),
+            ("commit", ""),
+        ],
+    )
+    .await;
+    proxy.stop().await;
+}
+
+/// Falling back on the login's rights after a bad token would serve a request that proved nothing.
+#[tokio::test]
+async fn a_refused_token_is_not_replaced_by_the_logins() {
+    let proxy = mixing().run().await;
+    let mut wire = service(&proxy, json!("*")).await;
+    play(
+        &mut wire,
+        &[
+            ("set cloison.jwt = 'bad'", "28P01 C102"),
+            ("select set_tenant('a')", "42501 C206"),
+            ("reset cloison.jwt", ""),
+            ("select set_tenant('a')", ""),
+            (COUNT, "3"),
+        ],
+    )
+    .await;
     proxy.stop().await;
 }
 

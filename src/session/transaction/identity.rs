@@ -13,9 +13,10 @@ use super::from_client::{Admitted, Parts};
 use super::relay::{Lent, Relay};
 use super::tracked::{Ended, Tracked};
 use super::{Session, named, simple};
+use crate::observe::Event;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::{ClientError, Header, Severity};
-use crate::session::acting::{Lost, Who};
+use crate::session::acting::Who;
 use crate::session::asked::{self, Asked, Asking};
 use crate::session::identity::{Become, Me, Myself, moved, stays};
 use crate::session::relay::{End, malformed};
@@ -153,8 +154,7 @@ impl InBand {
             }
             Err(Denied { told, loses_identity }) => {
                 if loses_identity {
-                    let is_local = self.myself.is_local(asked, lent.block.is_open());
-                    self.myself.acting.lose(Lost::Refused, is_local);
+                    self.myself.refuse(asked, lent.block.is_open());
                     self.impress(lent);
                 }
                 named::refuse(lent, Box::new(told));
@@ -173,7 +173,7 @@ impl InBand {
             }
             Ended::Commit => acting.commit(),
             Ended::Rollback => acting.roll_back(),
-            Ended::RollbackTo => acting.roll_back_to_savepoint(),
+            Ended::RollbackTo => self.myself.roll_back_to_savepoint(),
             Ended::Savepoint => return,
             Ended::Reset if acting.is_plain() => {}
             Ended::Reset => acting.set(Who::Login, false, lent.has_savepoint),
@@ -264,6 +264,14 @@ impl Session<'_> {
             found = find(&myself, &asked, (in_block, served), &common.identities) => found,
             end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
         };
+        if let Err(Denied { told, .. }) = &found {
+            common.observer.observe(Event::IdentityRefused {
+                session: myself.id(),
+                code: told.code,
+                asked_for: asked.tenant_for_log(),
+                reason: told.message.to_string(),
+            });
+        }
         relay.in_band.resolution = Resolution::Found(Box::new(found));
         Ok(())
     }
@@ -288,7 +296,7 @@ async fn find(
             })?,
             None => None,
         },
-        Who::As(_) | Who::Login | Who::Nobody(_) => None,
+        Who::As(_) | Who::Login | Who::Nobody(..) => None,
     };
     Ok((found, share))
 }

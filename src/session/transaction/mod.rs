@@ -31,7 +31,6 @@ use moved::Step;
 pub use names::Statements;
 use relay::{Lent, Relay};
 
-use super::acting::Lost;
 use super::cancel::Registration;
 use super::relay::End;
 use super::{Common, Terms};
@@ -122,7 +121,7 @@ impl Session<'_> {
                 Ok(bound) => Box::new(Lent::new(bound, borrower.keeps)),
                 // Whom the client has named in band may be followed by somebody else.
                 Err(NoServer::Unserved(_)) if !is_login => {
-                    relay.in_band.myself.acting.lose(Lost::Unserved, false);
+                    relay.in_band.myself.lose_tenant();
                     return Ok(());
                 }
                 Err(NoServer::Unserved(error) | NoServer::Other(error)) => {
