@@ -1,8 +1,11 @@
 //! `cloison serve`: builds what all clients share, binds the addresses, serves, drains.
 
 mod ends;
+pub mod notify;
+mod signals;
 mod watch;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::auth::{self, Verifier};
@@ -28,6 +30,10 @@ use crate::tls;
 use crate::types::{Access, Address};
 use crate::workers::Workers;
 
+pub use signals::until_signalled;
+
+use notify::Notify;
+use signals::Signals;
 use watch::Watch;
 
 /// How often idle server connections are looked at.
@@ -109,25 +115,22 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let file = args.config.or_else(super::default_config_file);
     let config = config::load(file.as_deref(), super::environment())?;
     crate::observe::log::init(&config.log)?;
-    let running = start(config, Observer::new()).await?;
-    until_signalled().await?;
+    let (observer, notify) = (Observer::new(), Notify::from_environment());
+    let tell = |told: io::Result<()>| {
+        if let Err(error) = told {
+            observer.observe(Event::NotifyFailed { reason: error.to_string() });
+        }
+    };
+    let mut signals = Signals::listen()?;
+    let running = tokio::select! {
+        started = start(config, observer.clone()) => started?,
+        () = signals.received() => return Ok(ExitCode::SUCCESS),
+    };
+    tell(notify.ready());
+    signals.received().await;
+    tell(notify.stopping(running.shutdown_timeout));
     running.stop().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Resolves when the program is asked to end.
-///
-/// # Errors
-///
-/// Fails when signals cannot be heard.
-pub async fn until_signalled() -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 /// Builds everything, checks that the roles and the database are fit, and starts to serve.

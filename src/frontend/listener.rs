@@ -2,9 +2,11 @@
 //!
 //! Does not know what a connection is for.
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +75,13 @@ impl Listener {
         }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+            Ok(()) | Err(_) => {
+                let listener = UnixListener::bind(&path)?;
+                // Clients run as other users than the proxy. The token decides, and who may enter
+                // the folder, as with Postgres.
+                std::fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+                Ok(Self::Unix(listener, path))
+            }
         }
     }
 
@@ -235,5 +243,15 @@ mod tests {
         let _client = tokio::net::TcpStream::connect(address).await.unwrap();
         let Ok(Socket::Tcp(accepted)) = listener.accept().await else { panic!("no socket") };
         assert!(accepted.nodelay().unwrap());
+    }
+    #[tokio::test]
+    async fn every_user_of_the_machine_may_connect_to_the_unix_socket() {
+        let folder = std::env::temp_dir().join(format!("cloison-socket-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = Listener::unix(&folder, 6432).unwrap();
+        let socket = std::fs::metadata(folder.join(".s.PGSQL.6432")).unwrap();
+        assert_eq!(socket.permissions().mode() & 0o777, 0o777);
+        drop(listener);
+        std::fs::remove_dir(folder).unwrap();
     }
 }

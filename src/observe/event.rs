@@ -144,6 +144,11 @@ pub enum Event {
         /// SQL that cures it.
         fix: Option<String>,
     },
+    /// The service manager could not be told how far the program is.
+    NotifyFailed {
+        /// Why not.
+        reason: String,
+    },
     /// Everything that serving needs is there.
     Ready,
     /// Lines about refused requests that were left out, because there were too many a second.

@@ -89,6 +89,9 @@ pub(super) fn write(event: &Event) {
         Event::LintFound { key, detail, fix } => {
             error!(key, detail, fix, "tenants may see each other's rows");
         }
+        Event::NotifyFailed { reason } => {
+            error!(reason, "cannot tell the service manager at NOTIFY_SOCKET how far serve is");
+        }
         Event::Ready => info!("ready"),
         Event::RefusalsUntold { count } => {
             warn!(count, "too many refused requests: some were not logged");

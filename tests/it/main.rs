@@ -23,6 +23,7 @@ mod inband;
 mod inband_session;
 mod limits;
 mod lint;
+mod notify;
 mod oauth;
 mod pool;
 mod relay;
