@@ -11,7 +11,7 @@ POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURD
 export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
 .PHONY: help run test bench bench-micro deps deps-build deps-system deps-postgres deps-drivers ci fmt clippy doc \
-	deny clean
+	deny clean release install deb dist sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,30 @@ doc: deps-build ## Build the documentation; a warning is an error
 deny: ## Check licences, bans and sources of the dependencies
 	command -v cargo-deny > /dev/null || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
+
+# What packages are made of. With BIN=… a program that is built already is packed.
+PACKAGES := target/packages
+BIN ?= target/release/cloison
+BUILT := $(if $(filter file,$(origin BIN)),release)
+
+release: deps-build ## Build the program as it is packed
+	cargo build --release --locked --bin cloison
+
+install: $(BUILT) ## Install below PREFIX (/usr/local), with man pages, completions and unit
+	PREFIX="$(or $(PREFIX),/usr/local)" DESTDIR="$(DESTDIR)" packaging/install.sh "$(BIN)"
+
+deb: $(BUILT) ## Make Debian's package, in target/packages
+	packaging/deb.sh "$(BIN)" $(PACKAGES)
+	packaging/checksums.sh $(PACKAGES)
+
+dist: $(BUILT) ## Make a tarball, in target/packages
+	packaging/dist.sh "$(BIN)" $(PACKAGES)
+	packaging/checksums.sh $(PACKAGES)
+
+sbom: ## Make a bill of materials (CycloneDX), in target/packages
+	command -v cargo-cyclonedx > /dev/null || cargo install cargo-cyclonedx --locked
+	packaging/sbom.sh $(PACKAGES)
+	packaging/checksums.sh $(PACKAGES)
 
 clean: ## Remove what was built
 	cargo clean

@@ -3,38 +3,9 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use cloison::cli::command::{Cli, Verb};
 use cloison::cli::{self, EXIT_USAGE};
-
-/// A Postgres proxy that makes tenants watertight: a JWT in, one tenant's rows out.
-#[derive(Debug, Parser)]
-#[command(name = "cloison", version, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Bring tables that are in use under isolation, and back
-    Adopt(cli::adopt::Args),
-    /// Prove the audit log unbroken, or name the first row that is wrong
-    Audit(cli::audit::Args),
-    /// Validate the configuration and print what is in force
-    Check(cli::check::Args),
-    /// Start everything on this machine: a Postgres, sample tenants, the proxy
-    Dev(cli::dev::Args),
-    /// Install the SQL kit in a database, or print it
-    Install(cli::install::Args),
-    /// Look the database over for what lets tenants see each other's rows
-    Lint(cli::lint::Args),
-    /// Serve clients until SIGTERM
-    Serve(cli::serve::Args),
-    /// Mint a development token
-    Token(cli::token::Args),
-    /// Try everything that isolation forbids, through the proxy, as two tenants
-    Verify(cli::verify::Args),
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -62,6 +33,7 @@ async fn main() -> ExitCode {
             }
             Err(error) => fail(&error),
         },
+        Verb::Generate(args) => cli::generate::run(&args).unwrap_or_else(|error| fail(&error)),
         Verb::Install(args) => cli::install::run(args).await.unwrap_or_else(|error| fail(&error)),
         Verb::Lint(args) => cli::lint::run(args).await.unwrap_or_else(|error| {
             eprintln!("cloison: {}", cli::report(&error));
