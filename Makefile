@@ -10,32 +10,37 @@ SHELL := /bin/bash
 POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURDIR)/target/postgres)
 export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
-.PHONY: help run test bench bench-micro deps deps-build deps-system deps-postgres deps-drivers ci fmt clippy doc \
-	deny clean release install deb dist sbom
+.PHONY: help run test bench bench-micro deps deps-build deps-run deps-system deps-postgres deps-drivers ci fmt clippy \
+	doc deny clean release install deb dist sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: deps-build ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
-	@cargo run --quiet --bin cloison -- dev $(ARGS)
+run: deps-run ## Start Postgres, sample tenants and the proxy, and print how to connect (ARGS="--json …")
+	@echo '==> building cloison; the first time takes about 4 minutes of CPU' >&2
+	@cargo run --locked --bin cloison -- dev $(ARGS)
 
 test: deps ## Run every test: unit, Postgres 14 to 18, real drivers
 	tests/run.sh
 
 bench: deps-build ## Measure beside Postgres, a bare relay and PgBouncer, 6 minutes (QUICK=1: one)
-	cargo build --release --locked --quiet --bin cloison --example load --example relay
+	cargo build --release --locked --bin cloison --example load --example relay
 	python3 benches/run.py
 
 bench-micro: deps-build ## Measure frames, tokens and binds alone
 	cargo bench --locked --bench micro
 
-deps: deps-build deps-system deps-postgres deps-drivers ## Install what the tests need
+deps: deps-system deps-postgres deps-drivers ## Install what the tests need
 
 deps-build:
 	@tests/setup-build.sh
 
+# Another database's server is there already.
+deps-run:
+	@tests/setup-system.sh $(if $(findstring --database-url,$(ARGS)),build,run)
+
 deps-system:
-	tests/setup-system.sh
+	@tests/setup-system.sh test
 
 deps-postgres:
 	tests/setup-postgres.sh "$(POSTGRES_DIR)"
@@ -43,7 +48,7 @@ deps-postgres:
 deps-drivers:
 	tests/setup-drivers.sh
 
-ci: fmt clippy doc deny test ## What CI runs
+ci: deps fmt clippy doc deny test ## What CI runs
 
 fmt: ## Check the formatting
 	cargo fmt --check
