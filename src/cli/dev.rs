@@ -195,7 +195,10 @@ impl Prepared {
         // It may take minutes, and asks other programs all the time.
         let found = tokio::task::spawn_blocking(binaries::find_or_install).await;
         found.map_err(|_| Error::Interrupted)??;
-        let cluster = Cluster::builder().data_dir(folder.join("postgres")).start().await?;
+        let postgres = folder.join("postgres");
+        eprintln!("==> starting a private Postgres in {}", postgres.display());
+        let cluster = Cluster::builder().data_dir(postgres).start().await?;
+        eprintln!("==> installing the kit and two sample tenants, unless they are there");
         let folder = make_folder(folder)?;
         let logins = Logins::load_or_choose(&folder.join(LOGINS))?;
         let (database, client) = setup::private(&cluster, &logins, install, harden).await?;
