@@ -6,8 +6,13 @@
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { generateKeyPairSync, randomUUID } from 'node:crypto'
+import { generateKeyPairSync, randomUUID, webcrypto } from 'node:crypto'
 import { Provider } from 'oidc-provider'
+
+// The Node.js of Debian 12 is older than the provider expects: this is what it uses of a newer one.
+globalThis.crypto ??= webcrypto
+globalThis.CryptoKey ??= webcrypto.CryptoKey
+URL.parse ??= (text, base) => (URL.canParse(text, base) ? new URL(text, base) : null)
 
 const [tenantA, tenantB] = process.argv.slice(2)
 const TTL = { 'urn:shop': 600, 'urn:shop:short': 4 }
