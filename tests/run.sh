@@ -8,17 +8,21 @@ cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
+took=
 
 # Each answer that a test waits for has a limit of its own; this one is for what nobody thought of.
 run() {
+    local began=$SECONDS
     timeout 2700 cargo test --locked --no-fail-fast "$@" 2>&1 | tee -a "$log"
     local failed=${PIPESTATUS[0]}
     if ((failed)); then status=$failed; fi
+    took+="${took:+, }$TEST_POOL_MODE $((SECONDS - began)) s"
 }
 
 TEST_POOL_MODE=session run --lib --tests "$@"
 TEST_POOL_MODE=transaction run --test it "$@"
 
+printf '\nthe tests took: %s\n' "$took"
 awk '/^test result:/ {
         for (i = 1; i < NF; i++) {
             if ($(i + 1) ~ /^passed/) passed += $i
