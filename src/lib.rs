@@ -53,6 +53,7 @@ pub mod pool;
 pub mod protocol;
 pub mod proxy;
 pub mod recent;
+pub mod scan;
 pub mod session;
 pub mod shutdown;
 pub mod statement;

@@ -230,7 +230,8 @@ async fn admit(
         Access::Superadmin => params.take_wishes()?,
         Access::Tenant | Access::Owner => Wishes::default(),
     };
-    let settings = Arc::new(params.session_settings(&config.startup_parameters)?);
+    let policy = config.policy_for(access == Access::Tenant || wishes.tenant.is_some());
+    let settings = Arc::new(params.session_settings(&config.startup_parameters, policy)?);
     let claims = door.authenticate(client, access).await?;
     if params.database != config.server.database {
         return Err(Refusal::unknown_database(&params.database));

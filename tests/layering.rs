@@ -17,16 +17,20 @@ use std::path::{Path, PathBuf};
 /// log's settings from `config` and nothing else.
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("statement", &[]),
+    ("scan", &[]),
+    ("statement", &["scan"]),
     ("recent", &[]),
-    ("guard", &["statement", "recent"]),
-    ("protocol", &["types"]),
+    ("guard", &["scan", "statement", "recent"]),
+    ("protocol", &["types", "scan"]),
     ("config", &["types", "guard"]),
     ("observe", &["types", "config"]),
     ("tls", &["types", "config", "observe"]),
     ("shutdown", &["types", "config", "observe"]),
     ("workers", &[]),
-    ("frontend", &["types", "protocol", "config", "observe", "tls", "shutdown", "workers"]),
+    (
+        "frontend",
+        &["types", "scan", "guard", "protocol", "config", "observe", "tls", "shutdown", "workers"],
+    ),
     ("auth", &["types", "recent", "protocol", "config", "observe", "tls", "shutdown"]),
     ("backend", &["types", "statement", "protocol", "config", "observe", "tls", "shutdown"]),
     ("kit", &["types", "config", "observe", "tls"]),
@@ -53,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "session",
         &[
             "types",
+            "scan",
             "statement",
             "recent",
             "guard",

@@ -14,7 +14,7 @@ pub struct Statement {
     /// What tells it from every other one while the process lives.
     number: u64,
     /// Its name on server connections. Random, so that no client can execute another's.
-    name: String,
+    name: Arc<str>,
     /// The body of its `Parse` message behind the name: text, zero byte, parameter types.
     definition: Bytes,
     /// What its text says.
@@ -32,7 +32,7 @@ impl Statement {
         reading: Reading,
         surroundings: Arc<Surroundings>,
     ) -> Self {
-        Self { number, name, definition, reading, surroundings }
+        Self { number, name: name.into(), definition, reading, surroundings }
     }
 
     /// What tells it from every other one.
@@ -69,6 +69,13 @@ impl Statement {
     pub fn parse(&self, buffer: &mut BytesMut) {
         put_named(frontend::PARSE, None, &self.name, &self.definition, buffer);
     }
+}
+
+impl Evicted {
+    /// What tells it from every other one.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
 
     /// Appends the `Close` message that drops it.
     pub fn close(&self, buffer: &mut BytesMut) {
@@ -94,6 +101,13 @@ pub fn put_named(tag: u8, kind: Option<u8>, name: &str, rest: &[u8], buffer: &mu
     buffer.extend_from_slice(rest);
 }
 
+/// A statement that a server connection has to drop.
+#[derive(Debug)]
+pub struct Evicted {
+    number: u64,
+    name: Arc<str>,
+}
+
 /// The named statements that one server connection holds, the least recently used to go first.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -106,7 +120,8 @@ pub struct Prepared {
 
 #[derive(Debug)]
 struct Held {
-    statement: Arc<Statement>,
+    /// Of a statement only that: its text goes with the last client that has it.
+    name: Arc<str>,
     prepared_at: u64,
     last_use: u64,
 }
@@ -131,20 +146,22 @@ impl Prepared {
 
     /// Notes that it is being prepared, and says which one has to be closed ahead of it: itself as
     /// it was, or one that makes room.
-    pub fn insert(&mut self, statement: Arc<Statement>, limit: usize) -> Option<Arc<Statement>> {
+    pub fn insert(&mut self, statement: &Statement, limit: usize) -> Option<Evicted> {
         self.clock += 1;
-        let before = self.held.remove(&statement.number);
-        let evicted = if before.is_some() {
-            before
+        let number = statement.number;
+        let before = self.held.remove(&number);
+        let evicted = if let Some(before) = before {
+            Some((number, before))
         } else if self.held.len() >= limit.max(1) {
             let oldest = self.held.iter().min_by_key(|(_, held)| held.last_use);
-            oldest.map(|(&number, _)| number).and_then(|number| self.held.remove(&number))
+            oldest.map(|(&number, _)| number).and_then(|number| self.held.remove_entry(&number))
         } else {
             None
         };
         let (prepared_at, last_use) = (self.clock, self.clock);
-        self.held.insert(statement.number, Held { statement, prepared_at, last_use });
-        evicted.map(|held| held.statement)
+        let name = Arc::clone(&statement.name);
+        self.held.insert(number, Held { name, prepared_at, last_use });
+        evicted.map(|(number, held)| Evicted { number, name: held.name })
     }
 
     /// Notes that it is not there after all.
@@ -177,10 +194,10 @@ mod tests {
     #[test]
     fn the_least_recently_used_makes_room() {
         let mut prepared = Prepared::default();
-        assert!(prepared.insert(statement(1), 2).is_none());
-        assert!(prepared.insert(statement(2), 2).is_none());
+        assert!(prepared.insert(&statement(1), 2).is_none());
+        assert!(prepared.insert(&statement(2), 2).is_none());
         assert!(prepared.is_held(&statement(1)));
-        let evicted = prepared.insert(statement(3), 2).map(|statement| statement.number());
+        let evicted = prepared.insert(&statement(3), 2).map(|statement| statement.number());
         assert_eq!(evicted, Some(2));
         assert!(prepared.is_held(&statement(1)) && prepared.is_held(&statement(3)));
         assert!(!prepared.is_held(&statement(2)));
@@ -191,11 +208,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_its_tables_is_closed_and_prepared_again() {
         let mut prepared = Prepared::default();
-        assert!(prepared.insert(statement(1), 2).is_none());
-        assert!(prepared.insert(statement(2), 2).is_none());
+        assert!(prepared.insert(&statement(1), 2).is_none());
+        assert!(prepared.insert(&statement(2), 2).is_none());
         prepared.tables_changed();
         assert!(!prepared.is_held(&statement(1)) && !prepared.is_held(&statement(2)));
-        let closed = prepared.insert(statement(1), 2).map(|statement| statement.number());
+        let closed = prepared.insert(&statement(1), 2).map(|statement| statement.number());
         assert_eq!(closed, Some(1));
         assert!(prepared.is_held(&statement(1)) && !prepared.is_held(&statement(2)));
     }
@@ -206,7 +223,7 @@ mod tests {
         statement(7).parse(&mut buffer);
         assert_eq!(&buffer[..], b"P\0\0\0\x12n7\0select 1\0\0\0");
         buffer.clear();
-        statement(7).close(&mut buffer);
+        Evicted { number: 7, name: "n7".into() }.close(&mut buffer);
         assert_eq!(&buffer[..], b"C\0\0\0\x08Sn7\0");
     }
 

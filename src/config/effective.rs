@@ -92,9 +92,12 @@ fn limits(page: &mut Page, config: &Config) {
     let tenant = &limits.tenant;
     page.number("max_tenant_client_connections", tenant.client_connections);
     page.number("max_tenant_connections", tenant.server_connections);
+    page.number("max_session_memory", tenant.session_memory);
+    page.number("max_tenant_memory", tenant.memory);
     page.duration("query_timeout", tenant.query);
     page.duration("transaction_timeout", tenant.transaction);
     page.duration("idle_transaction_timeout", tenant.idle_transaction);
+    page.duration("client_write_timeout", tenant.client_write);
     page.number("max_packet_size", tenant.packet);
     page.number("max_pipeline", tenant.pipeline);
     page.number("max_savepoints", tenant.savepoints);

@@ -12,9 +12,10 @@ use super::login::{self, Defaults};
 use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Lint, LintAction, Listen, Log, LogFormat, Server,
-    ServerAddress, ServerTlsMode, StartupParameters, Superadmin, TenantLimits, TransactionPooling,
-    environment, filter, issuer, oauth,
+    ServerAddress, ServerTlsMode, StartupParameters, Superadmin, TransactionPooling, environment,
+    filter, issuer, limits, oauth,
 };
+use crate::types::Access;
 
 pub(super) const CLIENT_TLS_MODES: &[(&str, ClientTlsMode)] = &[
     ("disable", ClientTlsMode::Disable),
@@ -57,12 +58,6 @@ const SESSION_STATEMENTS: &[(&str, bool)] = &[("refuse", false), ("pin", true)];
 
 /// Most client connections: what one machine can hold.
 const MOST_CLIENTS: i64 = 1_000_000;
-
-/// Of connections, messages and savepoints, more is no limit at all.
-const MOST_COUNTED: i64 = 1_000_000_000;
-
-/// What the protocol itself allows.
-const LONGEST_PACKET: i64 = 0x3fff_ffff;
 
 /// Reads a file, if there is one, and lays the `CLOISON_…` variables of `env` over it.
 ///
@@ -124,7 +119,7 @@ pub(super) fn config(reader: &Reader) -> Config {
     let top = reader.top();
     let listen = listen(&top);
     let client_tls = client_tls(&top);
-    let limits = limits(&top);
+    let mut limits = self::limits(&top);
     let startup_parameters = startup_parameters(&top);
     let harmless_functions = harmless_functions(&top);
     let lint = lint(&top);
@@ -133,6 +128,7 @@ pub(super) fn config(reader: &Reader) -> Config {
     let defaults = Defaults::read(&top);
     let control = login::control(reader, &defaults);
     let pools = login::pools(reader, &defaults, &control);
+    limits::leave_room(&top, &mut limits, pools.get(&Access::Tenant).map_or(0, |pool| pool.size));
     let issuers = issuer::issuers(reader, &pools);
     let oauth = oauth::oauth(&top, &listen, &issuers);
     Config {
@@ -244,25 +240,11 @@ fn limits(top: &Section<'_>) -> Limits {
         max_client_conn: top.number("max_client_conn", 1..=MOST_CLIENTS).unwrap_or_default(),
         client_login_timeout: top.duration("client_login_timeout"),
         query_wait_timeout: top.duration("query_wait_timeout"),
-        tenant: tenant_limits(top),
+        tenant: limits::of_tenants(top),
         server_connect_timeout: top.duration("server_connect_timeout"),
         server_idle_timeout: top.duration("server_idle_timeout"),
         server_lifetime: top.duration("server_lifetime"),
         shutdown_timeout: top.duration("shutdown_timeout"),
-    }
-}
-
-fn tenant_limits(top: &Section<'_>) -> TenantLimits {
-    let count = |key: &str| top.number(key, 0..=MOST_COUNTED).unwrap_or_default();
-    TenantLimits {
-        client_connections: count("max_tenant_client_connections"),
-        server_connections: count("max_tenant_connections"),
-        query: top.duration("query_timeout"),
-        transaction: top.duration("transaction_timeout"),
-        idle_transaction: top.duration("idle_transaction_timeout"),
-        packet: top.number("max_packet_size", 1_024..=LONGEST_PACKET).unwrap_or_default(),
-        pipeline: count("max_pipeline"),
-        savepoints: count("max_savepoints"),
     }
 }
 

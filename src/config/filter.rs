@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Config;
 use super::reader::Section;
 use crate::guard::{Group, Policy, is_setting_name};
 
@@ -26,4 +27,11 @@ pub(super) fn policy(top: &Section<'_>) -> Option<Policy> {
     let is_on = top.choice("statement_filter", SWITCH).unwrap_or(true);
     let settings: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     is_on.then(|| Policy { statements: statements.into_iter().collect(), settings, longest })
+}
+
+impl Config {
+    /// What the statements of a session may be, and the settings that it begins with.
+    pub fn policy_for(&self, is_tenants: bool) -> Option<&Policy> {
+        self.statement_filter.as_ref().filter(|_| is_tenants)
+    }
 }

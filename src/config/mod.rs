@@ -17,6 +17,7 @@ mod filter;
 mod issuer;
 mod key_source;
 mod keys;
+mod limits;
 mod login;
 mod oauth;
 mod provider;
@@ -27,6 +28,7 @@ mod tests;
 pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
+pub use limits::TenantLimits;
 pub use provider::Provider;
 pub use reader::read_secret;
 
@@ -316,27 +318,6 @@ pub struct Limits {
     pub server_lifetime: Duration,
     /// How long sessions may go on after SIGTERM.
     pub shutdown_timeout: Duration,
-}
-
-/// What one tenant may take of what all share. Zero is no limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct TenantLimits {
-    /// Most client connections of a tenant.
-    pub client_connections: usize,
-    /// Most server connections that a tenant's clients hold at a time; others of it wait.
-    pub server_connections: usize,
-    /// Longest wait for the answer to what was asked.
-    pub query: Duration,
-    /// Longest transaction.
-    pub transaction: Duration,
-    /// Longest wait for a client inside a transaction.
-    pub idle_transaction: Duration,
-    /// Longest message of an established session, in bytes.
-    pub packet: usize,
-    /// Most messages without a Sync between them.
-    pub pipeline: usize,
-    /// Most savepoints in a transaction.
-    pub savepoints: usize,
 }
 
 /// Which startup parameters pass beyond the built-in list.

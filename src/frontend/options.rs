@@ -2,6 +2,8 @@
 //!
 //! Manual: libpq's connection parameter `options`, and "postgres", options `-c` and `--name`.
 
+use crate::scan;
+
 /// Splits `options` into settings.
 ///
 /// Words end at blanks; a backslash takes away the meaning of the character after it.
@@ -35,6 +37,7 @@ fn words(text: &str) -> Vec<String> {
     let mut word: Option<String> = None;
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
+        scan::step(1);
         match character {
             '\\' => word.get_or_insert_default().extend(characters.next()),
             blank if blank.is_ascii_whitespace() => words.extend(word.take()),
@@ -55,6 +58,13 @@ mod tests {
             .map(|pairs| pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect())
             .map_err(str::to_owned);
         assert_eq!(parse(options), expected, "{options:?}");
+    }
+
+    #[test]
+    fn the_work_is_linear() {
+        scan::tests::is_linear("options", |text| {
+            let _ = parse(&String::from_utf8_lossy(text));
+        });
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The parameters of a `StartupMessage`: which are ours, which reach Postgres, which are refused.
 //!
 //! Whatever a server connection is started with becomes the value that `RESET` goes back to, so
-//! a client's own settings belong there, and only those that cannot reach beyond its session do.
+//! a client's own settings belong there. What a client may not `SET`, it may not start with.
 
 use crate::config;
+use crate::guard::Policy;
 use crate::protocol::ClientError;
 use crate::protocol::message::PROTOCOL_3_2;
 use crate::types::SessionSettings;
@@ -23,73 +24,6 @@ pub struct StartupParams {
     /// Everything else, with `options` already taken apart.
     settings: Vec<(String, String)>,
 }
-
-/// Settings that a client may start with: they end with its session and reach nobody else.
-///
-/// Lower case, in alphabetical order.
-const ALLOWED: &[&str] = &[
-    "application_name",
-    "array_nulls",
-    "backend_flush_after",
-    "bytea_output",
-    "check_function_bodies",
-    "client_connection_check_interval",
-    "client_encoding",
-    "client_min_messages",
-    "constraint_exclusion",
-    "cpu_index_tuple_cost",
-    "cpu_operator_cost",
-    "cpu_tuple_cost",
-    "cursor_tuple_fraction",
-    "datestyle",
-    "default_statistics_target",
-    "default_text_search_config",
-    "default_toast_compression",
-    "default_transaction_deferrable",
-    "default_transaction_isolation",
-    "default_transaction_read_only",
-    "effective_cache_size",
-    "effective_io_concurrency",
-    "escape_string_warning",
-    "extra_float_digits",
-    "from_collapse_limit",
-    "geqo",
-    "gin_fuzzy_search_limit",
-    "hash_mem_multiplier",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "intervalstyle",
-    "jit",
-    "jit_above_cost",
-    "join_collapse_limit",
-    "lc_monetary",
-    "lc_numeric",
-    "lc_time",
-    "lock_timeout",
-    "maintenance_work_mem",
-    "max_parallel_workers_per_gather",
-    "plan_cache_mode",
-    "quote_all_identifiers",
-    "random_page_cost",
-    "search_path",
-    "seq_page_cost",
-    "standard_conforming_strings",
-    "statement_timeout",
-    "synchronize_seqscans",
-    "synchronous_commit",
-    "tcp_keepalives_count",
-    "tcp_keepalives_idle",
-    "tcp_keepalives_interval",
-    "tcp_user_timeout",
-    "temp_buffers",
-    "timezone",
-    "timezone_abbreviations",
-    "transaction_timeout",
-    "transform_null_equals",
-    "work_mem",
-    "xmlbinary",
-    "xmloption",
-];
 
 /// Parameters that are refused by name, with the reason.
 const DANGEROUS: &[(&str, &str)] = &[
@@ -151,7 +85,8 @@ impl StartupParams {
         Wishes::take(&mut self.settings)
     }
 
-    /// The settings that the client's server connection is started with.
+    /// The settings that the client's server connection is started with: those that `policy` lets
+    /// it change, or any that are not dangerous if no policy holds for it.
     ///
     /// # Errors
     ///
@@ -159,6 +94,7 @@ impl StartupParams {
     pub fn session_settings(
         &self,
         rules: &config::StartupParameters,
+        policy: Option<&Policy>,
     ) -> Result<SessionSettings, ClientError> {
         let lists =
             |list: &[String], name: &str| list.iter().any(|entry| entry.eq_ignore_ascii_case(name));
@@ -181,13 +117,12 @@ impl StartupParams {
             if lists(&rules.ignore, name) {
                 continue;
             }
-            let custom = lower.contains('.');
-            if custom || ALLOWED.binary_search(&lower.as_str()).is_ok() || lists(&rules.allow, name)
-            {
+            let may_start = policy.is_none_or(|policy| policy.may_start_with(&lower));
+            if may_start || lists(&rules.allow, name) {
                 admitted.set(lower, value.clone());
             } else {
-                let hint = "The operator can list it in allow_startup_parameters or \
-                            ignore_startup_parameters.";
+                let hint = "The operator can list it in allowed_settings (for SET, too), \
+                            allow_startup_parameters or ignore_startup_parameters.";
                 return Err(ClientError::fatal(
                     "0A000",
                     "C004",
@@ -239,18 +174,17 @@ mod tests {
             allow: vec!["my_setting".into()],
             ignore: vec!["their_setting".into()],
         };
+        let policy = Policy {
+            settings: ["work_mem".to_owned(), "shop.*".to_owned()].into(),
+            ..Policy::default()
+        };
         let params = parse(&[("user", "app"), (name, value)]);
-        let got = params.and_then(|params| params.session_settings(&rules));
+        let got = params.and_then(|params| params.session_settings(&rules, Some(&policy)));
         match (got, expected) {
             (Ok(got), Ok(expected)) => assert!(got.iter().eq(expected.iter().copied()), "{got:?}"),
             (Err(error), Err(code)) => assert_eq!(error.code, code, "{}", error.message),
             (got, expected) => panic!("{name}={value}: {got:?} where {expected:?} was due"),
         }
-    }
-
-    #[test]
-    fn the_list_can_be_searched() {
-        assert!(ALLOWED.is_sorted());
     }
 
     #[test]
@@ -261,7 +195,8 @@ mod tests {
         check("TimeZone", "Europe/Zurich", Ok(&[("timezone", "Europe/Zurich")]));
         check("extra_float_digits", "2", Ok(&[("extra_float_digits", "2")]));
         check("options", "-c search_path=a,b", Ok(&[("search_path", "a,b")]));
-        check("app.user", "7", Ok(&[("app.user", "7")]));
+        check("Shop.User", "7", Ok(&[("shop.user", "7")]));
+        check("work_mem", "1GB", Ok(&[("work_mem", "1GB")]));
         check("my_setting", "7", Ok(&[("my_setting", "7")]));
         check("their_setting", "7", Ok(&[]));
         check("replication", "false", Ok(&[]));
@@ -284,12 +219,47 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_set_cannot_be_started_with() {
+        for name in [
+            "hash_mem_multiplier",
+            "Hash_Mem_Multiplier",
+            "max_parallel_workers_per_gather",
+            "maintenance_work_mem",
+            "temp_buffers",
+            "sort_mem",
+            "app.user",
+            "transaction_read_only",
+            "seed",
+        ] {
+            check(name, "1", Err("C004"));
+            check("options", &format!("-c {name}=1"), Err("C004"));
+            check("options", &format!("--{}=1", name.replace('_', "-")), Err("C004"));
+        }
+    }
+
+    #[test]
+    fn who_is_held_to_no_policy_starts_with_anything_but_what_is_ours() {
+        let rules = config::StartupParameters::default();
+        let got = |name: &str| {
+            let params = parse(&[("user", "app"), (name, "1")]).unwrap();
+            let settings = params.session_settings(&rules, None);
+            settings.map(|settings| settings.iter().count()).map_err(|error| error.code)
+        };
+        for name in ["work_mem", "hash_mem_multiplier", "app.user"] {
+            assert_eq!(got(name), Ok(1), "{name}");
+        }
+        for name in ["role", "session_authorization", "replication", "cloison.context"] {
+            assert_eq!(got(name), Err("C003"), "{name}");
+        }
+    }
+
+    #[test]
     fn the_tenant_that_is_asked_for_is_no_setting() {
         let rules = config::StartupParameters { allow: vec![], ignore: vec![] };
         for (name, value) in [("cloison.tenant", "acme"), ("options", "-c Cloison.Tenant=acme")] {
             let params = parse(&[("user", "app"), (name, value)]).unwrap();
             assert_eq!(params.tenant_choice(), Some("acme"), "{name}");
-            assert_eq!(params.session_settings(&rules).unwrap().iter().count(), 0, "{name}");
+            assert_eq!(params.session_settings(&rules, None).unwrap().iter().count(), 0, "{name}");
         }
         assert_eq!(parse(&[("user", "app")]).unwrap().tenant_choice(), None);
     }
@@ -302,7 +272,7 @@ mod tests {
         };
         for name in ["role", "replication"] {
             let params = parse(&[("user", "app"), (name, "x")]).unwrap();
-            assert_eq!(params.session_settings(&rules).unwrap_err().code, "C003");
+            assert_eq!(params.session_settings(&rules, None).unwrap_err().code, "C003");
         }
     }
 

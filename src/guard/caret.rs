@@ -8,6 +8,9 @@
 const LONGEST: usize = 16 * 1024;
 const MOST_OCCURRENCES: usize = 16;
 
+/// So many bytes may be parsed for it.
+const MOST_PARSED: usize = 64 * 1024;
+
 const AT: &str = " at or near \"";
 const AT_END: &str = " at end of input";
 
@@ -24,7 +27,7 @@ pub(super) fn position(text: &str, message: &str) -> Option<usize> {
     let occurrences = || text.match_indices(token).map(|(at, _)| at);
     let is_alone = occurrences().count() == 1;
     let at = occurrences()
-        .take(MOST_OCCURRENCES)
+        .take(MOST_OCCURRENCES.min(MOST_PARSED / text.len().max(1)))
         .find(|at| is_alone || stops_at(text, at + token.len(), message))?;
     Some(text.get(..at)?.chars().count() + 1)
 }

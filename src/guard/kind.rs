@@ -199,9 +199,12 @@ fn judge_set(set: &VariableSetStmt, policy: &Policy) -> Result<(), Refusal> {
         _ if name == "role" => never("SET ROLE"),
         _ if name == "session_authorization" => never("SET SESSION AUTHORIZATION"),
         _ if may_change(name, &policy.settings) => Ok(()),
-        _ => Err(Refusal::Setting(name.to_owned())),
+        _ => Err(Refusal::Setting(name.chars().take(LONGEST_NAME).collect())),
     }
 }
+
+/// Of a setting's name so many characters are told.
+const LONGEST_NAME: usize = 200;
 
 /// `SET ROLE NONE` is another `RESET ROLE`.
 fn names_nobody(set: &VariableSetStmt) -> bool {

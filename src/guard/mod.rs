@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use pg_raw_parse::Error;
 
 use crate::recent::Recent;
+use crate::scan;
 use crate::statement::Lexis;
 
 pub use kind::Group;
@@ -47,7 +48,13 @@ const REMEMBERED: usize = 4096;
 /// Longer ones are not remembered: hardly ever are they the same again.
 const LONGEST_REMEMBERED: usize = 4096;
 
-/// A run of 6,000 characters: no ruler in a comment is that long.
+/// Of what the parser says, which quotes the text, so many characters are kept.
+const LONGEST_MESSAGE: usize = 500;
+
+/// Most steps of the scanner for each byte of a text, and for any text at all: a run of 1,000
+/// signs passes everywhere, one of 6,000 nowhere.
+const MOST_EFFORT_A_BYTE: usize = 512;
+const LEAST_EFFORT: usize = 1_000_000;
 const MOST_EFFORT: usize = 36_000_000;
 
 /// Why a text may not pass.
@@ -93,18 +100,26 @@ impl Guard {
         self.policy.longest
     }
 
+    /// Refuses a text for its length alone, before anybody reads it.
+    ///
+    /// # Errors
+    ///
+    /// It is longer than the limit.
+    pub const fn check_length(&self, length: usize) -> Result<(), Refusal> {
+        let longest = self.policy.longest;
+        if length > longest { Err(Refusal::TooLong { length, longest }) } else { Ok(()) }
+    }
+
     /// Judges a text as a whole: bytes in the client's encoding, without a zero byte.
     ///
     /// # Errors
     ///
     /// The first statement that may not pass keeps all of them from it.
     pub fn judge(&self, text: &[u8], lexis: Lexis) -> Result<(), Refusal> {
-        if text.len() > self.policy.longest {
-            return Err(Refusal::TooLong { length: text.len(), longest: self.policy.longest });
-        }
+        self.check_length(text.len())?;
         // The grammar reads as Postgres does with its own defaults.
-        let is_unsure = (!lexis.standard_strings && text.contains(&b'\\'))
-            || (!lexis.safe_encoding && !text.is_ascii());
+        let is_unsure = (!lexis.standard_strings && scan::contains(text, b'\\'))
+            || (!lexis.safe_encoding && !scan::is_ascii(text));
         if is_unsure {
             return Err(Refusal::Unreadable);
         }
@@ -112,7 +127,7 @@ impl Guard {
         if is_short && self.passed.get(text).is_some() {
             return Ok(());
         }
-        if scanning_effort(text) > MOST_EFFORT {
+        if scanning_effort(text) > most_effort(text.len()) {
             return Err(Refusal::Unreadable);
         }
         self.parse(text)?;
@@ -129,6 +144,7 @@ impl Guard {
             Err(Error::Parse(error)) => {
                 let message = error.to_string();
                 let position = caret::position(&text, &message);
+                let message = message.chars().take(LONGEST_MESSAGE).collect();
                 Err(Refusal::Unparsable { message, position })
             }
             Err(Error::PgError(_) | Error::StatementContainedNul(_)) => Err(Refusal::Unreadable),
@@ -139,15 +155,30 @@ impl Guard {
 /// How long Postgres' scanner may be at work on a text, in steps of about a nanosecond.
 ///
 /// At every start of a comment or an operator it reads on for as long as there are characters of
-/// operators, and then goes back: a text of nothing but `/*` costs the square of its length.
+/// operators, and then goes back, behind each `/*`, and to each `+` and `-` that ends an operator: a
+/// text of nothing but `/*` costs the square of its length. Behind `--` it reads on to the line's
+/// end.
 fn scanning_effort(text: &[u8]) -> usize {
+    scan::step(3 * text.len());
     let runs = text.split(|byte| !b"~!@#^&|`?+-*/%<>=".contains(byte));
-    runs.fold(0, |sum: usize, run| sum.saturating_add(run.len().saturating_mul(run.len())))
+    let effort = |run: &[u8]| {
+        let comments = run.windows(2).filter(|pair| pair == b"/*").count();
+        let dashes = run.windows(2).position(|pair| pair == b"--").unwrap_or(run.len());
+        let signs = run.iter().take(dashes).filter(|byte| matches!(byte, b'+' | b'-')).count();
+        run.len().saturating_mul(1 + comments + signs)
+    };
+    runs.fold(0, |sum: usize, run| sum.saturating_add(effort(run)))
+}
+
+/// What the scanner may take for a text of this length.
+fn most_effort(length: usize) -> usize {
+    length.saturating_mul(MOST_EFFORT_A_BYTE).saturating_add(LEAST_EFFORT).min(MOST_EFFORT)
 }
 
 /// Text in an encoding that has ASCII for ASCII, as UTF-8: every other byte becomes a letter that
 /// no keyword has.
 fn readable(text: &[u8]) -> Cow<'_, str> {
+    scan::step(text.len());
     match std::str::from_utf8(text) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => {

@@ -1,10 +1,12 @@
-//! The settings that a tenant's session may change.
+//! The settings that a tenant's session may change, by `SET` and in its startup packet.
 //!
 //! What drivers, ORMs, `psql` and `pg_dump` set, and what an application tunes for itself. Not on
 //! the list: what spends the server's memory or workers, what a preloaded library reads, and who
 //! the session is.
 
 use std::collections::BTreeSet;
+
+use super::Policy;
 
 /// In lower case, sorted.
 const ALLOWED: &[&str] = &[
@@ -79,6 +81,18 @@ pub(super) fn may_change(name: &str, more: &BTreeSet<String>) -> bool {
     ALLOWED.binary_search(&name.as_str()).is_ok()
         || more.contains(&name)
         || name.split_once('.').is_some_and(|(class, _)| more.contains(&format!("{class}.*")))
+}
+
+/// Of these, what means something in a transaction only, or has no value to start with.
+const NOT_AT_STARTUP: [&str; 4] =
+    ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
+
+impl Policy {
+    /// Whether a session may be started with a setting, by its name in lower case: what it may
+    /// change anyhow.
+    pub fn may_start_with(&self, name: &str) -> bool {
+        may_change(name, &self.settings) && !NOT_AT_STARTUP.contains(&name)
+    }
 }
 
 /// Whether an operator may give a setting to tenants by this name: `name`, `class.name`, `class.*`.

@@ -282,3 +282,17 @@ fn a_syntax_error_is_pointed_at() {
     stops("select a a a a", Some(12));
     stops("select 'open", Some(8));
 }
+
+/// What the grammar itself does is C, and not counted: `scanning_effort` says how long its scanner
+/// may be at work.
+#[test]
+fn the_work_is_linear() {
+    let lexis = Lexis { standard_strings: true, safe_encoding: true };
+    crate::scan::tests::is_linear("guard", |text| {
+        // One that remembers nothing.
+        let guard = Guard::new(Policy { longest: 1 << 20, ..Policy::default() });
+        if guard.judge(text, lexis) != Err(Refusal::Unreadable) {
+            assert!(super::scanning_effort(text) <= 512 * text.len() + 1_000_000);
+        }
+    });
+}

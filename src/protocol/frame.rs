@@ -5,6 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Violation;
+use crate::scan;
 
 /// Bytes of a type byte and a length.
 pub const HEADER_LEN: usize = 5;
@@ -86,7 +87,7 @@ impl Frame {
 
 /// Takes a text that ends in a zero byte off the front of `bytes`.
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
+    let end = scan::position(bytes, |byte| byte == 0)?;
     let (text, rest) = bytes.split_at(end);
     Some((text, rest.get(1..)?))
 }

@@ -136,6 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_work_is_linear() {
+        crate::scan::tests::is_linear("error field", |text| {
+            error_field(text, b'\x01');
+            parse_parameter_status(text);
+        });
+    }
+
+    #[test]
     fn error_fields_are_found_by_code() {
         let body = b"SERROR\0C42501\0Mno\0\0";
         assert_eq!(error_field(body, b'C'), Some("42501"));

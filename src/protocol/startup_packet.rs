@@ -2,6 +2,8 @@
 //!
 //! Manual: "Message Formats": `SSLRequest`, `GSSENCRequest`, `CancelRequest`, `StartupMessage`.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Violation;
@@ -88,6 +90,7 @@ fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, Violation> {
             .map_err(|_| Violation::Startup("a parameter is not UTF-8"))
     };
     let mut parameters: Vec<(String, String)> = Vec::new();
+    let mut names = BTreeSet::new();
     let mut rest = body;
     loop {
         let (name, after) = split_cstr(rest).ok_or(UNTERMINATED)?;
@@ -99,7 +102,7 @@ fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, Violation> {
         }
         let (value, next) = split_cstr(after).ok_or(UNTERMINATED)?;
         let name = text(name)?;
-        if parameters.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
+        if !names.insert(name.to_ascii_lowercase()) {
             return Err(Violation::Startup("a parameter is given twice"));
         }
         parameters.push((name, text(value)?));
@@ -165,6 +168,13 @@ mod tests {
             let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
             assert!(StartupPacket::split_from(&mut buffer).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn the_work_is_linear() {
+        crate::scan::tests::is_linear("startup packet", |text| {
+            let _ = StartupPacket::split_from(&mut packet(0x0003_0000, text));
+        });
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
+use crate::scan;
 use crate::statement::identity::{self, Argument, Flag, Identification, Wish};
 
 /// Statements and portals about the identity that one client may have.
@@ -55,9 +56,36 @@ impl fmt::Debug for Asked {
 pub(super) struct Asking {
     statements: HashMap<Box<[u8]>, Arc<Wish>>,
     portals: HashMap<Box<[u8]>, Asked>,
+    /// What they take.
+    bytes: usize,
+}
+
+impl Wish {
+    /// What it takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Token(Argument::Text(text), _) | Self::Tenant(Argument::Text(text)) => text.len(),
+            Self::Token(..) | Self::Tenant(_) | Self::Reset(_) => 0,
+        }
+    }
+}
+
+impl Asked {
+    /// What it takes.
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::Token(text) | What::Tenant(text) => text.len(),
+            What::Reset => 0,
+        }
+    }
 }
 
 impl Asking {
+    /// Bytes that are kept for them.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Notes what a client's statement is; `None`: about something else.
     pub(super) fn parsed(&mut self, name: &[u8], wish: Option<Wish>) -> Result<(), ClientError> {
         match wish {
@@ -66,7 +94,11 @@ impl Asking {
                 return Err(ClientError::error("53400", "C404", message)
                     .hint("Close those that are not needed."));
             }
-            Some(wish) => drop(self.statements.insert(name.into(), Arc::new(wish))),
+            Some(wish) => {
+                self.forget(name);
+                self.bytes += name.len() + wish.bytes();
+                self.statements.insert(name.into(), Arc::new(wish));
+            }
             None => self.forget(name),
         }
         Ok(())
@@ -74,8 +106,10 @@ impl Asking {
 
     /// A client's statement is given up.
     pub(super) fn forget(&mut self, name: &[u8]) {
-        if !self.statements.is_empty() {
-            self.statements.remove(name);
+        if !self.statements.is_empty()
+            && let Some(wish) = self.statements.remove(name)
+        {
+            self.bytes -= name.len() + wish.bytes();
         }
     }
 
@@ -91,11 +125,21 @@ impl Asking {
                 let message = "too many portals about the session's identity";
                 return Err(ClientError::error("53400", "C404", message).hint("Close some."));
             }
-            Some(asked) => drop(self.portals.insert(portal.into(), asked)),
+            Some(asked) => {
+                self.forget_portal(portal);
+                self.bytes += portal.len() + asked.bytes();
+                self.portals.insert(portal.into(), asked);
+            }
             None if self.portals.is_empty() => {}
-            None => drop(self.portals.remove(portal)),
+            None => self.forget_portal(portal),
         }
         Ok(())
+    }
+
+    fn forget_portal(&mut self, portal: &[u8]) {
+        if let Some(asked) = self.portals.remove(portal) {
+            self.bytes -= portal.len() + asked.bytes();
+        }
     }
 
     /// What `Execute` of a portal is about.
@@ -106,7 +150,10 @@ impl Asking {
     /// Portals end with their transaction.
     pub(super) fn forget_portals(&mut self) {
         if !self.portals.is_empty() {
-            self.portals = HashMap::new();
+            let portals = std::mem::take(&mut self.portals);
+            let bytes: usize =
+                portals.iter().map(|(portal, asked)| portal.len() + asked.bytes()).sum();
+            self.bytes -= bytes;
         }
     }
 
@@ -158,6 +205,7 @@ impl<'a> Values<'a> {
         let count = number()?;
         let (mut values, mut starts) = (Vec::new(), Vec::new());
         for _ in 0..count {
+            scan::step(1);
             starts.push(body.len() - rest.len());
             let (length, after) = rest.split_first_chunk::<4>()?;
             rest = after;
@@ -310,6 +358,23 @@ mod tests {
         let expected = Some((format!("tenant {id}"), false));
         assert_eq!(seen(&wish, &body(&[1], &[Some(id.as_bytes())])), expected);
         assert_eq!(seen(&wish, &body(&[], &[Some(id.to_string().as_bytes())])), expected);
+    }
+
+    #[test]
+    fn the_work_is_linear() {
+        let wishes = [
+            Wish::Token(Argument::Parameter(1), Flag::Parameter(2)),
+            Wish::Tenant(Argument::Parameter(30_000)),
+        ];
+        scan::tests::is_linear("bind", |text| {
+            let whole = body(&[], &[Some(text), Some(b"t")]);
+            let many: Vec<_> = text.chunks(3).map(Some).collect();
+            let many = body(&[], &many);
+            for (wish, body) in wishes.iter().zip([&whole, &many]) {
+                bind(wish, body);
+                bind(wish, text);
+            }
+        });
     }
 
     #[test]

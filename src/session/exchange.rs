@@ -8,12 +8,17 @@ use std::collections::VecDeque;
 use super::answer::Answer;
 use crate::protocol::TransactionStatus;
 use crate::protocol::message::frontend;
+use crate::scan;
 
 /// What has been asked on a server connection and not been answered.
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// Requests that end in a `ReadyForQuery`, oldest first.
     pending: VecDeque<Request>,
+    /// How many of them are answered by a `ReadyForQuery` of their own.
+    answered: usize,
+    /// How many of them are Syncs.
+    syncs: usize,
     /// Extended-query messages were sent since the last Sync.
     unsynced: bool,
     /// The server is reading COPY data, and skips every Sync until it ends.
@@ -29,6 +34,9 @@ pub(super) struct Exchange {
     /// An answer came that cannot belong to anything.
     impossible: bool,
 }
+
+/// Requests that may be pending. Each is looked at a few times, and takes a byte.
+const MOST_PENDING: usize = 1024;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Request {
@@ -56,6 +64,8 @@ impl Exchange {
     pub(super) const fn new() -> Self {
         Self {
             pending: VecDeque::new(),
+            answered: 0,
+            syncs: 0,
             unsynced: false,
             copy_in: false,
             failed: false,
@@ -128,7 +138,7 @@ impl Exchange {
     }
 
     /// Whether everything that was asked has been answered.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) const fn is_settled(&self) -> bool {
         self.pending() == 0 && !self.unsynced
     }
 
@@ -138,8 +148,13 @@ impl Exchange {
     }
 
     /// How many answers are due.
-    pub(super) fn pending(&self) -> usize {
-        self.pending.iter().filter(|request| request.is_answered()).count()
+    pub(super) const fn pending(&self) -> usize {
+        self.answered
+    }
+
+    /// Whether so much is pending that no more is to be asked before some of it is answered.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= MOST_PENDING
     }
 
     pub(super) const fn unsynced(&self) -> bool {
@@ -165,7 +180,17 @@ impl Exchange {
     }
 
     fn ask(&mut self, request: Request) {
+        self.answered += usize::from(request.is_answered());
+        self.syncs += usize::from(request == Request::Sync);
         self.pending.push_back(request);
+    }
+
+    /// Takes a request out that is not pending any more.
+    fn take(&mut self, at: usize) -> Option<Request> {
+        let request = self.pending.remove(at)?;
+        self.answered -= usize::from(request.is_answered());
+        self.syncs -= usize::from(request == Request::Sync);
+        Some(request)
     }
 
     /// The oldest request turned out to be a COPY: every Sync that was sent ahead of the end of
@@ -173,7 +198,7 @@ impl Exchange {
     fn begin_copy(&mut self) {
         while self.pending.front() == Some(&Request::CopyEnd) {
             // COPY data ahead of the COPY was read and dropped.
-            self.pending.pop_front();
+            self.take(0);
         }
         let is_extended = match self.pending.front() {
             Some(Request::Query) => false,
@@ -187,13 +212,13 @@ impl Exchange {
         // Whether the COPY is the work's, or that of a query behind it, cannot be told.
         self.unaccountable |= is_extended && self.work_runs_into_a_query();
         while self.pending.get(1) == Some(&Request::Sync) {
-            self.pending.remove(1);
+            self.take(1);
             self.skipped += 1;
         }
         match self.pending.get(1) {
             None => {}
             Some(Request::CopyEnd) => {
-                self.pending.remove(1);
+                self.take(1);
                 self.copy_in = false;
                 // More work in the same pipeline: the end may be a stray one, ahead of its COPY.
                 self.unaccountable |=
@@ -203,13 +228,15 @@ impl Exchange {
             Some(_) => self.unaccountable = true,
         }
         // The Sync that ends this pipeline is still to come.
-        self.unsynced |= is_extended && !self.pending.contains(&Request::Sync);
+        self.unsynced |= is_extended && self.syncs == 0;
     }
 
     /// Whether the next request that is answered by a `ReadyForQuery` is no Sync.
     fn work_runs_into_a_query(&self) -> bool {
+        let answered = self.pending.iter().position(|request| request.is_answered());
+        scan::step(answered.unwrap_or(self.pending.len()));
         matches!(
-            self.pending.iter().find(|request| request.is_answered()),
+            answered.and_then(|at| self.pending.get(at)),
             Some(Request::Query | Request::FunctionCall)
         )
     }
@@ -231,7 +258,7 @@ impl Exchange {
     }
 
     fn complete(&mut self) {
-        while let Some(request) = self.pending.pop_front() {
+        while let Some(request) = self.take(0) {
             if request.is_answered() {
                 return;
             }
@@ -306,6 +333,29 @@ mod tests {
         // The client learns too late that its COPY has failed; the next one stands for itself.
         check(">Q <G >d <E <ZI >d >c", 0, false);
         check(">Q <G >d <E <ZI >d >c >P >B >E >S <1 <2 <G >d >c >S <C <ZI", 0, false);
+    }
+
+    #[test]
+    fn what_is_pending_is_counted_and_not_looked_for() {
+        crate::scan::tests::is_linear("exchange", |text| {
+            let mut exchange = Exchange::new();
+            for byte in text {
+                exchange.sent(if byte % 2 == 0 { frontend::SYNC } else { frontend::QUERY });
+                crate::scan::step(1 + exchange.pending() / (MOST_PENDING + 1));
+                if exchange.is_full() {
+                    exchange.received(Answer::read(b'Z', b"I"));
+                }
+            }
+            assert!(exchange.pending() <= MOST_PENDING);
+        });
+        let mut exchange = play(">S >S >Q >P >B >E >S");
+        assert_eq!((exchange.pending(), exchange.syncs), (4, 3));
+        for left in [3, 2, 1, 0] {
+            exchange.received(Answer::read(b'Z', b"I"));
+            assert_eq!(exchange.pending(), left);
+        }
+        assert_eq!((exchange.syncs, exchange.pending.len()), (0, 0));
+        assert!(exchange.is_settled());
     }
 
     #[test]

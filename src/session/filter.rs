@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use crate::guard::Refusal;
 use crate::protocol::ClientError;
 use crate::protocol::message::frontend;
+use crate::scan;
 use crate::tenant::Scope;
 
 /// What becomes of a frontend message.
@@ -121,9 +122,7 @@ const WORDS: [&[u8]; 3] = [b"reset", b"discard", b"cloison"];
 /// A wrong yes costs a round trip. A wrong no (a function, a prepared statement) costs the client
 /// an error, never a row: without a context Postgres shows nothing.
 pub(super) fn may_undo_context(text: &[u8]) -> bool {
-    WORDS
-        .iter()
-        .any(|word| text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+    WORDS.iter().any(|word| scan::contains_word(text, word))
 }
 
 /// Whether a command that completed has undone every setting: its `CommandComplete` tag.
@@ -165,6 +164,13 @@ mod tests {
         assert_eq!(Rule::of(b'F', Scope::Owner), Rule::Carry);
         assert_eq!(Rule::of(b'F', Scope::Superadmin), Rule::Refuse);
         assert_eq!(Rule::of(b'Q', Scope::Owner), Rule::Carry);
+    }
+
+    #[test]
+    fn the_work_is_linear() {
+        scan::tests::is_linear("may undo the context", |text| {
+            may_undo_context(text);
+        });
     }
 
     #[test]

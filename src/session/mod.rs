@@ -128,10 +128,10 @@ pub async fn run(
             let mut client = client;
             greet(&mut client, &borrower.told, &notices, &registration);
             let serve = transaction::run(client, borrower, &registration, &terms, common, shutdown);
-            let (client, end) = serve.await;
+            let (client, end, is_amid) = serve.await;
             ended(&end);
             drop(registration);
-            say_goodbye(client, &end, &terms).await;
+            say_goodbye(client, &end, is_amid, &terms).await;
         }
     }
 }
@@ -152,9 +152,10 @@ async fn run_session(
     let limits = common.limits_for(bound.scope());
     let mut relay = Relay::new(&mut client, &mut bound, guard, limits);
     let end = drive(&mut relay, terms, limits, &registration, shutdown).await;
-    let residue = relay.residue(&end);
+    let (residue, is_amid) = (relay.residue(&end), relay.is_amid_a_message());
     ended(&end);
-    tokio::join!(say_goodbye(*client, &end, terms), give_back(*bound, registration, residue));
+    let goodbye = say_goodbye(*client, &end, is_amid, terms);
+    tokio::join!(goodbye, give_back(*bound, registration, residue));
 }
 
 /// Tells the client that it is in, and on what.
@@ -244,7 +245,13 @@ fn remaining(expires_at: SystemTime) -> Duration {
     expires_at.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-async fn say_goodbye(mut client: FrameStream, end: &End, terms: &Terms) {
+/// Tells the client why its session is over, unless it would take that for a part of the message
+/// whose beginning it has.
+async fn say_goodbye(mut client: FrameStream, end: &End, is_amid: bool, terms: &Terms) {
+    if is_amid {
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;
+        return;
+    }
     if let Some(refusal) = client.take_refusal() {
         refusal.encode(&mut client.outgoing);
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close_with_last_words()).await;

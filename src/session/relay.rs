@@ -90,6 +90,8 @@ pub(super) struct Relay<'a> {
     last_word: Option<ClientError>,
     /// The server has sent an error that ends the connection.
     fatal_seen: bool,
+    /// Counts what the client has taken.
+    written: u64,
     /// The owner has changed tables in the transaction that is open.
     changes_tables: bool,
 }
@@ -126,7 +128,7 @@ enum ContextState {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         client: &'a mut FrameStream,
         bound: &'a mut Bound,
         guard: Option<&'a Guard>,
@@ -146,6 +148,7 @@ impl<'a> Relay<'a> {
             departure: None,
             last_word: None,
             fatal_seen: false,
+            written: 0,
             changes_tables: false,
         }
     }
@@ -163,7 +166,9 @@ impl<'a> Relay<'a> {
 
     /// What is going on, for limits of time.
     pub(super) fn standing(&self) -> Standing {
-        self.tally.standing(!self.exchange.is_settled(), self.exchange.status())
+        let unread = (!self.client.outgoing.is_empty()).then_some(self.written);
+        let standing = self.tally.standing(!self.exchange.is_settled(), self.exchange.status());
+        Standing { unread, ..standing }
     }
 
     /// What is running will be cancelled because it has lasted too long.
@@ -195,6 +200,11 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Whether the client has the beginning of a message of the server's, and not its end.
+    pub(super) const fn is_amid_a_message(&self) -> bool {
+        self.from_server.bytes > 0 && !self.from_server.dropped
+    }
+
     /// One round over the four directions; false if nothing could be done.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = self.read_client(cx)?;
@@ -222,7 +232,11 @@ impl<'a> Relay<'a> {
     fn write_client(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.client.outgoing.len();
         match self.client.poll_drain(cx) {
-            Poll::Ready(Ok(())) | Poll::Pending => self.client.outgoing.len() < before,
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                let has_moved = self.client.outgoing.len() < before;
+                self.written += u64::from(has_moved);
+                has_moved
+            }
             Poll::Ready(Err(_)) => {
                 // Nobody will read the rest, but the server may still be at work.
                 self.client.outgoing.clear();

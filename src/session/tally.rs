@@ -1,19 +1,17 @@
 //! What a tenant's session has taken so far, held against its limits (pure).
 
 use crate::config::TenantLimits;
-use crate::protocol::message::{backend, frontend};
+use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus, message};
 use crate::session::relay::End;
 
-/// Counts messages and savepoints, and numbers what can last too long.
+/// Counts savepoints, and numbers what can last too long.
 ///
 /// A number that has not changed between two looks means that the same thing is still going on:
 /// so nothing on the way of a message has to look at a clock.
 #[derive(Debug)]
 pub(super) struct Tally {
-    limits: Option<TenantLimits>,
-    /// Messages since the last Sync.
-    messages: usize,
+    limits: Option<Counted>,
     /// Savepoints of this transaction.
     savepoints: usize,
     /// Answers that are over.
@@ -22,6 +20,13 @@ pub(super) struct Tally {
     transactions: u64,
     /// We have asked the server to cancel what is running.
     cancelled: bool,
+}
+
+/// The limits that are held against what is counted here: every client has them with it.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    packet: usize,
+    savepoints: usize,
 }
 
 /// What is going on, by number.
@@ -33,11 +38,15 @@ pub(super) struct Standing {
     pub(super) transaction: Option<u64>,
     /// It waits for the client.
     pub(super) idle: Option<u64>,
+    /// The client has not taken all of what it was sent; what it has taken last.
+    pub(super) unread: Option<u64>,
 }
 
 impl Tally {
-    pub(super) const fn new(limits: Option<TenantLimits>) -> Self {
-        Self { limits, messages: 0, savepoints: 0, answers: 0, transactions: 0, cancelled: false }
+    pub(super) fn new(limits: Option<TenantLimits>) -> Self {
+        let limits =
+            limits.map(|TenantLimits { packet, savepoints, .. }| Counted { packet, savepoints });
+        Self { limits, savepoints: 0, answers: 0, transactions: 0, cancelled: false }
     }
 
     /// The client's next message, before it is awaited.
@@ -50,23 +59,6 @@ impl Tally {
             }
             _ => Ok(()),
         }
-    }
-
-    /// A message of the client's was taken.
-    pub(super) fn sent(&mut self, tag: u8) -> Result<(), End> {
-        let Some(limits) = &self.limits else { return Ok(()) };
-        match tag {
-            // Each is answered by a ReadyForQuery of its own.
-            frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => self.messages = 0,
-            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {}
-            _ => self.messages += 1,
-        }
-        if limits.pipeline > 0 && self.messages > limits.pipeline {
-            let message = format!("more than {} messages without a Sync", limits.pipeline);
-            let hint = "Send a Sync now and then, or raise max_pipeline.".to_owned();
-            return Err(told("54000", "C014", message, hint));
-        }
-        Ok(())
     }
 
     /// The server's next message; an error of ours if the client gets that in its place.
@@ -108,6 +100,7 @@ impl Tally {
             query: is_asked.then_some(self.answers),
             transaction: is_open.then_some(self.transactions),
             idle: (is_open && !is_asked).then_some(self.answers),
+            unread: None,
         }
     }
 

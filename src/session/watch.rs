@@ -26,6 +26,7 @@ pub(super) struct Watch {
     query: Seen,
     transaction: Seen,
     idle: Seen,
+    unread: Seen,
     /// When the statement that goes on was cancelled.
     cancelled: Option<(u64, Instant)>,
 }
@@ -59,7 +60,7 @@ impl Watch {
     /// `None` if nothing has to be looked at.
     pub(super) fn new(limits: Option<TenantLimits>) -> Option<Self> {
         let limits = limits?;
-        let set = [limits.query, limits.transaction, limits.idle_transaction];
+        let set = [limits.query, limits.transaction, limits.idle_transaction, limits.client_write];
         let shortest = set.into_iter().filter(|limit| !limit.is_zero()).min()?;
         let every = (shortest / 4).clamp(SOONEST, LATEST);
         Some(Self {
@@ -69,6 +70,7 @@ impl Watch {
             query: Seen::default(),
             transaction: Seen::default(),
             idle: Seen::default(),
+            unread: Seen::default(),
             cancelled: None,
         })
     }
@@ -99,6 +101,10 @@ impl Watch {
         if is_past(lasted, self.limits.idle_transaction) {
             return Some(ended("25P03", "idle-in-transaction", "idle_transaction_timeout"));
         }
+        let lasted = self.unread.look(now, standing.unread);
+        if is_past(lasted, self.limits.client_write) {
+            return Some(not_taken());
+        }
         let lasted = self.query.look(now, standing.query);
         if !is_past(lasted, self.limits.query) {
             return None;
@@ -114,6 +120,14 @@ impl Watch {
             (_, None) => None,
         }
     }
+}
+
+/// The client gets this if it begins to read at last.
+fn not_taken() -> Exceeded {
+    let message = "terminating connection because its client does not take what it is sent";
+    let hint = "Read results as they come, or ask for less at a time. The operator of the proxy has \
+                set client_write_timeout.";
+    Exceeded::End(ClientError::fatal("57014", "C311", message).hint(hint))
 }
 
 fn ended(sqlstate: &'static str, what: &str, key: &str) -> Exceeded {

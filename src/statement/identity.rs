@@ -9,6 +9,8 @@ mod reader;
 
 use reader::{only_asks, read};
 
+use crate::scan;
+
 /// What a text is to the session's identity.
 pub enum Mention {
     /// Nothing.
@@ -59,32 +61,37 @@ pub enum Flag {
 
 /// Whether a text may be about the session's identity: a quick look, for every text.
 pub fn may_mention(text: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(found) = text.get(at..).and_then(|rest| rest.iter().position(is_sign)) {
+    let (mut at, mut names_token) = (0, false);
+    while let Some(found) = text.get(at..).and_then(|rest| scan::position(rest, is_sign)) {
         at += found;
-        let is_here = match text.get(at) {
+        let is_choice = match text.get(at) {
             Some(b'_') => behind(text, at, b"_tenant") && at >= 3 && behind(text, at - 3, b"set"),
-            _ => behind(text, at, b"jwt") && contains(text, b"cloison"),
+            _ => {
+                names_token |= behind(text, at, b"jwt");
+                false
+            }
         };
-        if is_here {
+        if is_choice {
             return true;
         }
         at += 1;
     }
-    false
+    // Looked for once, however often the other word stands there.
+    names_token && contains(text, b"cloison")
 }
 
 /// What no text without the words has many of.
-const fn is_sign(byte: &u8) -> bool {
+const fn is_sign(byte: u8) -> bool {
     matches!(byte, b'_' | b'j' | b'J')
 }
 
 fn behind(text: &[u8], at: usize, word: &[u8]) -> bool {
+    scan::step(word.len());
     text.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    scan::contains_word(text, word)
 }
 
 /// Reads a text of one statement, in an encoding that has ASCII for ASCII. The text is not to have

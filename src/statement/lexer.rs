@@ -3,6 +3,8 @@
 //! Where majors disagree, or Postgres would refuse the text, the token is `Unreadable`. Manual:
 //! "Lexical Structure".
 
+use crate::scan;
+
 /// What a token is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Token {
@@ -98,6 +100,7 @@ impl<'a> Tokens<'a> {
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
+        scan::step(1);
         self.text.get(at).copied()
     }
 
@@ -128,7 +131,7 @@ impl<'a> Tokens<'a> {
 
     fn line_end(&self, from: usize) -> usize {
         let rest = self.text.get(from..).unwrap_or_default();
-        let length = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let length = scan::position(rest, |byte| matches!(byte, b'\n' | b'\r'));
         length.map_or(self.text.len(), |length| from + length)
     }
 
@@ -163,7 +166,7 @@ impl<'a> Tokens<'a> {
 
     fn word_end(&self, from: usize) -> usize {
         let rest = self.text.get(from..).unwrap_or_default();
-        let length = rest.iter().position(|byte| !continues_word(*byte));
+        let length = scan::position(rest, |byte| !continues_word(byte));
         length.map_or(self.text.len(), |length| from + length)
     }
 
@@ -188,7 +191,7 @@ impl<'a> Tokens<'a> {
 
     fn digits_end(&self, from: usize) -> usize {
         let rest = self.text.get(from..).unwrap_or_default();
-        let length = rest.iter().position(|byte| !byte.is_ascii_digit());
+        let length = scan::position(rest, |byte| !byte.is_ascii_digit());
         length.map_or(self.text.len(), |length| from + length)
     }
 
@@ -219,7 +222,7 @@ impl<'a> Tokens<'a> {
     fn string(&mut self, mut at: usize, escapes: bool) {
         loop {
             let rest = self.text.get(at..).unwrap_or_default();
-            let stop = rest.iter().position(|byte| matches!(byte, b'\'' | b'\\'));
+            let stop = scan::position(rest, |byte| matches!(byte, b'\'' | b'\\'));
             let Some(stop) = stop.map(|length| at + length) else {
                 return self.give_up();
             };
@@ -257,7 +260,7 @@ impl<'a> Tokens<'a> {
     fn name(&mut self, mut at: usize, mut token: Token) {
         loop {
             let rest = self.text.get(at..).unwrap_or_default();
-            let stop = rest.iter().position(|byte| *byte == b'"');
+            let stop = scan::position(rest, |byte| byte == b'"');
             let Some(stop) = stop.map(|length| at + length) else {
                 return self.give_up();
             };
@@ -276,7 +279,7 @@ impl<'a> Tokens<'a> {
             return self.found_unless_glued(Token::Parameter, digits);
         }
         let rest = self.text.get(after..).unwrap_or_default();
-        let tag = rest.iter().position(|byte| !continues_word(*byte) || *byte == b'$');
+        let tag = scan::position(rest, |byte| !continues_word(byte) || byte == b'$');
         let Some(open) = tag.filter(|tag| rest.get(*tag) == Some(&b'$')) else {
             return self.give_up();
         };
@@ -285,11 +288,11 @@ impl<'a> Tokens<'a> {
         let mut at = content;
         loop {
             let rest = self.text.get(at..).unwrap_or_default();
-            let Some(length) = rest.iter().position(|byte| *byte == b'$') else {
+            let Some(length) = scan::position(rest, |byte| byte == b'$') else {
                 return self.give_up();
             };
             at += length;
-            if self.text.get(at..).is_some_and(|rest| rest.starts_with(quote)) {
+            if self.text.get(at..).is_some_and(|rest| scan::starts_with(rest, quote)) {
                 return self.found(Token::String, at + quote.len());
             }
             at += 1;

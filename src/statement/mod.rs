@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use self::lexer::{Token, Tokens};
+use crate::scan;
 
 /// Settings that decide where a string ends, as they are when the server reads the text.
 ///
@@ -288,9 +289,9 @@ impl Next {
     /// The whole text if a byte of what has been read may not be what it looks like.
     fn unless_unsure(self, text: &[u8], lexis: Lexis) -> Self {
         let seen = text.get(..self.rest).unwrap_or_default();
-        let is_unsure = seen.contains(&0)
-            || (!lexis.standard_strings && seen.contains(&b'\\'))
-            || (!lexis.safe_encoding && !seen.is_ascii());
+        let is_unsure = scan::contains(seen, 0)
+            || (!lexis.standard_strings && scan::contains(seen, b'\\'))
+            || (!lexis.safe_encoding && !scan::is_ascii(seen));
         if is_unsure {
             return Self { statement: 0..text.len(), reading: UNREAD, rest: text.len() };
         }

@@ -8,6 +8,7 @@ use self::index::Lists;
 use super::Surroundings;
 use super::functions;
 use super::lexer::Token;
+use crate::scan;
 
 /// Longer names are cut by Postgres, and are then other names.
 const LONGEST: usize = 63;
@@ -58,7 +59,7 @@ impl Lower {
         for (to, from) in bytes.get_mut(..name.len())?.iter_mut().zip(name) {
             *to = from.to_ascii_lowercase();
         }
-        name.is_ascii().then_some(Self { bytes, length: name.len() })
+        scan::is_ascii(name).then_some(Self { bytes, length: name.len() })
     }
 
     fn as_str(&self) -> &str {
@@ -117,11 +118,9 @@ impl Surroundings {
         }
         let is_ours = schema.is(b"cloison") && functions::OURS.contains(&lower);
         // Whoever may make temporary functions vouches for nothing.
-        let is_temporary = schema
-            .bytes
-            .get(..3)
-            .is_none_or(|start| start.eq_ignore_ascii_case(b"pg_") || !schema.bytes.is_ascii())
-            && schema.bytes.len() > 2;
+        let is_temporary = schema.bytes.get(..3).is_none_or(|start| {
+            start.eq_ignore_ascii_case(b"pg_") || !scan::is_ascii(schema.bytes)
+        }) && schema.bytes.len() > 2;
         let is_vouched = self.vouched.contains(lower) && !is_temporary;
         if is_ours || is_vouched { Call::Harmless } else { Call::Unknown }
     }

@@ -11,6 +11,7 @@ use self::keyword::Keyword;
 use super::lexer::{Token, Tokens};
 use super::names::{Call, Part};
 use super::{Feature, Kind, Reading, Surroundings};
+use crate::scan;
 
 /// Reads from the token that `tokens` stands on, the first of a query, to the statement's end.
 pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Reading {
@@ -331,7 +332,9 @@ fn is_settings(part: Part<'_>) -> bool {
     // In some encodings Postgres folds a letter of another alphabet to one of ours.
     let may_fold = || {
         let start = part.bytes.get(..3).unwrap_or_default();
-        part.token == Token::Word && start.eq_ignore_ascii_case(b"pg_") && !part.bytes.is_ascii()
+        part.token == Token::Word
+            && start.eq_ignore_ascii_case(b"pg_")
+            && !scan::is_ascii(part.bytes)
     };
     is_exact || may_fold()
 }

@@ -3,6 +3,7 @@
 use super::control::Reader;
 use super::lexer::Token;
 use super::{Kind, Reading};
+use crate::scan;
 
 impl Reader<'_, '_> {
     /// Reads what stands behind `SET`.
@@ -119,9 +120,13 @@ impl Reader<'_, '_> {
         let mut name = String::new();
         loop {
             let part = self.part();
-            let is_plain = matches!(part.token, Token::Word | Token::Name) && part.bytes.is_ascii();
+            let is_plain =
+                matches!(part.token, Token::Word | Token::Name) && scan::is_ascii(part.bytes);
             // Longer ones are cut, and a dot inside of quotes may be any part's.
             if !is_plain || part.bytes.len() > 63 || part.bytes.contains(&b'.') {
+                return None;
+            }
+            if name.len() > LONGEST_NAME {
                 return None;
             }
             name.extend(part.bytes.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
@@ -160,6 +165,9 @@ impl Reader<'_, '_> {
         self.tokens.start() > start
     }
 }
+
+/// A setting's name with all of its parts; a longer one is not followed.
+const LONGEST_NAME: usize = 255;
 
 /// What is set.
 enum Target {

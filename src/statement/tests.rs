@@ -704,3 +704,33 @@ proptest! {
         prop_assert_eq!(one_in(&text, &Surroundings::default()), reading, "{}", text);
     }
 }
+
+#[test]
+fn the_work_of_every_reader_is_linear() {
+    let functions: BTreeSet<String> = (0..50).map(|n| format!("f{n}")).collect();
+    let vouched = functions.clone();
+    let surroundings = Surroundings { functions, vouched, implicit_code: false, sequences: true };
+    for standard_strings in [true, false] {
+        let lexis = Lexis { standard_strings, safe_encoding: standard_strings };
+        crate::scan::tests::is_linear("statements", |text| {
+            let mut from = 0;
+            while from < text.len() {
+                from += next(&text[from..], lexis, &surroundings).rest.max(1);
+            }
+        });
+    }
+    crate::scan::tests::is_linear("identity", |text| drop(identity::mention(text)));
+    crate::scan::tests::is_linear("mention", |text| {
+        identity::may_mention(text);
+    });
+}
+
+#[test]
+fn what_is_kept_of_a_statement_is_short() {
+    for text in crate::scan::tests::texts(1 << 16) {
+        if let Kind::Set(names) = next(&text, PLAIN, &Surroundings::default()).reading.kind {
+            let kept: usize = names.iter().map(String::len).sum();
+            assert!(kept < 1000, "{kept} bytes");
+        }
+    }
+}

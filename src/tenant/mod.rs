@@ -20,6 +20,6 @@ pub use claims::SqlClaims;
 pub use context::{Refusal, Scope, TenantContext};
 pub use directory::{Directory, Error, Status, Tenant};
 pub use identity::{Denied, Identities, Identity};
-pub use share::{Member, Shares};
+pub use share::{Member, Pot, Shares};
 pub use stay::{BLIND_AFTER, Stay, Staying, Stays};
 pub use surroundings::Surroundings;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use cloison::observe::Event;
+use futures_util::future::select_all;
 
 use crate::support::postgres::{A, B, Database};
 use crate::support::proxy::{self, by_transaction, tenant_token};
-use crate::support::wire::{Message, Wire, error, tags};
+use crate::support::wire::{Message, V3_0, Wire, error, rows, tags};
 
 const COUNT: &str = "select count(*) from note";
 
@@ -66,6 +67,156 @@ async fn a_result_that_nobody_reads_frees_its_connection() {
     let next = async { Wire::tenant(&proxy, B).await.value(COUNT).await };
     let next = tokio::time::timeout(Duration::from_secs(30), next).await;
     assert_eq!(next.expect("the connection is kept for nobody"), "5");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_sent_away() {
+    let lines = "client_write_timeout = \"400ms\"";
+    let proxy = proxy::new().pool_size(1).set(lines).run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.query("select repeat('x', 100000) from generate_series(1, 100000)").send().await;
+    let next = async { Wire::tenant(&proxy, B).await.value(COUNT).await };
+    let next = tokio::time::timeout(Duration::from_secs(30), next).await;
+    assert_eq!(next.expect("the connection is kept for nobody"), "5");
+    // What takes long to come, or to be asked for, is something else.
+    let mut slow = Wire::tenant(&proxy, B).await;
+    assert_eq!(slow.value("select 1 from pg_sleep(1)").await, "1");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(slow.value(COUNT).await, "5");
+    proxy.stop().await;
+}
+
+/// A client that has said all that it has to say to come in, and waits.
+async fn waiting(proxy: &proxy::Proxy, tenant: &str) -> Wire {
+    let mut wire = Wire::connect(proxy.address).await;
+    wire.startup(V3_0, &[("user", "app"), ("database", &proxy.database.name)]);
+    wire.password(&tenant_token(tenant)).query(COUNT).send().await;
+    wire
+}
+
+/// Nothing is set but the sizes.
+#[tokio::test]
+async fn by_default_one_tenant_leaves_room_for_the_others() {
+    let proxy = proxy::new().set("default_pool_size = 4\nmax_client_conn = 16").run().await;
+    let (mut open, mut asleep) = (Wire::tenant(&proxy, A).await, Wire::tenant(&proxy, A).await);
+    open.ask("begin; select 1").await;
+    asleep.query("select pg_sleep(60)").send().await;
+    let mut deaf = Wire::tenant(&proxy, A).await;
+    deaf.query("select repeat('x', 100000) from generate_series(1, 100000)").send().await;
+    let mut others = Vec::new();
+    for _ in 0..9 {
+        others.push(waiting(&proxy, A).await);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Its share of the clients is used up as well.
+    let refused = async {
+        loop {
+            let (_, answer) = Wire::login(&proxy, "app", &tenant_token(A), &[]).await;
+            if answer.last().is_some_and(|last| last.tag == 'E') {
+                return told(&answer);
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
+    assert_eq!(refused.expect("it has all places"), is("53300", "C016"));
+    for _ in 0..3 {
+        let next = async { Wire::tenant(&proxy, B).await.value(COUNT).await };
+        let next = tokio::time::timeout(Duration::from_secs(20), next).await;
+        assert_eq!(next.expect("one tenant has it all"), "5");
+    }
+    // What it has, it can use.
+    open.ask("commit").await;
+    drop(open);
+    let waits = others.iter_mut().map(|other| Box::pin(other.until('D')));
+    let served = tokio::time::timeout(Duration::from_secs(20), select_all(waits)).await;
+    assert_eq!(served.expect("its own place is nobody's").0.last().unwrap().tag, 'D');
+    drop((asleep, deaf, others));
+    proxy.stop().await;
+}
+
+/// A statement of about so many bytes.
+fn long(bytes: usize, number: usize) -> String {
+    format!("select {number} /* {} */", "x".repeat(bytes))
+}
+
+#[tokio::test]
+async fn a_session_keeps_so_many_bytes() {
+    let lines = "max_session_memory = 100000\nallowed_settings = [\"app.*\"]";
+    let proxy = proxy::new().by_transaction().set(lines).run().await;
+    let full = is("53400", "C017");
+    let mut wire = Wire::tenant(&proxy, A).await;
+    let mut kept = 0;
+    let refused = loop {
+        wire.parse(&format!("s{kept}"), &long(20_000, kept)).sync().send().await;
+        let answer = wire.answer().await;
+        if tags(&answer) != "1Z" {
+            break told(&answer);
+        }
+        kept += 1;
+    };
+    assert_eq!((refused, kept), (full.clone(), 4));
+    // The session goes on, with what it has.
+    wire.bind("", "s3", &[]).execute("", 0).sync().send().await;
+    assert_eq!(rows(&wire.answer().await), ["3"]);
+    wire.message('C', b"Ss0\0").parse("s4", &long(20_000, 4)).sync().send().await;
+    assert_eq!(tags(&wire.answer().await), "31Z");
+    for name in ["s1", "s2", "s3", "s4"] {
+        wire.message('C', format!("S{name}\0").as_bytes());
+    }
+    wire.sync().send().await;
+    assert_eq!(tags(&wire.answer().await), "3333Z");
+    // Portals, which end with their transaction.
+    for _ in 0..2 {
+        wire.ask("begin").await;
+        wire.parse("", "select 1");
+        for n in 0..20 {
+            wire.bind(&format!("{n}{}", "p".repeat(7_000)), "", &[]);
+        }
+        wire.sync().send().await;
+        let answer = wire.answer().await;
+        assert_eq!(told(&answer), full, "{}", tags(&answer));
+        wire.ask("rollback").await;
+    }
+    // Settings, which go along from one server connection to the next.
+    for n in 0..4 {
+        let answer = wire.ask(&format!("set app.a{n} = '{}'", "x".repeat(40_000))).await;
+        match n {
+            0 | 1 => assert_eq!(tags(&answer), "CZ", "{n}"),
+            _ => assert_eq!(told(&answer), full, "{n}"),
+        }
+    }
+    assert_eq!(wire.value("select length(current_setting('app.a1'))").await, "40000");
+    wire.ask("reset app.a0").await;
+    assert_eq!(tags(&wire.ask(&format!("set app.a9 = '{}'", "x".repeat(9_000))).await), "CZ");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_so_many_bytes() {
+    let lines = "max_tenant_memory = 300000";
+    let proxy = proxy::new().by_transaction().set(lines).run().await;
+    let mut first = Wire::tenant(&proxy, A).await;
+    first.parse("a", &long(200_000, 1)).sync().send().await;
+    assert_eq!(tags(&first.answer().await), "1Z");
+    let mut second = Wire::tenant(&proxy, A).await;
+    second.parse("b", &long(150_000, 2)).sync().send().await;
+    assert_eq!(told(&second.answer().await), is("53400", "C018"));
+    assert_eq!(second.value(COUNT).await, "3");
+    let mut other = Wire::tenant(&proxy, B).await;
+    other.parse("c", &long(200_000, 3)).sync().send().await;
+    assert_eq!(tags(&other.answer().await), "1Z");
+    // What a client kept goes with it.
+    drop(first);
+    let again = async {
+        loop {
+            second.parse("b", &long(150_000, 2)).sync().send().await;
+            if tags(&second.answer().await) == "1Z" {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is counted for ever");
     proxy.stop().await;
 }
 
@@ -163,7 +314,7 @@ async fn a_tenant_that_waits_for_its_share_is_overtaken() {
 
 #[tokio::test]
 async fn messages_and_savepoints_are_counted() {
-    let lines = "max_savepoints = 3\nmax_pipeline = 20\nmax_packet_size = 10000";
+    let lines = "max_savepoints = 3\nmax_pipeline = 16\nmax_packet_size = 10000";
     let proxy = proxy::new().pool_size(2).set(lines).run().await;
     for repeat in 0..2 {
         let mut wire = Wire::tenant(&proxy, A).await;
@@ -193,12 +344,12 @@ async fn messages_and_savepoints_are_counted() {
     for _ in 0..5 {
         assert_eq!(tags(&wire.answer().await), "12DC12DC12DC12DC12DC12DCZ");
     }
-    for _ in 0..7 {
+    // A pipeline has any number of messages.
+    for _ in 0..100 {
         wire.run("select 1");
     }
     wire.sync().send().await;
-    assert_eq!(last_words(&mut wire).await, is("54000", "C014"));
-    let mut wire = Wire::tenant(&proxy, A).await;
+    assert_eq!(tags(&wire.answer().await), format!("{}Z", "12DC".repeat(100)));
     wire.parse("", "select $1").bind("", "", &[&"x".repeat(9_000)]).execute("", 0).sync();
     wire.send().await;
     assert_eq!(tags(&wire.answer().await), "12DCZ");

@@ -14,6 +14,9 @@ use crate::support::wire::{Message, Wire, error, rows, tags};
 const MEMORY: usize = 40 << 20;
 const BULK: usize = 200 << 20;
 
+/// Who measures the memory of the process, or takes much of it, does so alone.
+static LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The memory that this process occupies now.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -44,6 +47,7 @@ async fn owner(proxy: &Proxy) -> Wire {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gigabytes_pass_in_constant_memory() {
+    let _alone = LARGE.lock().await;
     let proxy = proxy::new().run().await;
     let mut wire = Wire::tenant(&proxy, A).await;
     for sql in [
@@ -401,5 +405,147 @@ async fn a_server_that_vanishes_is_told_by_us() {
     }
     // The control connection was lost as well, and comes back.
     assert_eq!(Wire::tenant(&proxy, A).await.value("select count(*) from note").await, "3");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn any_number_of_messages_has_one_sync() {
+    const ROWS: usize = 12_000;
+    let proxy = proxy::new().set("max_pipeline = 16").run().await;
+    for described in [false, true] {
+        let mut wire = Wire::tenant(&proxy, A).await;
+        wire.parse("a", "select $1");
+        for row in 0..ROWS {
+            wire.bind("", "a", &[&row.to_string()]);
+            if described {
+                wire.message('D', b"P\0");
+            }
+            wire.execute("", 0);
+        }
+        let mut out = wire.sync().out.split();
+        let (mut reading, mut writing) = wire.socket.split();
+        let send = async { writing.write_all_buf(&mut out).await.unwrap() };
+        let receive = async {
+            let (mut found, mut body) = (0, Vec::new());
+            loop {
+                let tag = reading.read_u8().await.unwrap();
+                body.resize(reading.read_u32().await.unwrap() as usize - 4, 0);
+                reading.read_exact(&mut body).await.unwrap();
+                match tag {
+                    b'D' => found += 1,
+                    b'Z' => break found,
+                    b'E' => panic!("{}", String::from_utf8_lossy(&body)),
+                    _ => {}
+                }
+            }
+        };
+        let both = async { tokio::join!(send, receive).1 };
+        let found = tokio::time::timeout(std::time::Duration::from_secs(60), both).await;
+        assert_eq!(found.expect("it waits for ever"), ROWS);
+    }
+    proxy.stop().await;
+}
+
+/// What is answered by the proxy itself makes no room, and Postgres says what it has when it likes.
+#[tokio::test]
+async fn a_pipeline_that_is_mostly_answered_by_the_proxy_goes_on() {
+    let proxy = proxy::new().set("max_pipeline = 16").run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    wire.run("select 1");
+    for _ in 0..500 {
+        wire.message('C', b"Snone\0");
+    }
+    wire.run("select 2").sync().send().await;
+    let expected = format!("12DC{}12DCZ", "3".repeat(500));
+    assert_eq!(tags(&wire.answer().await), expected);
+    proxy.stop().await;
+}
+
+/// Everything up to the end of the connection, as whole messages; what is left over at the end.
+async fn to_the_end(wire: &mut Wire) -> (Vec<u8>, Vec<u8>) {
+    let mut raw = Vec::new();
+    let _ = wire.socket.read_to_end(&mut raw).await;
+    let (mut at, mut tags) = (0, Vec::new());
+    while let Some(header) = raw.get(at..at + 5) {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let Some(end) = Some(at + 1 + length).filter(|end| length >= 4 && *end <= raw.len()) else {
+            break;
+        };
+        tags.push(header[0]);
+        at = end;
+    }
+    (tags, raw.split_off(at))
+}
+
+#[tokio::test]
+async fn no_last_word_stands_in_a_message() {
+    let lines = ["", "transaction_timeout = \"500ms\"", "client_write_timeout = \"500ms\""];
+    for lines in lines {
+        let proxy = proxy::new().set(lines).run().await;
+        let mut wire = Wire::tenant(&proxy, A).await;
+        wire.query("begin; select repeat('x', 900000) from generate_series(1, 60)").send().await;
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        if lines.is_empty() {
+            wire.message('~', b"no such message").send().await;
+        } else {
+            tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        }
+        let (tags, rest) = to_the_end(&mut wire).await;
+        let known = tags.iter().all(|tag| b"TDCEZNS".contains(tag));
+        let word = rest.windows(6).any(|part| part == b"SFATAL");
+        assert!(known && !word && tags.len() < 60, "{lines}: {}", String::from_utf8_lossy(&tags));
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_away_for_the_length_of_a_statement() {
+    let _alone = LARGE.lock().await;
+    let by_transaction = |config: &mut cloison::config::Config| {
+        for pool in config.pools.values_mut() {
+            pool.mode = cloison::config::PoolMode::Transaction;
+        }
+    };
+    let long = format!("select length('{}')::text", "x".repeat(20 << 20));
+    let length = [(20_usize << 20).to_string()];
+    let proxy = proxy::new().edit(by_transaction).run().await;
+    // A tenant is refused, and goes on.
+    let mut wire = Wire::tenant(&proxy, A).await;
+    for _ in 0..2 {
+        let answer = wire.ask(&long).await;
+        assert_eq!(
+            (error(&answer).field('C'), error(&answer).field('D')),
+            ("54000", "cloison: C013")
+        );
+        wire.parse("named", &long).bind("", "named", &[]).execute("", 0).sync().send().await;
+        let answer = wire.answer().await;
+        assert_eq!((error(&answer).field('D'), tags(&answer)), ("cloison: C013", "EZ".to_owned()));
+        assert_eq!(wire.value("select count(*) from note").await, "3");
+    }
+    // Whom no list holds is not.
+    let mut wire = owner(&proxy).await;
+    assert_eq!(rows(&wire.ask(&long).await), length);
+    let several =
+        format!("create table l (n text); insert into l {long}; select n from l; drop table l");
+    assert_eq!(rows(&wire.ask(&several).await), length);
+    wire.run(&long).sync().send().await;
+    assert_eq!(rows(&wire.answer().await), length);
+    assert!(error(&wire.ask(&format!("{long} nonsense(")).await).field('C') == "42601");
+    wire.parse("named", &long).sync().send().await;
+    assert_eq!(error(&wire.answer().await).field('D'), "cloison: C017");
+    assert_eq!(wire.value("select 1::text").await, "1");
+    wire.ask("begin").await;
+    assert_eq!(rows(&wire.ask(&long).await), length);
+    assert_eq!(tags(&wire.ask("commit").await), "CZ");
+    proxy.stop().await;
+    let proxy = proxy::new().unfiltered().edit(by_transaction).run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    assert_eq!(rows(&wire.ask(&long).await), length);
+    wire.run(&long).sync().send().await;
+    assert_eq!(rows(&wire.answer().await), length);
+    let rows_too =
+        format!("select count(*)::text from note where '' <> '{}'", "x".repeat(20 << 20));
+    assert_eq!(rows(&wire.ask(&rows_too).await), ["3"]);
+    assert_eq!(wire.value("select count(*) from note").await, "3");
     proxy.stop().await;
 }

@@ -392,3 +392,48 @@ async fn connections_beyond_the_limit_are_not_heard_without_end() {
     assert_eq!(told.field('M'), "sorry, too many clients already");
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn what_set_refuses_no_session_starts_with() {
+    let proxy = proxy::new().set("allowed_settings = [\"shop.*\"]").run().await;
+    let refused = |name: &'static str, value: &'static str| {
+        let proxy = &proxy;
+        async move { Wire::refused(proxy, "app", &tenant_token(A), &[(name, value)]).await }
+    };
+    for (name, value) in [
+        ("work_mem", "1GB"),
+        ("WORK_MEM", "1GB"),
+        ("hash_mem_multiplier", "100"),
+        ("max_parallel_workers_per_gather", "32"),
+        ("sort_mem", "1GB"),
+        ("app.user", "7"),
+        ("options", "-c work_mem=1GB"),
+        ("options", "-cwork_mem=1GB"),
+        ("options", "--work-mem=1GB"),
+        ("options", "--Hash-Mem-Multiplier=100 -c search_path=public"),
+        ("options", "-c app.user=7"),
+    ] {
+        let told = refused(name, value).await;
+        assert_eq!(
+            (told.field('C'), told.field('D')),
+            ("0A000", "cloison: C004"),
+            "{name} {value}"
+        );
+    }
+    let parameters =
+        [("shop.user", "7"), ("DateStyle", "ISO"), ("options", "-c search_path=public")];
+    let (mut wire, _) = Wire::login(&proxy, "app", &tenant_token(A), &parameters).await;
+    assert_eq!(wire.value("select current_setting('shop.user')").await, "7");
+    proxy.stop().await;
+    // Who may SET anything may start with anything, but for what is ours.
+    let proxy = proxy::new().unfiltered().run().await;
+    let parameters = [("work_mem", "1MB"), ("options", "--app.user=7")];
+    let (mut wire, _) = Wire::login(&proxy, "app", &tenant_token(A), &parameters).await;
+    assert_eq!(wire.value("show work_mem").await, "1MB");
+    assert_eq!(wire.value("select current_setting('app.user')").await, "7");
+    for name in ["role", "session_authorization", "replication", "cloison.context"] {
+        let told = Wire::refused(&proxy, "app", &tenant_token(A), &[(name, "1")]).await;
+        assert_eq!(told.field('D'), "cloison: C003", "{name}");
+    }
+    proxy.stop().await;
+}

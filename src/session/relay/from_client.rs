@@ -63,10 +63,7 @@ impl Relay<'_> {
             };
             self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => {
-                    self.tally.sent(header.tag)?;
-                    moved = true;
-                }
+                Admitted::Yes => moved = true,
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;
@@ -79,6 +76,15 @@ impl Relay<'_> {
 
     /// Decides about the frame whose header is next.
     fn admit_client_frame(&mut self, header: Header) -> Result<Admitted, End> {
+        if self.exchange.is_full() && !self.belongs_to_copy(header.tag) {
+            // Each is answered by itself, and the client reads on when it is.
+            let will_be_answered = self.exchange.pending() > 0;
+            return if will_be_answered {
+                self.wait(header.tag)
+            } else {
+                Err(End::Told(uncountable()))
+            };
+        }
         if self.gate == Gate::Closed && !self.belongs_to_copy(header.tag) {
             return self.wait(header.tag);
         }
@@ -118,8 +124,9 @@ impl Relay<'_> {
                     // Sync that would tell us stands behind it.
                     return Err(End::Told(filter::violation(header.tag)));
                 }
-                // Our answers must not pile up where the client does not read them.
-                let has_room = self.client.outgoing.len() < HIGH_WATER;
+                // Our answers must not pile up where the client does not read them, nor stand in
+                // the middle of a message of the server's.
+                let has_room = self.client.outgoing.len() < HIGH_WATER && !self.is_amid_a_message();
                 if !self.exchange.is_settled() || !has_room {
                     return self.wait(header.tag);
                 }
@@ -137,6 +144,9 @@ impl Relay<'_> {
             && !self.exchange.copy_in()
         {
             self.gate = Gate::Closed;
+        }
+        if header.tag == frontend::SYNC {
+            self.guarded.synced();
         }
         self.exchange.sent(header.tag);
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };

@@ -39,6 +39,8 @@ pub(super) struct Guarded<'a> {
     last: u64,
     /// Oldest first. One that the server skipped stays until all is answered.
     due: VecDeque<(u64, Box<ClientError>)>,
+    /// One was refused since the last Sync: the server skips everything behind it.
+    skips: bool,
 }
 
 /// What becomes of the next text.
@@ -49,7 +51,7 @@ pub(super) enum Judged {
 
 impl<'a> Guarded<'a> {
     pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool) -> Self {
-        Self { guard, is_tenants, last: 0, due: VecDeque::new() }
+        Self { guard, is_tenants, last: 0, due: VecDeque::new(), skips: false }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -78,6 +80,9 @@ impl<'a> Guarded<'a> {
             frontend::PARSE => split(split(body)?.1)?.0,
             _ => split(body)?.0,
         };
+        if let Some(Err(refusal)) = self.guard.map(|guard| guard.check_length(text.len())) {
+            return Ok(Some(Judged::Refused(Box::new(statement_refused(refusal)))));
+        }
         if let Some(error) = self.refuse_token(text) {
             return Ok(Some(Judged::Refused(Box::new(error))));
         }
@@ -100,8 +105,11 @@ impl<'a> Guarded<'a> {
 
     /// Notes a refusal, and writes what the server gets in place of a `Query` or a `Parse`.
     pub(super) fn refuse(&mut self, tag: u8, error: Box<ClientError>, out: &mut BytesMut) {
-        self.last += 1;
-        self.due.push_back((self.last, error));
+        if !self.skips {
+            self.last += 1;
+            self.due.push_back((self.last, error));
+        }
+        self.skips |= tag == frontend::PARSE;
         let text = format!("{WORD}{}\0", self.last);
         let (before, behind): (&[u8], &[u8]) = match tag {
             frontend::PARSE => (b"\0", b"\0\0"),
@@ -124,7 +132,9 @@ impl<'a> Guarded<'a> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let number: u64 = rest.get(..digits)?.parse().ok()?;
         // What was skipped before is not answered any more.
-        self.due.retain(|(due, _)| *due >= number);
+        while self.due.front().is_some_and(|(due, _)| *due < number) {
+            self.due.pop_front();
+        }
         match self.due.front() {
             Some((due, _)) if *due == number => self.due.pop_front().map(|(_, error)| error),
             _ => None,
@@ -134,5 +144,11 @@ impl<'a> Guarded<'a> {
     /// Everything is answered: what was skipped will not be.
     pub(super) fn settle(&mut self) {
         self.due.clear();
+        self.skips = false;
+    }
+
+    /// A Sync goes out.
+    pub(super) const fn synced(&mut self) {
+        self.skips = false;
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Due {
     Owed(&'static [u8]),
     /// `ParseComplete`.
     Parse(Parse),
+    /// What a whole `Query` gives, whose text nobody has read. A Sync stands behind it.
+    Query,
     /// `ReadyForQuery`.
     Sync(Whose),
 }
@@ -81,6 +83,10 @@ impl Parse {
 #[derive(Debug)]
 pub(super) struct Dues {
     queue: VecDeque<Due>,
+    /// Most of them.
+    most: usize,
+    /// There were so many, and half of them have to be answered first.
+    is_full: bool,
     /// The server skips everything up to a Sync that has not been sent.
     skipping: bool,
     /// Messages were sent since the last Sync.
@@ -90,13 +96,24 @@ pub(super) struct Dues {
 /// Answers for which there is room from the start: those of one statement and its bind.
 const FIRST: usize = 16;
 
-impl Default for Dues {
-    fn default() -> Self {
-        Self { queue: VecDeque::with_capacity(FIRST), skipping: false, unsynced: false }
-    }
-}
-
 impl Dues {
+    /// None is due; at most so many are to be.
+    pub(super) fn new(most: usize) -> Self {
+        let queue = VecDeque::with_capacity(FIRST);
+        Self { queue, most, is_full: false, skipping: false, unsynced: false }
+    }
+
+    /// Whether more may be asked before some answers have come.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.is_full = self.queue.len() >= if self.is_full { self.most / 2 } else { self.most };
+        !self.is_full
+    }
+
+    /// Whether there is room no more.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Notes that a message was sent. False: the server will skip it.
     pub(super) fn push(&mut self, due: Due) -> bool {
         if self.skipping {
@@ -189,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_error_takes_everything_up_to_the_next_sync() {
-        let mut dues = Dues::default();
+        let mut dues = Dues::new(100);
         assert!(dues.push(bind()) && dues.push(Due::Owed(b"1")) && dues.push(bind()));
         assert!(dues.push(Due::Sync(Whose::Clients)) && dues.push(bind()));
         let mut skipped = 0;
@@ -201,7 +218,7 @@ mod tests {
 
     #[test]
     fn until_a_sync_is_sent_nothing_is_due() {
-        let mut dues = Dues::default();
+        let mut dues = Dues::new(100);
         assert!(!dues.unsynced());
         assert!(dues.push(bind()) && dues.unsynced());
         while dues.pop_skipped().is_some() {}
@@ -214,8 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn when_there_are_too_many_half_of_them_are_awaited() {
+        let mut dues = Dues::new(4);
+        for _ in 0..4 {
+            assert!(dues.has_room() && dues.push(bind()));
+        }
+        for _ in 0..2 {
+            assert!(!dues.has_room() && dues.is_full());
+            assert!(dues.pop().is_some());
+        }
+        assert!(!dues.has_room() && dues.pop().is_some());
+        assert!(dues.has_room() && !dues.is_full());
+    }
+
+    #[test]
     fn what_we_owe_waits_for_its_turn() {
-        let mut dues = Dues::default();
+        let mut dues = Dues::new(100);
         assert!(dues.push(bind()) && dues.push(Due::Owed(b"1")));
         assert_eq!(dues.pop_owed(), None);
         assert!(matches!(dues.pop(), Some(Due::Bind(_))));

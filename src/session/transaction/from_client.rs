@@ -6,26 +6,21 @@ use bytes::{Buf, Bytes};
 
 use super::due::{Due, Whose};
 use super::identity::{InBand, Resolution};
+use super::memory::Memory;
 use super::moved::Moved;
 use super::relay::{Copy, Lent, Relay};
-use super::{identity, named, simple};
+use super::{identity, memory, named, simple};
 use crate::guard::Guard;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
-use crate::session::filter::{function_call_refused, statement_refused, violation};
+use crate::session::filter::{function_call_refused, violation};
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
-
-/// A `Query` or a `Parse` is looked at as a whole, so it may not be longer than this.
-const MOST_TEXT: usize = 16 << 20;
 
 /// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
 const NAMES_WITHIN: usize = 8 * 1024;
 
 const FLUSH: &[u8] = b"H\0\0\0\x04";
-
-/// Answers that may be due before more is asked. The server flushes what it has long before.
-pub(super) const MOST_DUES: usize = 4096;
 
 /// What became of the client's next frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +40,8 @@ pub(super) struct Script {
     pub(super) text: Bytes,
     /// Where the next one starts.
     pub(super) next: usize,
+    /// It may be about the identity, so that each statement is judged when its turn comes.
+    pub(super) judges: bool,
 }
 
 impl Relay<'_> {
@@ -108,10 +105,7 @@ impl Relay<'_> {
             };
             self.tally.check(header)?;
             match self.admit_client_frame(header)? {
-                Admitted::Yes => {
-                    self.tally.sent(header.tag)?;
-                    moved = Moved::Something;
-                }
+                Admitted::Yes => moved = Moved::Something,
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
                     self.client_waits = true;
@@ -153,8 +147,9 @@ impl Relay<'_> {
             || lent.holds
             || lent.script.is_some()
             || lent.yields
-            || lent.dues.len() >= MOST_DUES;
-        if waits {
+            // Some answers are ours, and must not stand in the middle of a message of the server's.
+            || lent.dues.is_empty() && lent.is_amid_a_message();
+        if waits || !lent.has_room() {
             return Ok(Admitted::NotYet);
         }
         if lent.dues.skipping() && !matches!(header.tag, frontend::SYNC | frontend::QUERY) {
@@ -249,13 +244,13 @@ impl Relay<'_> {
     }
 
     /// Hands a frame to `act` once all of it is there; the frame is gone then.
-    fn with_body(
+    pub(super) fn with_body(
         &mut self,
         header: Header,
         act: impl FnOnce(&mut Lent, &mut Parts<'_>, &[u8]) -> Result<(), End>,
     ) -> Result<Admitted, End> {
-        if header.body_len > MOST_TEXT {
-            return Err(End::Told(too_long(header.body_len)));
+        if let Some(admitted) = self.admit_long(header)? {
+            return Ok(admitted);
         }
         if self.client.incoming.len() < header.frame_len() {
             return Ok(Admitted::NotAllThere);
@@ -275,6 +270,7 @@ impl Relay<'_> {
             max_prepared: self.max_prepared,
             guard: self.guard,
             in_band: &mut self.in_band,
+            memory: &mut self.memory,
         };
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
@@ -301,7 +297,12 @@ impl Relay<'_> {
             max_prepared: self.max_prepared,
             guard: self.guard,
             in_band: &mut self.in_band,
+            memory: &mut self.memory,
         };
+        if let Some(refusal) = memory::portal_refused(lent, &mut parts, head) {
+            named::refuse(lent, refusal);
+            return Ok(self.drop_frame(header));
+        }
         lent.begin(header.tag, head, self.sent_again);
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
         lent.again.keep(self.client.incoming.get(..HEADER_LEN + named).unwrap_or_default());
@@ -322,7 +323,7 @@ impl Relay<'_> {
     }
 
     /// Passes a frame as it is, with what is due for it.
-    fn carry_frame(&mut self, header: Header, due: Option<Due>) -> Admitted {
+    pub(super) fn carry_frame(&mut self, header: Header, due: Option<Due>) -> Admitted {
         if let Some(lent) = &mut self.lent {
             lent.begin(header.tag, &[], self.sent_again);
             if let Some(due) = due {
@@ -354,7 +355,7 @@ impl Relay<'_> {
         Ok(self.drop_frame(header))
     }
 
-    fn carry_client_bytes(&mut self) {
+    pub(super) fn carry_client_bytes(&mut self) {
         let count = self.from_client.bytes.min(self.client.incoming.len());
         let bytes = self.client.incoming.get(..count).unwrap_or_default();
         if let (false, Some(lent)) = (self.from_client.dropped, &mut self.lent) {
@@ -363,6 +364,10 @@ impl Relay<'_> {
         }
         self.client.incoming.advance(count);
         self.from_client.bytes -= count;
+        if let (0, Some(lent)) = (self.from_client.bytes, &mut self.lent) {
+            let behind = std::mem::take(&mut lent.behind_frame);
+            lent.bound.server_mut().stream.outgoing.extend_from_slice(behind);
+        }
     }
 }
 
@@ -376,18 +381,5 @@ pub(super) struct Parts<'a> {
     pub(super) max_prepared: usize,
     pub(super) guard: Option<&'a Guard>,
     pub(super) in_band: &'a mut InBand,
-}
-
-impl Parts<'_> {
-    /// The error for a text that tenants may not send.
-    pub(super) fn judge(&self, lent: &Lent, text: &[u8]) -> Option<Box<ClientError>> {
-        let refusal = self.guard?.judge(text, lent.bound.server().lexis()).err()?;
-        Some(Box::new(statement_refused(refusal)))
-    }
-}
-
-fn too_long(length: usize) -> ClientError {
-    let message = format!("a statement of {length} bytes is too long for transaction pooling");
-    ClientError::fatal("54000", "C013", message)
-        .hint("At most 16 MiB. Send values as parameters or by COPY.")
+    pub(super) memory: &'a mut Memory,
 }

@@ -151,6 +151,11 @@ impl Relay<'_> {
                     lent.dirty = true;
                     continue;
                 }
+                // A COPY in it is over, too.
+                Due::Query => {
+                    lent.copy = Copy::None;
+                    continue;
+                }
                 Due::Bind(_) | Due::Close(_) | Due::Describe(_) | Due::Owed(_) | Due::Sync(_) => {
                     continue;
                 }
@@ -212,6 +217,18 @@ impl Lent {
                 _ => Err(Impossible),
             },
             // A `Query` is answered by a description of its rows only if there can be any.
+            b'T' | backend::DATA_ROW | b'd' | b'c' | b'H' if self.answers_query() => {
+                Ok(Fate::Forward)
+            }
+            backend::COPY_IN_RESPONSE if self.answers_query() => {
+                self.copy = Copy::Data;
+                Ok(Fate::Forward)
+            }
+            backend::COMMAND_COMPLETE | b'I' if self.answers_query() => {
+                self.copy = Copy::None;
+                let (whose, kind) = (Whose::Clients, Kind::Other);
+                Ok(self.complete(header, look, Execute { whose, kind, instead: None }))
+            }
             b'T' | b'n' => match self.dues.pop() {
                 Some(Due::Describe(Whose::Ours)) if header.tag == b'n' => Ok(Fate::Drop),
                 Some(Due::Describe(_)) => Ok(Fate::Forward),
@@ -253,6 +270,11 @@ impl Lent {
         }
     }
 
+    /// Whether what comes is the answer to a `Query` that went out as it was.
+    fn answers_query(&self) -> bool {
+        matches!(self.dues.front(), Some(Due::Query))
+    }
+
     /// Such a statement has been answered, or will not be.
     fn settle(&mut self, kind: &Kind) {
         if *kind == Kind::CopyFromStdin {
@@ -273,8 +295,8 @@ impl Lent {
         let name = split_cstr(self.body(look))
             .map_or_else(Vec::new, |(name, _)| name.to_ascii_lowercase());
         let known = REPORTED.into_iter().find(|known| known.as_bytes() == name);
-        if let Some(known) = known.filter(|known| !self.touched.iter().any(|name| name == known)) {
-            self.touched.push(known.to_owned());
+        if let Some(known) = known {
+            self.touched.insert(known.to_owned());
         }
     }
 
@@ -331,6 +353,10 @@ impl Lent {
             [status] => TransactionStatus::try_from(status).map_err(|_| Impossible)?,
             _ => return Err(Impossible),
         };
+        if self.answers_query() {
+            self.copy = Copy::None;
+            self.dues.pop();
+        }
         let Some(Due::Sync(whose)) = self.dues.pop() else {
             return Err(Impossible);
         };

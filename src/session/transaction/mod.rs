@@ -8,12 +8,15 @@
 mod again;
 mod block;
 mod deallocate;
+mod departure;
 mod due;
 mod ending;
 mod failure;
 mod from_client;
 mod from_server;
 mod identity;
+mod long;
+mod memory;
 mod moved;
 mod named;
 mod names;
@@ -36,7 +39,7 @@ use super::relay::End;
 use super::{Common, Terms};
 use crate::backend::Statuses;
 use crate::pool::{Bound, Pool, SettingsError};
-use crate::protocol::{ClientError, FrameStream, message};
+use crate::protocol::{ClientError, FrameStream, Severity, message};
 use crate::shutdown::Shutdown;
 use crate::tenant::Identity;
 use crate::types::SessionSettings;
@@ -57,7 +60,8 @@ pub struct Borrower {
     pub told: Arc<Statuses>,
 }
 
-/// Serves an authenticated client; gives it back with the reason for the end.
+/// Serves an authenticated client; gives it back with the reason for the end, and whether it has
+/// the beginning of a message whose end will not come.
 pub(super) async fn run(
     client: Box<FrameStream>,
     borrower: Box<Borrower>,
@@ -65,14 +69,16 @@ pub(super) async fn run(
     terms: &Terms,
     common: &Common<'_>,
     shutdown: Shutdown,
-) -> (FrameStream, End) {
+) -> (FrameStream, End, bool) {
     let ending = Ending::new(&terms.identity, shutdown);
     let mut relay = Relay::new(*client, common, terms, ending);
     relay.pins |= borrower.keeps;
     let mut session = Session { relay, borrower, registration, common };
     let end = session.serve().await;
+    let is_amid = session.relay.is_amid_a_message();
     session.give_up(&end).await;
-    (session.relay.client, end)
+    let Session { relay, .. } = session;
+    (relay.client, end, is_amid)
 }
 
 struct Session<'a> {
@@ -118,7 +124,7 @@ impl Session<'_> {
                 end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
             };
             match borrowed {
-                Ok(bound) => Box::new(Lent::new(bound, borrower.keeps)),
+                Ok(bound) => Box::new(Lent::new(bound, borrower.keeps, common.limits.pipeline)),
                 // Whom the client has named in band may be followed by somebody else.
                 Err(NoServer::Unserved(_)) if !is_login => {
                     relay.in_band.myself.lose_tenant();
@@ -155,6 +161,17 @@ impl Session<'_> {
             lent.bound.tables_changed();
         }
         let Some(mut lent) = relay.lent.take() else { return Ok(()) };
+        let settings: usize =
+            borrower.overrides.iter().map(|(name, value)| name.len() + value.len()).sum();
+        relay.memory.settings = settings;
+        let used = relay.names.bytes() + relay.in_band.asking.bytes() + settings;
+        relay.memory.settle(used);
+        if settings > relay.memory.limit() {
+            // A function can set what no text shows, so it was not refused.
+            let error = memory::exceeded(settings, relay.memory.limit());
+            relay.lent = Some(lent);
+            return Err(End::Told(ClientError { severity: Severity::Fatal, ..error }));
+        }
         borrower.told = Arc::clone(lent.bound.server().statuses());
         let residue = lent.residue(false, 0);
         let refused = lent.bind_refused;
@@ -251,9 +268,7 @@ impl Borrower {
     /// Asks the server for the settings that the client's statements have changed, so that they
     /// are the client's on every other server, too.
     async fn keep_settings(&mut self, lent: &mut Lent) -> Result<(), ()> {
-        let mut names = std::mem::take(&mut lent.touched);
-        names.sort_unstable();
-        names.dedup();
+        let mut names: Vec<String> = std::mem::take(&mut lent.touched).into_iter().collect();
         names.retain(|name| !PASSING.contains(&name.as_str()));
         if !names.iter().all(|name| can_be_kept(name)) {
             return Err(());

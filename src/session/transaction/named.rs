@@ -9,6 +9,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::due::{Due, Execute, Parse, Whose};
 use super::from_client::Parts;
+use super::memory::OVERHEAD;
 use super::names::{NameError, Unnamed};
 use super::relay::{Copy, Lent};
 use crate::backend::{Statement, put_named};
@@ -24,6 +25,9 @@ use crate::statement::{Kind, Reading};
 /// transaction fails as it should.
 const UNPARSABLE: &[u8] = b"refused\0\0\0";
 
+/// So much memory of the last unnamed statement may be kept for the next one.
+const SPARE: usize = 64 * 1024;
+
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 const FLUSH: &[u8] = b"H\0\0\0\x04";
@@ -32,6 +36,13 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (name, definition) = split(body)?;
     let (text, types) = split(definition)?;
+    if let Some(refusal) = parts.too_long(text) {
+        if name.is_empty() {
+            parts.names.unnamed = None;
+        }
+        refuse(lent, refusal);
+        return Ok(());
+    }
     let found = match parts.in_band.mention(text) {
         Ok(found) => found,
         Err(refusal) => {
@@ -62,6 +73,11 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         _ if name.is_empty() => None,
         Ok(()) => None,
         Err(error) => Some(Box::new(name_refused(error, name))),
+    });
+    let is_kept = !name.is_empty() || parts.in_band.myself.is_tenants;
+    let refusal = refusal.or_else(|| match is_kept {
+        true => parts.keep(lent, name.len() + definition.len() + OVERHEAD),
+        false => None,
     });
     let wish = found.map(|found| found.wish);
     let refusal = refusal.or_else(|| parts.in_band.asking.parsed(name, wish).err().map(Box::new));
@@ -99,8 +115,11 @@ fn parse_unnamed(lent: &mut Lent, parts: &mut Parts<'_>, definition: &[u8], read
     // The memory of the last one does for this one.
     let mut kept = parts.names.unnamed.take().map(|unnamed| unnamed.definition).unwrap_or_default();
     kept.clear();
+    kept.shrink_to(definition.len().max(SPARE));
     kept.extend_from_slice(definition);
-    parts.names.unnamed = Some(Unnamed { number, definition: kept, reading, surroundings });
+    let is_kept = true;
+    parts.names.unnamed =
+        Some(Unnamed { number, definition: kept, is_kept, reading, surroundings });
     lent.bound.server_mut().unnamed = number;
     lent.dues.push(Due::Parse(Parse::Clients));
     put_named(frontend::PARSE, None, "", definition, out(lent));
@@ -228,7 +247,9 @@ fn prepared<'a>(
     let lexis = lent.bound.server().lexis();
     let is_read_alike = lexis.standard_strings && lexis.safe_encoding;
     if name.is_empty() {
-        let Some(unnamed) = &parts.names.unnamed else {
+        let here = lent.bound.server().unnamed;
+        let unnamed = parts.names.unnamed.as_ref();
+        let Some(unnamed) = unnamed.filter(|it| it.is_kept || it.number == here) else {
             // Another client's may be there: it must not be run.
             lent.dues.push(Due::Close(Whose::Ours));
             lent.bound.server_mut().unnamed = 0;
@@ -263,7 +284,7 @@ fn prepare(
 ) {
     if !lent.dues.skipping() {
         let server = lent.bound.server_mut();
-        if let Some(evicted) = server.prepared.insert(Arc::clone(statement), parts.max_prepared) {
+        if let Some(evicted) = server.prepared.insert(statement, parts.max_prepared) {
             // It goes out ahead of the other, and so it is answered.
             evicted.close(&mut server.stream.outgoing);
             lent.dues.push(Due::Close(Whose::Ours));

@@ -1,13 +1,16 @@
 //! The statements that clients have prepared: a name means something to its client alone.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use super::memory::OVERHEAD;
 use crate::backend::Statement;
 use crate::pool;
+use crate::recent::Recent;
 use crate::statement::{Kind, Reading, Surroundings};
 
 /// Named statements that one client may have. Postgres has no limit but its memory, which is not
@@ -17,18 +20,37 @@ const MOST_NAMES: usize = 10_000;
 /// So many definitions are remembered before those that nobody holds any more are looked for.
 const SWEEP_AT_LEAST: usize = 1024;
 
+/// Statements that are kept though no client has them, so that those who come and go with the same
+/// text find it prepared, and the longest that is: 16 MiB for all of them.
+const MOST_KEPT: usize = 1024;
+const LONGEST_KEPT: usize = 16 * 1024;
+
 /// One statement for all clients that have prepared the same text with the same types.
-#[derive(Default)]
 pub struct Statements {
     shared: Mutex<Shared>,
+    /// Those that were asked for last.
+    kept: Recent<u64, Arc<Statement>>,
+    hasher: RandomState,
     /// The last number given out, to statements and to unnamed ones.
     last: AtomicU64,
 }
 
 #[derive(Default)]
 struct Shared {
-    by_definition: HashMap<Bytes, Weak<Statement>>,
+    /// By the hash of the definition, so that a text goes when its statement does.
+    by_definition: HashMap<u64, Weak<Statement>>,
     sweep_at: usize,
+}
+
+impl Default for Statements {
+    fn default() -> Self {
+        Self {
+            shared: Mutex::default(),
+            kept: Recent::new(MOST_KEPT),
+            hasher: RandomState::new(),
+            last: AtomicU64::default(),
+        }
+    }
 }
 
 impl Statements {
@@ -44,8 +66,15 @@ impl Statements {
         reading: Reading,
         surroundings: &Arc<Surroundings>,
     ) -> Option<Arc<Statement>> {
+        let hash = self.hasher.hash_one(definition);
+        let is_short = definition.len() <= LONGEST_KEPT;
+        if is_short {
+            // So that it is not forgotten soon.
+            self.kept.get(&hash);
+        }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = shared.by_definition.get(definition).and_then(Weak::upgrade);
+        let known = shared.by_definition.get(&hash).and_then(Weak::upgrade);
+        let known = known.filter(|known| known.definition() == definition);
         // What stands in place of a statement about the identity is not what a client has written,
         // though it be the same text.
         let is_identity = |reading: &Reading| reading.kind == Kind::Identity;
@@ -60,10 +89,14 @@ impl Statements {
         let definition = Bytes::copy_from_slice(definition);
         let surroundings = Arc::clone(surroundings);
         let number = self.number();
-        let statement = Statement::new(number, name, definition.clone(), reading, surroundings);
+        let statement = Statement::new(number, name, definition, reading, surroundings);
         let statement = Arc::new(statement);
-        shared.by_definition.insert(definition, Arc::downgrade(&statement));
+        shared.by_definition.insert(hash, Arc::downgrade(&statement));
         shared.sweep();
+        drop(shared);
+        if is_short {
+            self.kept.insert(hash, Arc::clone(&statement));
+        }
         Some(statement)
     }
 }
@@ -81,6 +114,8 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     named: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// What the named ones take.
+    bytes: usize,
     pub(super) unnamed: Option<Unnamed>,
 }
 
@@ -92,8 +127,15 @@ pub(super) struct Unnamed {
     pub(super) number: u64,
     /// The body of its `Parse` message behind the name.
     pub(super) definition: Vec<u8>,
+    /// The definition is there. If it was too long, only the server that was told has it.
+    pub(super) is_kept: bool,
     pub(super) reading: Reading,
     pub(super) surroundings: Arc<Surroundings>,
+}
+
+/// What a named statement takes.
+fn size(name: &[u8], statement: &Statement) -> usize {
+    name.len() + statement.definition().len() + OVERHEAD
 }
 
 /// Why a client cannot have a statement of a name.
@@ -119,16 +161,26 @@ impl Names {
         }
     }
 
+    /// Bytes that are kept for the client; a text that others have, too, counts for each.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.unnamed.as_ref().map_or(0, |unnamed| unnamed.definition.capacity())
+    }
+
     pub(super) fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
+        self.remove(name);
+        self.bytes += size(name, &statement);
         self.named.insert(name.into(), statement);
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        self.named.remove(name)
+        let statement = self.named.remove(name)?;
+        self.bytes -= size(name, &statement);
+        Some(statement)
     }
 
     pub(super) fn clear(&mut self) {
         self.named = HashMap::new();
+        self.bytes = 0;
         self.unnamed = None;
     }
 }
@@ -140,6 +192,45 @@ mod tests {
     fn intern(statements: &Statements, text: &[u8], there: &Arc<Surroundings>) -> Arc<Statement> {
         let reading = Reading { kind: Kind::Rows, is_clean: true };
         statements.intern(text, reading, there).unwrap()
+    }
+
+    #[test]
+    fn a_text_goes_with_its_last_client() {
+        let (statements, here) = (Statements::default(), Arc::default());
+        let mut prepared = crate::backend::Prepared::default();
+        let long = |n: usize| format!("select {n}{}\0\0\0", " ".repeat(1 << 20)).into_bytes();
+        let mut clients = [Names::default(), Names::default()];
+        let mut texts = Vec::new();
+        for (n, text) in (0..10).map(|n| (n, long(n))) {
+            for client in &mut clients {
+                let statement = intern(&statements, &text, &here);
+                prepared.insert(&statement, 200);
+                texts.push(Arc::downgrade(&statement));
+                client.insert(format!("s{n}").as_bytes(), statement);
+            }
+        }
+        assert!(clients.iter().all(|client| client.bytes() > 10 << 20));
+        let [mut first, second] = clients;
+        drop(second);
+        assert!(texts.iter().all(|text| text.strong_count() == 1), "the server holds names only");
+        first.remove(b"s0");
+        assert_eq!(texts[0].strong_count(), 0);
+        first.clear();
+        assert_eq!(first.bytes(), 0);
+        assert!(texts.iter().all(|text| text.strong_count() == 0));
+    }
+
+    #[test]
+    fn short_texts_that_nobody_has_are_kept_within_bounds() {
+        let (statements, here) = (Statements::default(), Arc::default());
+        let text = |n: usize| format!("select {n}\0\0\0").into_bytes();
+        let kept: Vec<_> = (0..10 * MOST_KEPT)
+            .map(|n| Arc::downgrade(&intern(&statements, &text(n), &here)))
+            .collect();
+        let alive = kept.iter().filter(|statement| statement.strong_count() > 0).count();
+        assert!((MOST_KEPT / 2..=MOST_KEPT).contains(&alive), "{alive}");
+        let again = intern(&statements, &text(10 * MOST_KEPT - 1), &here);
+        assert!(kept.last().unwrap().upgrade().is_some_and(|last| Arc::ptr_eq(&last, &again)));
     }
 
     #[test]

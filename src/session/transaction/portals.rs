@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::memory::OVERHEAD;
 use crate::statement::Kind;
 
 /// What the portals of one transaction run.
@@ -9,6 +10,8 @@ use crate::statement::Kind;
 pub(super) struct Portals {
     unnamed: Option<Kind>,
     named: HashMap<Box<[u8]>, Kind>,
+    /// What the named ones take.
+    bytes: usize,
 }
 
 impl Portals {
@@ -16,7 +19,8 @@ impl Portals {
         if name.is_empty() {
             self.unnamed = Some(kind);
         } else {
-            self.named.insert(name.into(), kind);
+            let before = self.named.insert(name.into(), kind);
+            self.bytes += if before.is_none() { name.len() + OVERHEAD } else { 0 };
         }
     }
 
@@ -24,8 +28,14 @@ impl Portals {
         if name.is_empty() {
             self.unnamed = None;
         } else {
-            self.named.remove(name);
+            let was_there = self.named.remove(name).is_some();
+            self.bytes -= if was_there { name.len() + OVERHEAD } else { 0 };
         }
+    }
+
+    /// Bytes that are kept for them.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What `Execute` of a portal runs; of one that we have not seen, anything.

@@ -1,5 +1,6 @@
 //! The state of one client between and within transactions, and the rounds of the relay.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use super::due::Dues;
 use super::ending::{Ending, Verdict};
 use super::from_client::Script;
 use super::identity::InBand;
+use super::memory::Memory;
 use super::moved::{Moved, Step};
 use super::names::{Names, Statements};
 use super::portals::Portals;
@@ -21,7 +23,7 @@ use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
 use crate::session::acting::Lost;
 use crate::session::identity::Myself;
-use crate::session::relay::{End, HIGH_WATER, PATIENCE, Rest};
+use crate::session::relay::{End, HIGH_WATER, Rest};
 use crate::session::tally::{Standing, Tally};
 use crate::session::watch::{Exceeded, Watch};
 use crate::session::{Common, Terms};
@@ -37,6 +39,8 @@ pub(super) struct Relay<'a> {
     /// What the client's statements may be.
     pub(super) guard: Option<&'a Guard>,
     pub(super) tally: Tally,
+    /// What is kept for the client.
+    pub(super) memory: Box<Memory>,
     watch: Option<Box<Watch>>,
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
@@ -50,10 +54,10 @@ pub(super) struct Relay<'a> {
     /// What the client sent last is sent again; once will do.
     pub(super) sent_again: bool,
     /// How the client went, once it has, and how long that may matter to the server.
-    departure: Option<(End, Pin<Box<Sleep>>)>,
+    pub(super) departure: Option<(End, Pin<Box<Sleep>>)>,
     pub(super) ending: Ending,
     /// What the client is told as soon as nothing is open.
-    last_word: Option<ClientError>,
+    pub(super) last_word: Option<ClientError>,
 }
 
 /// A server connection while it carries a client's transaction.
@@ -67,6 +71,10 @@ pub(super) struct Lent {
     pub(super) portals: Portals,
     /// Where in a frame of the server's we are.
     pub(super) from_server: Rest,
+    /// What goes out behind the frame of the client's that is passing.
+    pub(super) behind_frame: &'static [u8],
+    /// Counts what the client has taken.
+    written: u64,
     pub(super) copy: Copy,
     /// The rest of a `Query` with several statements, or with a COPY.
     pub(super) script: Option<Script>,
@@ -75,7 +83,7 @@ pub(super) struct Lent {
     /// Something that outlives the transaction may have been left.
     pub(super) dirty: bool,
     /// Settings of the session that statements have changed.
-    pub(super) touched: Vec<String>,
+    pub(super) touched: BTreeSet<String>,
     /// The connection stays with the client until it leaves.
     pub(super) pinned: bool,
     /// A bind was refused: the signing key may have been changed.
@@ -128,21 +136,23 @@ pub(super) enum Copy {
 }
 
 impl Lent {
-    pub(super) fn new(bound: Bound, keeps: bool) -> Self {
+    pub(super) fn new(bound: Bound, keeps: bool, most_dues: usize) -> Self {
         let knowledge = bound.knowledge();
         Self {
             bound,
             knowledge,
-            dues: Dues::default(),
+            dues: Dues::new(most_dues),
             block: Block::default(),
             status: TransactionStatus::Idle,
             portals: Portals::default(),
             from_server: Rest::default(),
+            behind_frame: &[],
+            written: 0,
             copy: Copy::None,
             script: None,
             yields: false,
             dirty: false,
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
             pinned: false,
             bind_refused: false,
             discarded: false,
@@ -176,9 +186,15 @@ impl Lent {
             && self.from_server.bytes == 0
     }
 
-    fn standing(&self, tally: &Tally) -> Standing {
+    fn standing(&self, tally: &Tally, is_unread: bool) -> Standing {
         let is_asked = !self.dues.is_empty() || self.dues.unsynced() || self.script.is_some();
-        tally.standing(is_asked, self.status)
+        let unread = is_unread.then_some(self.written);
+        Standing { unread, ..tally.standing(is_asked, self.status) }
+    }
+
+    /// Whether the client has the beginning of a message of the server's, and not its end.
+    pub(super) const fn is_amid_a_message(&self) -> bool {
+        self.from_server.bytes > 0 && !self.from_server.dropped
     }
 
     /// Reads the first statement of a text, as the server will.
@@ -222,6 +238,10 @@ impl<'a> Relay<'a> {
             max_prepared: common.pooling.max_prepared,
             guard: common.guard_for(scope),
             tally: Tally::new(limits),
+            memory: Box::new(Memory::new(
+                common.limits.session_memory,
+                terms.identity.member().map(|member| Arc::clone(member.memory())),
+            )),
             watch: Watch::new(limits).map(Box::new),
             lent: None,
             names: Names::default(),
@@ -267,7 +287,9 @@ impl<'a> Relay<'a> {
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let Some(watch) = &mut self.watch else { return Poll::Pending };
         let (lent, tally) = (self.lent.as_deref(), &self.tally);
-        let standing = || lent.map_or_else(Standing::default, |lent| lent.standing(tally));
+        let is_unread = !self.client.outgoing.is_empty();
+        let standing =
+            || lent.map_or_else(Standing::default, |lent| lent.standing(tally, is_unread));
         watch.poll(cx, standing).map(|exceeded| match exceeded {
             Exceeded::Cancel => Step::Cancel,
             Exceeded::End(error) => Step::End(End::Told(error)),
@@ -349,7 +371,13 @@ impl<'a> Relay<'a> {
             return Moved::Nothing;
         }
         match self.client.poll_drain(cx) {
-            Poll::Ready(Ok(())) | Poll::Pending => Moved::from(self.client.outgoing.len() < before),
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                let has_moved = self.client.outgoing.len() < before;
+                if let Some(lent) = self.lent.as_mut().filter(|_| has_moved) {
+                    lent.written += 1;
+                }
+                Moved::from(has_moved)
+            }
             Poll::Ready(Err(_)) => {
                 // Nobody will read the rest, but the server may still be at work.
                 self.client.outgoing.clear();
@@ -359,38 +387,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    pub(super) const fn has_departed(&self) -> bool {
-        self.departure.is_some()
-    }
-
-    pub(super) fn depart(&mut self, end: End) {
-        self.departure.get_or_insert_with(|| (end, Box::pin(tokio::time::sleep(PATIENCE))));
-    }
-
-    /// Once the client is gone, what it asked for is still done, as Postgres itself would.
-    fn check_departure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        let (done, hopeless) = match &self.lent {
-            None => (!self.client_waits, true),
-            Some(lent) => (
-                lent.dues.is_empty() && lent.script.is_none() && !self.client_waits,
-                lent.dues.unsynced() && lent.script.is_none() || lent.copy != Copy::None,
-            ),
-        };
-        let hopeless = hopeless || self.from_client.bytes > 0;
-        let over = |(_, patience): &mut (End, Pin<Box<Sleep>>)| {
-            done || hopeless || patience.as_mut().poll(cx).is_ready()
-        };
-        match self.departure.take_if(over) {
-            Some((end, _)) => Err(end),
-            None => Ok(()),
-        }
-    }
-
-    fn check_last_word(&mut self) -> Result<(), End> {
-        let at_rest = self.lent.as_deref().is_none_or(Lent::is_at_rest);
-        match self.last_word.take_if(|_| at_rest && self.from_client.bytes == 0) {
-            Some(error) => Err(End::Told(error)),
-            None => Ok(()),
-        }
+    pub(super) fn is_amid_a_message(&self) -> bool {
+        self.lent.as_deref().is_some_and(Lent::is_amid_a_message)
     }
 }

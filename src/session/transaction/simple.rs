@@ -9,10 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::deallocate::deallocate;
 use super::due::{Due, Execute, Parse, Whose};
-use super::from_client::{MOST_DUES, Parts, Script};
+use super::from_client::{Parts, Script};
 use super::identity::{self, InBand};
 use super::named;
 use super::relay::{Copy, Lent, Relay};
+use crate::protocol::ClientError;
 use crate::protocol::message::frontend;
 use crate::session::identity::moved;
 use crate::session::relay::{End, HIGH_WATER, malformed};
@@ -21,6 +22,9 @@ use crate::statement::{Kind, Reading};
 /// `Bind` of the unnamed statement to the unnamed portal, `Describe` and `Execute` of that portal:
 /// no parameters, results as text.
 const RUN: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0";
+/// What follows on the text in a `Parse` that runs at once: no parameter types, [`RUN`], and a Sync.
+pub(super) const BEHIND_TEXT: &[u8] =
+    b"\0\0B\0\0\0\x0c\0\0\0\0\0\0\0\0D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
 const FLUSH: &[u8] = b"H\0\0\0\x04";
 const SYNC: &[u8] = b"S\0\0\0\x04";
 /// A COPY of which nothing has been seen: `DEALLOCATE` is answered in this way.
@@ -29,15 +33,16 @@ const DEALLOCATED: &[u8] = b"C\0\0\0\x0fDEALLOCATE\0";
 /// Sends a `Query`, or begins to.
 pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let text = body.strip_suffix(b"\0").ok_or_else(|| End::Told(malformed()))?;
-    if lent.dues.skipping() {
-        // Postgres would skip it and say nothing until the next Sync. We are kinder.
-        sync(lent, Whose::Ours);
-    }
+    end_skipping(lent);
     // "A simple Query message also destroys the unnamed statement".
     parts.names.unnamed = None;
+    if let Some(refusal) = parts.too_long(text) {
+        refuse(lent, frontend::QUERY, refusal);
+        return Ok(());
+    }
     if InBand::may_mention(text) {
         // Each of its statements is judged when its turn comes.
-        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
+        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0, judges: true });
         return Ok(());
     }
     if let Some(refusal) = parts.judge(lent, text) {
@@ -53,7 +58,7 @@ pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         sync(lent, Whose::Clients);
         lent.yields = !lent.block.is_open() && !lent.is_kept() && lent.bound.is_scarce();
     } else {
-        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0 });
+        lent.script = Some(Script { text: Bytes::copy_from_slice(text), next: 0, judges: false });
     }
     Ok(())
 }
@@ -63,7 +68,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
     let Some(lent) = &mut relay.lent else { return Ok(false) };
     lent.holds &= !lent.dues.is_empty();
     let waits = lent.copy != Copy::None || lent.discarding || lent.holds;
-    if waits || lent.script.is_none() || lent.dues.len() >= MOST_DUES {
+    if waits || lent.script.is_none() || !lent.has_room() {
         return Ok(false);
     }
     let Some(mut script) = lent.script.take() else { return Ok(false) };
@@ -79,8 +84,9 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         max_prepared: relay.max_prepared,
         guard: relay.guard,
         in_band: &mut relay.in_band,
+        memory: &mut relay.memory,
     };
-    let judges = InBand::may_mention(&script.text);
+    let judges = script.judges;
     while script.next < script.text.len() {
         let text = script.text.get(script.next..).unwrap_or_default();
         let next = lent.read(text);
@@ -111,7 +117,7 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
         if is_copy
             || lent.discarding
             || lent.holds
-            || lent.dues.len() >= MOST_DUES
+            || !lent.has_room()
             || lent.bound.server().stream.outgoing.len() >= HIGH_WATER
         {
             break;
@@ -123,7 +129,8 @@ pub(super) fn continue_script(relay: &mut Relay<'_>) -> Result<bool, End> {
 
 /// Sends one statement, and what has to go ahead of it.
 fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) -> Result<(), End> {
-    if let Some(refusal) = named::refusal(&reading.kind, parts) {
+    let refusal = named::refusal(&reading.kind, parts);
+    if let Some(refusal) = refusal.or_else(|| setting_refused(lent, parts, &reading.kind, text)) {
         named::refuse(lent, refusal);
         return Ok(());
     }
@@ -131,6 +138,16 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
     named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
     put_piece(lent, text, reading, instead);
     Ok(())
+}
+
+/// The error for a `SET` whose value would be too much to keep.
+fn setting_refused(
+    lent: &Lent,
+    parts: &mut Parts<'_>,
+    kind: &Kind,
+    text: &[u8],
+) -> Option<Box<ClientError>> {
+    if matches!(kind, Kind::Set(_)) { parts.keep(lent, text.len()) } else { None }
 }
 
 /// Sends one statement of a text that may be about the identity. False: something has to be
@@ -175,9 +192,24 @@ pub(super) fn put_piece(
 /// Lets a pipeline fail in which something follows on a change of the tenant that the server
 /// connection cannot follow.
 pub(super) fn refuse_moved(lent: &mut Lent, tag: u8) {
-    named::refuse(lent, Box::new(moved()));
+    refuse(lent, tag, Box::new(moved()));
+}
+
+/// Lets the client's pipeline fail with an error of ours, in place of a message with this tag.
+pub(super) fn refuse(lent: &mut Lent, tag: u8, refusal: Box<ClientError>) {
+    if tag == frontend::QUERY {
+        end_skipping(lent);
+    }
+    named::refuse(lent, refusal);
     if tag == frontend::QUERY {
         sync(lent, Whose::Clients);
+    }
+}
+
+/// Ahead of a `Query`: Postgres would skip it and say nothing until the next Sync. We are kinder.
+pub(super) fn end_skipping(lent: &mut Lent) {
+    if lent.dues.skipping() {
+        sync(lent, Whose::Ours);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a statement about the session's identity is written.
 
 use super::{Argument, Flag, Identification, Wish, boolean, contains};
+use crate::scan;
 use crate::statement::lexer::{Token, Tokens};
 use crate::statement::names::Part;
 
@@ -110,6 +111,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let quoted = std::str::from_utf8(self.tokens.bytes()).ok()?;
+        scan::step(4 * quoted.len());
         let inner = quoted.strip_prefix('\'')?.strip_suffix('\'')?;
         // Whether a backslash means itself is a setting's affair; what goes on in the next line is
         // nobody's habit.

@@ -39,13 +39,15 @@ type Edit = Box<dyn FnOnce(&mut Config) + Send>;
 /// What a test's proxy is like; everything else is as in `config/example.toml`.
 pub(crate) struct Builder {
     extra: String,
+    shared: bool,
     server: String,
     edit: Vec<Edit>,
     allow: &'static [&'static str],
 }
 
 pub(crate) fn new() -> Builder {
-    Builder { extra: String::new(), server: String::new(), edit: Vec::new(), allow: &[] }
+    let (extra, server) = (String::new(), String::new());
+    Builder { extra, shared: false, server, edit: Vec::new(), allow: &[] }
 }
 
 /// The parts of `cloison.hardening_rules()`.
@@ -79,8 +81,10 @@ impl Builder {
         self
     }
 
-    /// Forces reuse: there is one server connection for everybody.
-    pub(crate) fn pool_size(self, size: usize) -> Self {
+    /// Forces reuse: there is one server connection for everybody. A tenant may have all of them,
+    /// unless the test says otherwise.
+    pub(crate) fn pool_size(mut self, size: usize) -> Self {
+        self.shared = true;
         self.set(&format!("default_pool_size = {size}"))
     }
 
@@ -134,7 +138,10 @@ impl Builder {
     }
 
     pub(crate) fn config(self, database: &Database) -> Config {
-        let Self { extra, server, edit, allow: _ } = self;
+        let Self { mut extra, shared, server, edit, allow: _ } = self;
+        if shared && !extra.contains("max_tenant_connections") {
+            extra.push_str("max_tenant_connections = 0\n");
+        }
         let mode = pool_mode();
         let (name, port) = (&database.name, database.port());
         let text = format!(
