@@ -239,7 +239,8 @@ async fn admit(
     let change = shared.stays.change();
     let choice = wishes.tenant.as_deref().or_else(|| params.tenant_choice());
     let selection = shared.directory.select(&claims, choice).await?;
-    let mut context = TenantContext::resolve(&claims, selection)?;
+    let mut context = TenantContext::resolve(&claims, selection)
+        .map_err(|refused| Refusal::of_tenant(refused, &claims, choice))?;
     let staying = shared.stays.begin(&claims, context.scope())?;
     if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
         // Who was not yet among the sessions when that was held against them is asked about again.

@@ -86,6 +86,7 @@ impl<'a> Presented<'a> {
             token_id: Some(key.id.to_string()),
             period: Period { from: None, until },
             tenants: Some(Tenants::One(tenant)),
+            named_by: None,
             lookup: vec![TenantLookup::Id],
             for_sql: None,
         }))

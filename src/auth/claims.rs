@@ -25,6 +25,8 @@ pub(super) struct Claims {
     pub(super) token_id: Option<String>,
     pub(super) period: Period,
     pub(super) tenants: Option<Tenants>,
+    /// The path of the claim that names the one tenant.
+    pub(super) named_by: Option<String>,
     /// What a tenant may be named by.
     pub(super) lookup: Vec<TenantLookup>,
     pub(super) for_sql: Option<Arc<str>>,
@@ -127,6 +129,16 @@ impl VerifiedClaims {
     /// The tenants that it allows. Always there for [`Access::Tenant`], never for the others.
     pub fn tenants(&self) -> Option<&Tenants> {
         self.0.tenants.as_ref()
+    }
+
+    /// The path of the claim that names the one tenant that the token is for.
+    pub fn named_by(&self) -> Option<&str> {
+        self.0.named_by.as_deref()
+    }
+
+    /// What the rule lets a tenant be named by, in the order in which it is tried.
+    pub fn lookup(&self) -> &[TenantLookup] {
+        &self.0.lookup
     }
 
     /// What the token's holder may mean by `name`: never proof that the token allows it.

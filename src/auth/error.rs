@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::observe::Fault;
+use crate::types::Access;
 
 /// Why a token was not accepted, or why the keys that would judge it cannot be used.
 ///
-/// No variant holds any part of a token, a claim's value or key material: names of rules and paths
-/// of claims come from the configuration.
+/// No variant holds a token or key material. What a token says of its issuer, its audience and its
+/// claims' names is quoted, so that it is short and on one line; it is for the log, and no part of
+/// [`Error::refusal`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not an API key that opens anything: unknown, revoked, expired, or not for this access.
@@ -32,10 +34,20 @@ pub enum Error {
         rule: String,
     },
     /// The token was made for something else.
-    #[error("the token's audience is not one of rule {rule:?}")]
+    #[error(
+        "the token's {claim:?} is {found}, and rule {rule:?} wants one of issuers.{rule}.audience: {wanted}{hint}"
+    )]
     Audience {
         /// The rule that was tried.
         rule: String,
+        /// The claim that names the audience.
+        claim: &'static str,
+        /// What it holds, quoted.
+        found: String,
+        /// What the rule has, quoted.
+        wanted: String,
+        /// In what little they differ.
+        hint: &'static str,
     },
     /// A standard claim has the wrong type or an impossible value.
     #[error("claim {claim:?} of the token is not {expected}")]
@@ -127,22 +139,46 @@ pub enum Error {
         expected: &'static str,
     },
     /// The tenant claim is not there.
-    #[error("tenant claim {claim:?} is missing from the token (rule {rule:?})")]
+    #[error("tenant claim {claim:?} is missing from the token (rule {rule:?}){}", in_its_place(rule, *instead))]
     TenantClaimMissing {
         /// The rule that was tried.
         rule: String,
         /// The claim's path.
         claim: String,
+        /// A claim that looks as if it was meant, and what would have to name it.
+        instead: Option<Instead>,
     },
     /// No rule of the wanted access has the token's issuer.
-    #[error("no rule for this access has the token's issuer")]
-    UnknownIssuer,
+    #[error("no rule for access {access} has the token's issuer {found}: {rules}")]
+    UnknownIssuer {
+        /// What was asked for.
+        access: Access,
+        /// The token's issuer, quoted.
+        found: String,
+        /// The rules that there are, and their issuers.
+        rules: String,
+    },
     /// The key set has no key of that id for that algorithm.
     #[error("rule {rule:?} has no such key as the token names")]
     UnknownKey {
         /// The rule that was tried.
         rule: String,
     },
+}
+
+/// A claim that looks as if it was to name the tenant, and the key that does not name it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Instead {
+    /// The claim's name: one of a few.
+    pub claim: &'static str,
+    /// `tenants_claim` or `tenant_claim`.
+    pub key: &'static str,
+}
+
+fn in_its_place(rule: &str, instead: Option<Instead>) -> String {
+    let Some(Instead { claim, key }) = instead else { return String::new() };
+    let use_of = if key == "tenants_claim" { "makes a service token of it" } else { "reads that" };
+    format!("; it has a claim {claim:?}: issuers.{rule}.{key} = {claim:?} {use_of}")
 }
 
 /// Why keys could not be read or fetched.
@@ -207,7 +243,7 @@ impl Error {
             | Self::Signature { .. }
             | Self::TenantClaimInvalid { .. }
             | Self::TenantClaimMissing { .. }
-            | Self::UnknownIssuer
+            | Self::UnknownIssuer { .. }
             | Self::UnknownKey { .. } => Fault::Client,
         }
     }
@@ -221,7 +257,7 @@ impl Error {
             Self::Algorithm { .. }
             | Self::AmbiguousKey { .. }
             | Self::Signature { .. }
-            | Self::UnknownIssuer
+            | Self::UnknownIssuer { .. }
             | Self::UnknownKey { .. } => bad("C101", "token was not accepted"),
             Self::Malformed(_) => bad("C102", "token is not a well-formed JWT")
                 .hint("The password has to be a signed JSON Web Token in compact form."),
@@ -239,9 +275,15 @@ impl Error {
             Self::RequiredClaim { claim, .. } => {
                 unfit("C108", format!("claim \"{claim}\" of the token does not allow this login"))
             }
-            Self::TenantClaimMissing { claim, .. } => {
-                unfit("C109", format!("claim \"{claim}\" is missing from the token"))
-                    .hint("It has to name the tenant that the token is for.")
+            Self::TenantClaimMissing { claim, instead, .. } => {
+                let refusal = unfit("C109", format!("claim \"{claim}\" is missing from the token"));
+                match instead {
+                    None => refusal.hint("It has to name the tenant that the token is for."),
+                    Some(Instead { claim, key }) => refusal.hint(format!(
+                        "The token has a claim \"{claim}\", which the proxy reads only if the \
+                         rule of the token's issuer says {key} = \"{claim}\"."
+                    )),
+                }
             }
             Self::TenantClaimInvalid { claim, expected, .. } => {
                 unfit("C110", format!("claim \"{claim}\" of the token is not {expected}"))
@@ -285,7 +327,7 @@ impl Error {
             | Self::RuleKeys { .. }
             | Self::TenantClaimInvalid { .. }
             | Self::TenantClaimMissing { .. }
-            | Self::UnknownIssuer => true,
+            | Self::UnknownIssuer { .. } => true,
         }
     }
 
@@ -295,7 +337,7 @@ impl Error {
             Self::ApiKey
             | Self::ApiKeysUnavailable(_)
             | Self::Malformed(_)
-            | Self::UnknownIssuer
+            | Self::UnknownIssuer { .. }
             | Self::Rule { .. }
             | Self::RuleKeys { .. } => 0,
             Self::Algorithm { .. } => 1,
@@ -312,7 +354,7 @@ impl Error {
 }
 
 impl Refusal {
-    fn hint(mut self, hint: &'static str) -> Self {
+    fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }

@@ -20,6 +20,7 @@ mod oauth;
 mod on_record;
 mod path;
 mod provider;
+mod quoted;
 mod remote;
 mod token;
 
@@ -36,7 +37,7 @@ use crate::types::Access;
 
 pub use self::api_key::{API_KEY_RULE, ApiKey, ApiKeys, Unavailable};
 pub use self::claims::{TenantClaim, Tenants, VerifiedClaims};
-pub use self::error::{Error, KeysError, Refusal};
+pub use self::error::{Error, Instead, KeysError, Refusal};
 pub use self::exchange::{Door, ExchangeError};
 use self::fetch::Source;
 use self::jwk::Key;
@@ -45,6 +46,9 @@ use self::keys::{Found, KeySet};
 use self::known::{Fingerprint, Known, KnownTokens};
 use self::remote::{Limits, RemoteKeys};
 use self::token::Token;
+
+/// Most rules that an error tells of.
+const MOST_RULES_TOLD: usize = 5;
 
 /// Judges tokens by the rules of the configuration.
 #[derive(Debug)]
@@ -102,7 +106,7 @@ impl Verifier {
             return Ok(claims);
         }
         let token = Token::parse(token)?;
-        let mut refused = Error::UnknownIssuer;
+        let mut refused = None;
         let mut for_good = true;
         for (index, rule) in self.rules.iter().enumerate() {
             if rule.issuer.access != access || !rule.issuer.has_issued(token.issuer()) {
@@ -121,11 +125,36 @@ impl Verifier {
                 Err(error) => error,
             };
             for_good &= error.is_for_good();
-            if error.progress() > refused.progress() {
-                refused = error;
+            if refused.as_ref().is_none_or(|refused: &Error| error.progress() > refused.progress())
+            {
+                refused = Some(error);
             }
         }
-        Err(refused)
+        Err(refused.unwrap_or_else(|| self.unknown_issuer(token.issuer(), access)))
+    }
+
+    /// Says which issuers there are in place of a token's.
+    fn unknown_issuer(&self, issuer: &str, access: Access) -> Error {
+        let rules = || self.rules.iter().map(|rule| &rule.issuer);
+        let of_access: Vec<_> = rules().filter(|rule| rule.access == access).collect();
+        let shown = of_access.iter().take(MOST_RULES_TOLD).map(|rule| {
+            let little = quoted::little_difference(issuer, &rule.issuer).unwrap_or_default();
+            format!("issuers.{} has {}{little}", rule.name, quoted::quoted(&rule.issuer))
+        });
+        let mut told: Vec<String> = shown.collect();
+        if of_access.is_empty() {
+            told.push("there is no rule for it".to_owned());
+        }
+        if of_access.len() > MOST_RULES_TOLD {
+            told.push(format!("{} more have others", of_access.len() - MOST_RULES_TOLD));
+        }
+        // The user name chooses the access, and is easily the wrong one.
+        told.extend(
+            rules()
+                .find(|rule| rule.access != access && rule.has_issued(issuer))
+                .map(|rule| format!("issuers.{} has it, for access {}", rule.name, rule.access)),
+        );
+        Error::UnknownIssuer { access, found: quoted::quoted(issuer), rules: told.join("; ") }
     }
 
     /// Forgets the tokens whose claims are `gone`: they are not to take up room.

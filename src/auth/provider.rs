@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use super::quoted::{little_difference, quoted_list};
 use crate::config::{Issuer, Provider};
 use crate::types::TenantId;
 
@@ -53,7 +54,26 @@ pub(super) fn check_audience(claims: &Map<String, Value>, rule: &Issuer) -> Resu
         Some(_) => return Err(invalid()),
         None => return Err(Error::ClaimMissing { claim }),
     };
-    if fits { Ok(()) } else { Err(Error::Audience { rule: rule.name.clone() }) }
+    if fits { Ok(()) } else { Err(another_audience(claims, rule, claim)) }
+}
+
+/// Says what both sides have.
+fn another_audience(claims: &Map<String, Value>, rule: &Issuer, claim: &'static str) -> Error {
+    let found: Vec<&str> = match claims.get(claim) {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+        Some(value) => value.as_str().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let pairs =
+        found.iter().flat_map(|found| rule.audiences.iter().map(move |ours| (*found, ours)));
+    let hint = pairs.filter_map(|(found, ours)| little_difference(found, ours)).next();
+    Error::Audience {
+        rule: rule.name.clone(),
+        claim,
+        found: quoted_list(found.iter().copied()),
+        wanted: quoted_list(rule.audiences.iter().map(String::as_str)),
+        hint: hint.unwrap_or_default(),
+    }
 }
 
 /// Checks what a provider's documents tell verifiers to check beyond the standard claims.

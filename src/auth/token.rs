@@ -10,13 +10,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::claims::{Claims, MAX_NAME, Period, TenantClaim, Tenants, VerifiedClaims, is_word};
-use super::error::Error;
+use super::error::{Error, Instead};
 use super::for_sql;
 use super::json;
 use super::jwk::Key;
 use super::on_record::OnRecord;
 use super::path::{self, Item, dotted, follow};
 use super::provider;
+use super::quoted::quoted;
 use crate::config::{Algorithm, Issuer, TenantLookup};
 use crate::types::{Access, TenantId};
 
@@ -119,7 +120,7 @@ impl Signed<'_> {
         let rule = self.rule;
         // The rule was chosen by this claim; said again here so that no caller can get it wrong.
         if !self.claims.get("iss").and_then(Value::as_str).is_some_and(|iss| rule.has_issued(iss)) {
-            return Err(Error::UnknownIssuer);
+            return Err(self.unknown_issuer());
         }
         provider::check_audience(self.claims, rule)?;
         let period = self.check_times(now)?;
@@ -145,6 +146,10 @@ impl Signed<'_> {
             subject: self.name("sub")?,
             token_id: self.name("jti")?,
             period,
+            named_by: match &tenants {
+                Some(Tenants::One(_)) => self.named_by(),
+                Some(Tenants::Listed(_) | Tenants::Any) | None => None,
+            },
             tenants,
             lookup: rule.tenant_lookup.clone(),
             for_sql: for_sql::pick(self.claims, &rule.claims_in_sql)
@@ -218,7 +223,29 @@ impl Signed<'_> {
             }
         }
         let paths: Vec<String> = rule.tenant_claims.iter().map(|path| path.join(".")).collect();
-        Err(Error::TenantClaimMissing { rule: rule.name.clone(), claim: paths.join("\" or \"") })
+        let (rule, claim) = (rule.name.clone(), paths.join("\" or \""));
+        Err(Error::TenantClaimMissing { rule, claim, instead: self.instead() })
+    }
+
+    /// A claim that nobody reads, and that looks as if it was to name tenants.
+    fn instead(&self) -> Option<Instead> {
+        let is_there = |claim: &&'static str| self.claims.get(*claim).is_some_and(|v| !v.is_null());
+        let list = || ["tenants", "tenant_ids"].iter().copied().find(is_there);
+        let one = || ["tenant", "tenant_id"].iter().copied().find(is_there);
+        let of = |key| move |claim| Instead { claim, key };
+        list().map(of("tenants_claim")).or_else(|| one().map(of("tenant_claim")))
+    }
+
+    /// Where the one tenant is named that the token is for.
+    fn named_by(&self) -> Option<String> {
+        let leads_somewhere = |path: &&Vec<String>| self.at(path).is_ok_and(|at| !at.is_empty());
+        self.rule.tenant_claims.iter().find(leads_somewhere).map(|path| path.join("."))
+    }
+
+    fn unknown_issuer(&self) -> Error {
+        let found = self.claims.get("iss").and_then(Value::as_str).unwrap_or_default();
+        let rules = format!("issuers.{} has {}", self.rule.name, quoted(&self.rule.issuer));
+        Error::UnknownIssuer { access: self.rule.access, found: quoted(found), rules }
     }
 
     fn listed(&self, path: &[String], items: &[Item<'_>]) -> Result<Tenants, Error> {

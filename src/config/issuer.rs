@@ -37,6 +37,30 @@ const ACCESSES: &[(&str, Access)] =
 
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
+impl Algorithm {
+    /// Its name in the configuration and in a token's header (RFC 7518, section 3.1).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+impl TenantLookup {
+    /// The word of the configuration, which is the column's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Slug => "slug",
+            Self::ExternalKey => "external_key",
+        }
+    }
+}
+
 /// Reads every rule, and refuses rules that would open a road to the wrong tokens.
 pub(super) fn issuers(reader: &Reader, pools: &BTreeMap<Access, Pool>) -> Vec<Issuer> {
     let names = reader.names("issuers");

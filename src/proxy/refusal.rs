@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::auth::ExchangeError;
+use crate::auth::{ExchangeError, TenantClaim, Tenants, VerifiedClaims};
 use crate::backend;
+use crate::config::TenantLookup;
 use crate::frontend;
 use crate::observe::{Event, Fault, Observer};
 use crate::pool::{self, BindError};
@@ -67,6 +68,28 @@ impl Refusal {
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "not asked to write".into() }
     }
 
+    /// A tenant that is not served: the log says who was looked for, and how.
+    pub(super) fn of_tenant(
+        refusal: tenant::Refusal,
+        claims: &VerifiedClaims,
+        choice: Option<&str>,
+    ) -> Self {
+        let told = Self::from(refusal);
+        let detail = match (refusal, choice, claims.tenants().and_then(Tenants::only)) {
+            (tenant::Refusal::NotAllowed, Some(choice), _) => {
+                let shown: String = choice.chars().take(255).collect();
+                format!("the client chose {shown:?}: {refusal}")
+            }
+            (tenant::Refusal::Unknown, None, Some(claim)) => looked_up(claims, claim),
+            (tenant::Refusal::NotActive(..), None, Some(claim)) => {
+                let (path, value) = (claims.named_by().unwrap_or_default(), claim.value());
+                format!("{refusal} (claim {path:?} holds {value:?})")
+            }
+            _ => told.detail,
+        };
+        Self { detail, ..told }
+    }
+
     pub(super) fn unknown_database(name: &str) -> Self {
         let told = ClientError::fatal("3D000", "C011", format!("database {name:?} does not exist"));
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "unknown database".into() }
@@ -107,6 +130,26 @@ pub(super) fn of_startup(error: frontend::Error) -> (Option<FrameStream>, Refusa
             (None, Refusal { told: Told::Nothing, fault: Fault::Client, detail })
         }
     }
+}
+
+/// Which tenant a token names, and by what it was not found.
+fn looked_up(claims: &VerifiedClaims, claim: &TenantClaim) -> String {
+    let words = |lookup: &[TenantLookup]| -> Vec<&str> {
+        lookup.iter().map(|lookup| lookup.as_str()).collect()
+    };
+    let (path, value) = (claims.named_by().unwrap_or_default(), claim.value());
+    let (rule, order) = (claims.issuer(), words(claims.lookup()));
+    let not_tried = claims.lookup().iter().filter(|lookup| !claim.lookup().contains(lookup));
+    let not_tried: Vec<&str> = not_tried.map(|lookup| lookup.as_str()).collect();
+    let left_out = match not_tried.as_slice() {
+        [] => String::new(),
+        [..] => format!("; the value cannot be an {}", not_tried.join(" or a ")),
+    };
+    format!(
+        "the token names a tenant that does not exist: claim {path:?} holds {value:?}, and no row \
+         of cloison.tenants has it as its {} (issuers.{rule}.tenant_lookup = {order:?}{left_out})",
+        words(claim.lookup()).join(", nor as its "),
+    )
 }
 
 fn chain(error: &dyn Error) -> String {

@@ -10,3 +10,4 @@ mod remote;
 mod rules;
 mod server;
 mod support;
+mod told;

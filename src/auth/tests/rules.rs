@@ -163,7 +163,11 @@ fn an_attacker_cannot_tell_unknown_from_wrong() {
         Error::Algorithm { rule: rule() },
         Error::AmbiguousKey { rule: rule() },
         Error::Signature { rule: rule() },
-        Error::UnknownIssuer,
+        Error::UnknownIssuer {
+            access: Access::Tenant,
+            found: "\"x\"".to_owned(),
+            rules: "issuers.main has \"y\"".to_owned(),
+        },
         Error::UnknownKey { rule: rule() },
     ];
     let told: HashSet<_> = alike.iter().map(|error| format!("{:?}", error.refusal())).collect();
