@@ -162,7 +162,8 @@ begin
 end;
 $$;
 
--- For operators: chooses a tenant without a proof.
+-- For operators: chooses a tenant without a proof. A role for which row security does not hold sees
+-- all rows all the same, and is warned at each call.
 create or replace function cloison.set_tenant(tenant uuid)
     returns void
     volatile
@@ -176,9 +177,22 @@ declare
     inner_pad bytea;
     outer_pad bytea;
     ticket text;
+    -- Whose rights statements have: that of SET ROLE, or the login. In here current_user is this
+    -- function's owner.
+    acting name := coalesce(
+        nullif(pg_catalog.current_setting('role'), 'none')::name, session_user);
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
     ticket := cloison.bind_tenant(tenant, false, inner_pad, outer_pad);
+    if exists (
+        select from pg_catalog.pg_roles r
+        where r.rolname = acting and (r.rolsuper or r.rolbypassrls)
+    ) then
+        raise warning 'row security does not hold for role %: it sees and changes the rows of '
+                'every tenant, whichever is chosen', acting
+            using hint = 'Log in, or SET ROLE, as a role that is no superuser and has no '
+                'BYPASSRLS, such as one of those that the proxy uses.';
+    end if;
 end;
 $$;
 

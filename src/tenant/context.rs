@@ -139,6 +139,15 @@ pub(super) fn admit(tenant: Option<Tenant>) -> Result<TenantId, Refusal> {
     }
 }
 
+/// The answer to the choice of a tenant in a session whose token names one.
+pub fn has_its_tenant() -> ClientError {
+    let message = "this session acts for the tenant of its login, and can choose no other";
+    ClientError::error("42501", "C207", message).hint(
+        "It needs no set_tenant(). To choose among several tenants, log in with a token that \
+         lists them.",
+    )
+}
+
 impl From<Refusal> for ClientError {
     fn from(refusal: Refusal) -> Self {
         match refusal {

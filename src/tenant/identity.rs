@@ -10,7 +10,7 @@ use crate::types::{Access, SessionId, TenantId};
 
 use super::audit::AuditRecord;
 use super::choice::Selection;
-use super::context::{Refusal, TenantContext};
+use super::context::{Refusal, TenantContext, has_its_tenant};
 use super::directory::Directory;
 use super::share::{Member, Shares};
 use super::stay::{Stay, Staying, Stays};
@@ -147,6 +147,9 @@ impl Identities<'_> {
             }
         }
         let loses_identity = identity.may_choose();
+        if selection == Selection::NotAllowed && !loses_identity {
+            return Err(Denied { told: has_its_tenant(), loses_identity });
+        }
         let denied = |refusal: Refusal| Denied {
             told: ClientError { sqlstate: refusal.sqlstate_in_band(), ..lost(refusal.into()).told },
             loses_identity,

@@ -17,7 +17,7 @@ mod surroundings;
 pub use audit::AuditRecord;
 pub use choice::Selection;
 pub use claims::SqlClaims;
-pub use context::{Refusal, Scope, TenantContext};
+pub use context::{Refusal, Scope, TenantContext, has_its_tenant};
 pub use directory::{Directory, Error, Status, Tenant};
 pub use identity::{Denied, Identities, Identity};
 pub use share::{Member, Pot, Shares};

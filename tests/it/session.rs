@@ -371,3 +371,42 @@ async fn a_sessions_ticket_ends_with_its_token() {
     }
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_choice_in_a_session_of_one_tenant_is_told_why_not() {
+    let text = "this session acts for the tenant of its login, and can choose no other";
+    for (mode, proxy) in
+        [("session", proxy::new().by_session()), ("transaction", proxy::new().by_transaction())]
+    {
+        let proxy = proxy.run().await;
+        let mut wire = Wire::tenant(&proxy, A).await;
+        for sql in [
+            "select set_tenant('globex')",
+            "select cloison.set_tenant('b')",
+            &format!("select set_tenant('{B}')"),
+            &format!("select cloison.set_tenant('{B}'::uuid)"),
+        ] {
+            let answer = wire.ask(sql).await;
+            let told = error(&answer);
+            assert_eq!((told.field('C'), told.field('M')), ("42501", text), "{mode} {sql}");
+            assert_eq!(told.field('D'), "cloison: C207");
+            // The session is whose it was, on the same connection.
+            assert_eq!(wire.value(COUNT).await, "3", "{mode} {sql}");
+        }
+        // In a transaction it fails, as any statement that fails does.
+        wire.ask("begin").await;
+        assert_eq!(error(&wire.ask("select set_tenant('b')").await).field('M'), text);
+        assert_eq!(error(&wire.ask(COUNT).await).field('C'), "25P02");
+        wire.ask("rollback").await;
+        assert_eq!(wire.value(COUNT).await, "3");
+        // By the extended query protocol, as drivers do.
+        let client = proxy.tenant(A).await;
+        let refused = client.query("select set_tenant($1::text)", &[&"b"]).await.unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!((refused.code().code(), refused.message()), ("42501", text), "{mode}");
+        let count: i64 = client.query_one(COUNT, &[]).await.unwrap().get(0);
+        assert_eq!(count, 3);
+        drop(client);
+        proxy.stop().await;
+    }
+}

@@ -21,6 +21,7 @@ on_every_major!(
     the_current_key_is_the_external_key,
     superadmin_mode_cannot_be_forged,
     operators_need_no_proof,
+    a_role_that_bypasses_policies_is_warned,
 );
 
 struct World<'a> {
@@ -536,4 +537,37 @@ async fn operators_need_no_proof(server: &Server) {
         assert_eq!(texts(&session, "select cloison.get_current_tenant()").await, [a.to_string()]);
     }
     denied(&database.session("control").await, &format!("select cloison.set_tenant('{a}')")).await;
+}
+
+async fn a_role_that_bypasses_policies_is_warned(server: &Server) {
+    let World { database, owner, a, .. } = world(server).await;
+    let superuser = database.superuser().await;
+    let (role, other) = (database.login("owner"), database.login("superadmin"));
+    let set = format!("select cloison.set_tenant('{a}')");
+    let warned = |access: &str, sql: &str| {
+        let output = database.psql(access, &["-c", sql]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{sql}: {said}");
+        said.contains(&format!("WARNING:  row security does not hold for role {role}"))
+    };
+    batch(
+        &owner,
+        &format!(
+            "create function public.choose() returns void language sql security definer \
+             begin atomic {set}; end; grant execute on function public.choose() to {other}"
+        ),
+    )
+    .await;
+    batch(&superuser, &format!("grant {other} to {role}")).await;
+    assert!(!warned("owner", &set) && !warned("superadmin", &set));
+    for attribute in ["bypassrls", "superuser"] {
+        batch(&superuser, &format!("alter role {role} {attribute}")).await;
+        assert!(warned("owner", &set), "{attribute}");
+        assert!(warned("owner", "select public.choose()"), "{attribute}");
+        // Who has taken another role has its rights, and who is lent the owner's in a function has
+        // his own afterwards.
+        assert!(!warned("owner", &format!("set role {other}; {set}")), "{attribute}");
+        assert!(!warned("superadmin", "select public.choose()"), "{attribute}");
+        batch(&superuser, &format!("alter role {role} no{attribute}")).await;
+    }
 }

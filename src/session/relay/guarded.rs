@@ -17,6 +17,7 @@ use crate::session::asked;
 use crate::session::filter::statement_refused;
 use crate::statement::identity::{Mention, Wish};
 use crate::statement::{self, Lexis};
+use crate::tenant;
 
 /// What a `Parse` may hold besides its text: a name, and the types of 65,535 parameters.
 const BESIDES_TEXT: usize = 512 * 1024;
@@ -83,7 +84,7 @@ impl<'a> Guarded<'a> {
         if let Some(Err(refusal)) = self.guard.map(|guard| guard.check_length(text.len())) {
             return Ok(Some(Judged::Refused(Box::new(statement_refused(refusal)))));
         }
-        if let Some(error) = self.refuse_token(text) {
+        if let Some(error) = self.refuse_identity(text) {
             return Ok(Some(Judged::Refused(Box::new(error))));
         }
         Ok(Some(match self.guard.map_or(Ok(()), |guard| guard.judge(text, lexis)) {
@@ -92,11 +93,15 @@ impl<'a> Guarded<'a> {
         }))
     }
 
-    /// A token is nothing for the server, and here it makes nobody somebody else.
-    fn refuse_token(&self, text: &[u8]) -> Option<ClientError> {
+    /// A token is nothing for the server, and here it makes nobody somebody else. Nor does a choice.
+    fn refuse_identity(&self, text: &[u8]) -> Option<ClientError> {
         match (statement::identity::mention(text), self.is_tenants) {
             (Mention::Statement(found), is_tenants) if matches!(found.wish, Wish::Token(..)) => {
                 Some(if is_tenants { asked::has_its_tenant() } else { asked::not_a_tenant() })
+            }
+            // Postgres would speak of a malformed uuid, or of a right that is missing.
+            (Mention::Statement(found), true) if matches!(found.wish, Wish::Tenant(_)) => {
+                Some(tenant::has_its_tenant())
             }
             (Mention::Unknown, true) => Some(asked::unknown_form()),
             (Mention::None | Mention::Statement(_) | Mention::Unknown, _) => None,
