@@ -6,15 +6,13 @@ select
     'owner_is_tenant' as name,
     'critical' as level,
     o.object,
-    format('its owner, %I, is a role that tenants run as', pg_get_userbyid(o.owner)) as detail,
-    format('alter %s %s owner to %I;', o.kind, o.object,
-        -- Whoever owns the database, unless that is the same.
-        (select pg_get_userbyid(coalesce(
-            (select d.datdba from pg_catalog.pg_database d
-             where d.datname = current_database() and d.datdba not in (
-                 select role from cloison.tenant_roles() role)),
-            n.nspowner))
-         from pg_catalog.pg_namespace n where n.nspname = 'cloison')) as fix,
+    -- The owner may be the application's own, which its migrations need as it is.
+    format('its owner, %I, is a role that tenants run as: make one for tenants alone, '
+        'create role %I login password ''…'' in role cloison_tenant, name it in [pools.tenant], '
+        'and take %I out of cloison_tenant',
+        pg_get_userbyid(o.owner), current_database() || '_tenant', pg_get_userbyid(o.owner))
+        as detail,
+    null::text as fix,
     format('owner_is_tenant:%s', o.object) as key
 from
     (

@@ -9,8 +9,9 @@ select
     'warning' as level,
     'max_prepared_transactions' as object,
     format('the server keeps up to %s prepared transactions: a tenant can leave one with its locks, '
-        'and commit or roll back those of others. Where nothing else needs them, a superuser has to '
-        'run this, and restart the server', s.setting) as detail,
+        'and commit or roll back those of others. Where nothing else needs them, and none '
+        'is open (a server with one does not start again), a superuser has to run this, and '
+        'restart the server', s.setting) as detail,
     'alter system set max_prepared_transactions = 0;' as fix,
     'prepared_transactions:max_prepared_transactions' as key
 from

@@ -747,7 +747,10 @@ as $$
     select m.name,
         pg_catalog.format('its owner %I is a role that tenants run as',
             pg_catalog.pg_get_userbyid(c.relowner)),
-        pg_catalog.format('alter table %s owner to … -- a role that no tenant logs in as', m.name)
+        -- Whose table it is may be right, and the role that tenants have be wrong.
+        pg_catalog.format('create role %I login password ''…'' in role cloison_tenant '
+            '-- for tenants, and name it in [pools.tenant]; %I keeps its tables',
+            pg_catalog.current_database() || '_tenant', pg_catalog.pg_get_userbyid(c.relowner))
     from mine m join pg_catalog.pg_class c on c.oid = m.oid
     where c.relowner in (select role from tenants)
     union all
@@ -801,6 +804,10 @@ $$;
 
 -- Everything that makes a login unfit for what it is to be used for: access is tenant, superadmin,
 -- control or owner. The proxy does not start while there are rows.
+--
+-- Where the login itself is more than that, somebody needs it as it is: the server's superuser, the
+-- application's owner. Taking that away could leave nobody who may mend the server, so the cure is a
+-- login of its own.
 create or replace function cloison.role_findings(login name, access text)
     returns table (problem text, fix text)
     stable
@@ -811,6 +818,10 @@ create or replace function cloison.role_findings(login name, access text)
 as $$
 declare
     the_group constant name := 'cloison_' || access;
+    a_login_of_its_own constant text := pg_catalog.format(
+        'create role %I login password ''…'' in role %I -- and name it in [%s]; %I stays as it is',
+        pg_catalog.current_database() || '_' || access, the_group,
+        case access when 'control' then access else 'pools.' || access end, login);
 begin
     if access is null or access not in ('tenant', 'superadmin', 'control', 'owner') then
         raise exception 'access is tenant, superadmin, control or owner, not %',
@@ -870,22 +881,18 @@ begin
         from pg_catalog.pg_database d
         where d.datname = pg_catalog.current_database()
     )
-    select i.who || ' ' || bad.text,
-        case when i.via is null then pg_catalog.format('alter role %I %s', i.rolname, bad.option)
-             else i.leave end
+    select i.who || ' ' || bad.text, case when i.via is null then a_login_of_its_own else i.leave end
     from reached i, lateral (values
-        (i.rolsuper, 'is a superuser', 'nosuperuser'),
-        (i.rolbypassrls, 'bypasses row security', 'nobypassrls'),
-        (i.rolreplication, 'may replicate the whole server', 'noreplication'),
-        (i.rolcreaterole, 'may make and change roles', 'nocreaterole'),
-        (i.rolcreatedb, 'may make databases', 'nocreatedb')
-    ) bad (yes, text, option)
+        (i.rolsuper, 'is a superuser'),
+        (i.rolbypassrls, 'bypasses row security'),
+        (i.rolreplication, 'may replicate the whole server'),
+        (i.rolcreaterole, 'may make and change roles'),
+        (i.rolcreatedb, 'may make databases')
+    ) bad (yes, text)
     where bad.yes
     union all
     select pg_catalog.format('%s owns %s %s', i.who, o.kind, o.name),
-        case when i.via is null
-             then pg_catalog.format('alter %s %s owner to … -- a role of its own', o.kind, o.name)
-             else i.leave end
+        case when i.via is null then a_login_of_its_own else i.leave end
     from reached i join owned o on o.owner = i.oid
     union all
     select pg_catalog.format('role %I is a member of %I', login, i.rolname), i.leave
@@ -896,7 +903,13 @@ begin
                and i.rolname <> the_group))
     union all
     select pg_catalog.format('role %I is not a member of %I', login, the_group),
-        pg_catalog.format('grant %I to %I', the_group, login)
+        case when exists (
+            select from reached i
+            where i.via is null
+              and (i.rolsuper or i.rolbypassrls or i.rolreplication or i.rolcreaterole
+                   or i.rolcreatedb or exists (select from owned o where o.owner = i.oid))
+        ) then a_login_of_its_own
+        else pg_catalog.format('grant %I to %I', the_group, login) end
     where not exists (select from reached i where i.rolname = the_group)
     union all
     -- A superuser may do anything; that is reported above, once.

@@ -67,7 +67,8 @@ pub enum Error {
     /// Policies do not hold for the role, so nothing that it sees would prove anything.
     #[error(
         "the session of {who} runs as {role}, which {why}: row security does not hold for it, and \
-         nothing that it sees would prove anything; alter role {role} nosuperuser nobypassrls"
+         nothing that it sees would prove anything; leave {role} as it is, and give the road a \
+         role of its own that is a member of the kit's group for it"
     )]
     Bypasses {
         /// Whose session.

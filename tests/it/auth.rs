@@ -285,12 +285,14 @@ async fn report(database: &Database, role: &str) -> String {
 
 #[tokio::test]
 async fn a_role_that_could_step_around_the_policies_is_not_served() {
+    // What the role is to somebody else stays: it may be the server's superuser.
+    const OF_ITS_OWN: &str = "_tenant login password '…' in role cloison_tenant -- and name it in";
     let database = Database::new();
     let superuser = database.superuser().await;
     for (suffix, sql, mend) in [
-        ("super", "alter role {} superuser", "nosuperuser"),
-        ("bypass", "alter role {} bypassrls", "nobypassrls"),
-        ("owner", "alter table note owner to {}", "owner to"),
+        ("super", "alter role {} superuser", OF_ITS_OWN),
+        ("bypass", "alter role {} bypassrls", OF_ITS_OWN),
+        ("owner", "alter table note owner to {}", OF_ITS_OWN),
         // A role that owns something in this database alone, so that other tests' are left in peace.
         (
             "member",
@@ -311,4 +313,41 @@ async fn a_role_that_could_step_around_the_policies_is_not_served() {
             format!("drop owned by {role}; drop role {role}; drop role if exists {role}_boss");
         superuser.batch_execute(&drop).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_log_says_which_tenant_was_looked_for_and_how() {
+    let mut proxy = proxy::new().run().await;
+    let id = "dddddddd-0000-4000-8000-00000000000d";
+    for (claims, choice, log) in [
+        (
+            json!({"tenant_id": "glubex"}),
+            None,
+            r#"claim "tenant_id" holds "glubex", and no row of cloison.tenants has it as its slug (issuers.tenant.tenant_lookup = ["id", "slug"]; the value cannot be an id)"#,
+        ),
+        (
+            json!({"tenant_id": id}),
+            None,
+            r#"has it as its id, nor as its slug (issuers.tenant.tenant_lookup = ["id", "slug"])"#,
+        ),
+        (
+            json!({"tenants": ["a"]}),
+            Some("glubex"),
+            r#"the client chose "glubex": the token does not"#,
+        ),
+        (json!({"tenant": "a"}), None, r#"it has a claim "tenant": issuers.tenant.tenant_claim"#),
+    ] {
+        let parameters: Vec<_> = choice.map(|name| ("cloison.tenant", name)).into_iter().collect();
+        let told = Wire::refused(&proxy, "app", &token("tenant", claims), &parameters).await;
+        let words = [told.field('M'), told.field('D')].concat();
+        assert!(!words.contains("glubex") && !words.contains(id), "not for the client: {words}");
+        let detail = proxy
+            .observed(|event| match event {
+                Event::ClientRefused { detail, .. } => Some(detail.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(detail.contains(log), "{detail}");
+    }
+    proxy.stop().await;
 }

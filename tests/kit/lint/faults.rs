@@ -263,11 +263,14 @@ pub(super) const FAULTS: &[Fault] = &[
         &[("leakproof_function:public.tell(text)", "warning")],
         "drop function public.tell(text)",
     ),
-    superuser(
-        "alter role {tenant} createdb",
-        &[("login_unfit:{tenant}:role {tenant} may make databases", "critical")],
-        "",
-    ),
+    Fault {
+        cure_by_hand: "alter role {tenant} nocreatedb",
+        ..superuser(
+            "alter role {tenant} createdb",
+            &[("login_unfit:{tenant}:role {tenant} may make databases", "critical")],
+            "",
+        )
+    },
     superuser(
         "grant pg_read_all_data to {tenant}",
         &[("login_unfit:{tenant}:role {tenant} is a member of pg_read_all_data", "critical")],
