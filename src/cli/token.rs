@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::config;
+use crate::config::{self, Algorithm};
 use crate::dev;
 use crate::dev::key::{self, SigningKey};
+use crate::dev::signer::{self, Signer};
 use crate::types::Access;
 
 /// Mint a development token.
@@ -46,9 +47,15 @@ pub struct Args {
     /// Name of the claim that lists tenants
     #[arg(long, default_value = "tenants", value_name = "PATH")]
     tenants_claim: String,
-    /// The signing key, PKCS#8 PEM [default: signing-key.pem in the data folder]
+    /// The signing key, in PEM: RSA, P-256 or Ed25519 [default: that of `cloison dev`]
     #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     key: Option<PathBuf>,
+    /// How --key signs: RS256, PS256, ES256 or EdDSA [default: as is usual for the key]
+    #[arg(long, value_name = "NAME", requires = "key", value_parser = parse_algorithm)]
+    algorithm: Option<Algorithm>,
+    /// What the token calls --key: its kid, where a key set has several
+    #[arg(long, value_name = "ID", requires = "key")]
+    key_id: Option<String>,
     /// Sign with the secret in this file (HS256), as an issuer's secret_file
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -66,11 +73,16 @@ pub enum Error {
     /// The system's clock is impossible.
     #[error("the clock is before 1970 or too far ahead")]
     Clock,
-    /// The key cannot be used.
+    /// There is no key that `cloison dev` has made.
     #[error(
-        "no signing key: give one by --key or --secret-file, or run `cloison dev`, which makes one"
+        "no signing key: run `cloison dev`, which makes one; or give --secret-file (HS256), or \
+         --key with {}",
+        signer::CAN_SIGN
     )]
     Key(#[source] key::Error),
+    /// The key that was given cannot be used.
+    #[error("--key does not do")]
+    Signer(#[source] signer::Error),
     /// A token for more than one tenant names none.
     #[error("--tenant does not go with --access {0}")]
     NeedlessTenant(Access),
@@ -100,11 +112,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         let unreadable = |source| Error::Secret { file: file.clone(), source };
         let secret = config::read_secret(file).map_err(unreadable)?;
         key::mint_with_secret(&secret, &claims(args, SystemTime::now())?)
+    } else if let Some(file) = &args.key {
+        let id = args.key_id.clone();
+        let key = Signer::load(file, args.algorithm, id).map_err(Error::Signer)?;
+        key.mint(&claims(args, SystemTime::now())?).map_err(Error::Signer)?
     } else {
-        let file = args.key.clone().unwrap_or_else(|| {
-            args.data_dir.clone().unwrap_or_else(dev::default_data_dir).join(dev::SIGNING_KEY)
-        });
-        let key = SigningKey::load(&file).map_err(Error::Key)?;
+        let folder = args.data_dir.clone().unwrap_or_else(dev::default_data_dir);
+        let key = SigningKey::load(&folder.join(dev::SIGNING_KEY)).map_err(Error::Key)?;
         key.mint(&claims(args, SystemTime::now())?).map_err(Error::Key)?
     };
     writeln!(io::stdout(), "{token}").map_err(Error::Print)?;
@@ -187,6 +201,12 @@ fn default_audience(access: Access) -> &'static str {
 fn parse_access(text: &str) -> Result<Access, String> {
     let access = Access::ALL.into_iter().find(|access| access.as_str() == text);
     access.ok_or_else(|| "expected tenant, superadmin or owner".to_owned())
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
+    let can_sign = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
+    let algorithm = can_sign.into_iter().find(|algorithm| algorithm.as_str() == text);
+    algorithm.ok_or_else(|| "expected RS256, PS256, ES256 or EdDSA".to_owned())
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

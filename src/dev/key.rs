@@ -22,7 +22,7 @@ use crate::types::Secret;
 /// Why a signing key cannot be made, kept or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is not a PKCS#8 PEM with a P-256 key.
+    /// The file is not a PKCS#8 PEM with a P-256 key, such as `cloison dev` makes.
     #[error("{} is not a P-256 private key in PKCS#8 PEM", .0.display())]
     Format(PathBuf),
     /// The file cannot be read.
@@ -147,7 +147,7 @@ pub fn mint_with_secret(secret: &Secret<Vec<u8>>, claims: &Map<String, Value>) -
 }
 
 /// What the signature is about (RFC 7515, section 5.1).
-fn to_be_signed(header: &Value, claims: &Map<String, Value>) -> String {
+pub(super) fn to_be_signed(header: &Value, claims: &Map<String, Value>) -> String {
     format!("{}.{}", encode(header.to_string()), encode(Value::Object(claims.clone()).to_string()))
 }
 
@@ -159,7 +159,7 @@ fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
     (encode(x), encode(y))
 }
 
-fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -177,7 +177,7 @@ fn to_pem(label: &str, der: &[u8]) -> String {
 }
 
 /// Writes beside the file and renames, so that no reader sees half a file and no other user any.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);

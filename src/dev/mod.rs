@@ -10,6 +10,7 @@ pub mod key;
 pub mod logins;
 mod proxy;
 pub mod setup;
+pub mod signer;
 pub mod state;
 
 pub use proxy::{Wishes, proxy_config};
