@@ -8,6 +8,7 @@ use crate::types::Access;
 
 use super::error::{Error, did_you_mean};
 use super::keys::{self, ALTERNATIVES, KEYS, Kind};
+use super::pgbouncer;
 
 const PREFIX: &str = "CLOISON_";
 
@@ -25,8 +26,13 @@ pub(super) fn overlay(
         .collect();
     for (variable, text) in env {
         let Some((path, kind)) = resolve(&variable, table) else {
-            let problem =
-                format!("unknown variable{}", did_you_mean(&variable, candidates(&variable)));
+            let name = variable.strip_prefix(PREFIX).unwrap_or_default().to_lowercase();
+            let problem = match pgbouncer::instead(&name) {
+                Some(instead) => format!("unknown variable{instead}"),
+                None => {
+                    format!("unknown variable{}", did_you_mean(&variable, candidates(&variable)))
+                }
+            };
             errors.push(Error::new(variable, problem));
             continue;
         };

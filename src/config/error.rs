@@ -32,6 +32,8 @@ impl fmt::Display for Errors {
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Error {
+    /// The file, and the line in it, if a file is where it stands.
+    at: Option<String>,
     /// The key's path, the variable's name or the place in the file.
     place: String,
     /// What was written there, unless it may be a secret.
@@ -44,7 +46,19 @@ pub struct Error {
 
 impl Error {
     pub(super) fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), value: None, variable: None, problem: problem.into() }
+        let (place, problem) = (place.into(), problem.into());
+        Self { at: None, place, value: None, variable: None, problem }
+    }
+
+    /// The key's path, if it is one.
+    pub(super) fn path(&self) -> &str {
+        &self.place
+    }
+
+    /// Says where it stands in the file, unless a variable is to blame.
+    pub(super) fn at(mut self, at: String) -> Self {
+        self.at = self.variable.is_none().then_some(at);
+        self
     }
 
     pub(super) fn value(mut self, value: impl fmt::Display) -> Self {
@@ -60,6 +74,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
         f.write_str(&self.place)?;
         if let Some(value) = &self.value {
             write!(f, " = {value}")?;

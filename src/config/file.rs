@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::Table;
 use tracing_subscriber::EnvFilter;
 
 use super::error::{Error, Errors};
 use super::login::{self, Defaults};
+use super::places::Places;
 use super::reader::{Reader, Section};
 use super::{
     ClientTls, ClientTlsMode, Config, Limits, Lint, LintAction, Listen, Log, LogFormat, Server,
@@ -73,7 +74,8 @@ pub fn load(
     let text = fs::read_to_string(path).map_err(|error| {
         Errors::new(vec![Error::new(&place, format!("cannot be read: {error}"))])
     })?;
-    read(&text, &place, env).and_then(into_config)
+    let places = Places::of(path, &text);
+    read(&text, &place, places, env).and_then(into_config)
 }
 
 /// As [`load`], from a text.
@@ -82,7 +84,7 @@ pub fn load(
 ///
 /// Everything that is wrong, at once.
 pub fn parse(text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Config, Errors> {
-    read(text, "configuration", env).and_then(into_config)
+    read(text, "configuration", Places::default(), env).and_then(into_config)
 }
 
 /// Text and environment as a reader. Where the text is no TOML, that is the only error: what its
@@ -90,13 +92,14 @@ pub fn parse(text: &str, env: impl Iterator<Item = (String, String)>) -> Result<
 pub(super) fn read(
     text: &str,
     place: &str,
+    places: Places,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Reader, Errors> {
     let mut table: Table =
         text.parse().map_err(|error| Errors::new(vec![syntax_error(text, place, &error)]))?;
     let mut errors = Vec::new();
     let variables = environment::overlay(&mut table, env, &mut errors);
-    Ok(Reader::new(table, variables, errors))
+    Ok(Reader::new(table, variables, places, errors))
 }
 
 /// What the values mean, unless anything is wrong.
@@ -176,7 +179,7 @@ fn listen(top: &Section<'_>) -> Listen {
     }
     let mut seen = std::collections::BTreeSet::new();
     addresses.retain(|address| seen.insert(*address));
-    let unix_socket_dir = top.optional_text("unix_socket_dir").map(PathBuf::from);
+    let unix_socket_dir = top.path("unix_socket_dir");
     if items.is_some_and(|items| items.is_empty()) && unix_socket_dir.is_none() {
         top.refuse("listen_addr", "nothing to listen on: give an address, or unix_socket_dir");
     }

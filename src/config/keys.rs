@@ -4,6 +4,7 @@
 use crate::types::Access;
 
 use super::error::did_you_mean;
+use super::pgbouncer;
 
 /// What a key holds: how its environment variable is read, and whether its value may be shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,12 +150,18 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 /// What follows "unknown key" for a concrete path.
 pub(super) fn suggestion(path: &str) -> String {
     let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+    // Where pgbouncer's keys stand, its names are meant; in our sections, ours.
+    let theirs = pgbouncer::instead(name);
+    if let (Some(instead), true) = (&theirs, section.is_empty()) {
+        return instead.clone();
+    }
     let concrete: Vec<String> =
         KEYS.iter().flat_map(|key| expand(key.path, section)).filter(|p| *p != path).collect();
     // The right key in the wrong section: in TOML easily done, by a line below a heading.
     let elsewhere = concrete.iter().find(|p| p.rsplit('.').next() == Some(name));
     let known = concrete.iter().map(String::as_str).chain(SECTIONS.iter().copied());
     match (did_you_mean(path, known), elsewhere) {
+        (near, None) if near.is_empty() => theirs.unwrap_or_default(),
         (near, None) => near,
         (near, Some(_)) if !near.is_empty() => near,
         (_, Some(key)) if key.contains('.') => format!("; did you mean {key}?"),
@@ -220,7 +227,7 @@ mod tests {
             ("server.listen_port", "; did you mean listen_port, above the first [section]?"),
             ("issuers.app.audiance", "; did you mean issuers.app.audience?"),
             ("pools.tennant.user", "; did you mean pools.tenant.user?"),
-            ("timezone", ""),
+            ("colour", ""),
         ] {
             assert_eq!(suggestion(path), expected, "{path}");
         }

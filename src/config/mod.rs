@@ -20,6 +20,8 @@ mod keys;
 mod limits;
 mod login;
 mod oauth;
+mod pgbouncer;
+mod places;
 mod provider;
 mod reader;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::types::Secret;
 use super::duration;
 use super::error::Error;
 use super::keys::{self, Kind};
+use super::places::Places;
 
 /// What `cloison check` prints in the place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
@@ -27,6 +28,7 @@ pub(super) const REDACTED: &str = "[redacted]";
 pub(super) struct Reader {
     table: Table,
     variables: BTreeMap<String, String>,
+    places: Places,
     errors: RefCell<Vec<Error>>,
     /// Families of the keys that were asked for; a test compares them with the list.
     asked: RefCell<BTreeSet<&'static str>>,
@@ -37,10 +39,13 @@ impl Reader {
     pub(super) fn new(
         table: Table,
         variables: BTreeMap<String, String>,
+        places: Places,
         mut errors: Vec<Error>,
     ) -> Self {
-        refuse_unknown(&table, "", &mut errors);
-        Self { table, variables, errors: RefCell::new(errors), asked: RefCell::default() }
+        let mut unknown = Vec::new();
+        refuse_unknown(&table, "", &mut unknown);
+        errors.extend(unknown.into_iter().map(|error| places.locate(error)));
+        Self { table, variables, places, errors: RefCell::new(errors), asked: RefCell::default() }
     }
 
     /// The errors so far, or nothing.
@@ -49,7 +54,7 @@ impl Reader {
     }
 
     pub(super) fn error(&self, error: Error) {
-        self.errors.borrow_mut().push(error);
+        self.errors.borrow_mut().push(self.places.locate(error));
     }
 
     /// The keys outside every section.
@@ -211,14 +216,26 @@ impl Section<'_> {
         })
     }
 
+    /// The name of a file or folder. A relative one starts from the configuration's folder, unless
+    /// a variable holds it.
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        let name = self.optional_text(key)?;
+        let is_from_variable = self.reader.variables.contains_key(&self.path_of(key));
+        Some(if is_from_variable { name.into() } else { self.reader.places.resolve(&name) })
+    }
+
     /// A file that is there; nothing if it is not.
     pub(super) fn file(&self, key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(self.optional_text(key)?);
-        match fs::metadata(&path) {
+        let path = self.path(key)?;
+        let problem = match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => return Some(path),
-            Ok(_) => self.refuse(key, "expected a file"),
-            Err(error) => self.refuse(key, format!("cannot be read: {error}")),
-        }
+            Ok(_) => "expected a file".to_owned(),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        // Shown as it was written, which is half of a relative name.
+        let is_relative = Path::new(&self.text(key)).is_relative();
+        let place = if is_relative { format!(" ({})", path.display()) } else { String::new() };
+        self.refuse(key, format!("{problem}{place}"));
         None
     }
 

@@ -200,7 +200,10 @@ fn wrong_keys_outside_sections_are_refused() {
             r#"harmless_functions = [".f"]"#,
             r#"harmless_functions = [".f"]: ".f" is not schema.name, such as public.touch_updated_at"#,
         ),
-        (r#"pgbouncer = { x = 1 }"#, "pgbouncer: unknown key"),
+        (
+            r#"pgbouncer = { x = 1 }"#,
+            "pgbouncer: unknown key (pgbouncer's): its keys stand above the first [section], without a heading",
+        ),
         (r#""server.host" = "x""#, "server.host: unknown key: names in quotes may hold no dots"),
         (r#"host = "x""#, "host: unknown key; did you mean server.host?"),
     ] {
@@ -858,7 +861,119 @@ fn example_without_comments_has_the_defaults() {
 #[test]
 fn every_key_on_the_list_is_read() {
     let text = minimal_with("", "[pools.superadmin]\nuser = 's'");
-    let reader = file::read(&text, "text", no_env()).unwrap();
+    let reader = file::read(&text, "text", places::Places::default(), no_env()).unwrap();
     file::config(&reader);
     assert_eq!(reader.asked(), KEYS.iter().map(|key| key.path).collect());
+}
+
+#[test]
+fn errors_of_a_file_say_where_it_is() {
+    let folder = Folder::new("places");
+    let text = "\
+listen_port = 70000
+auth_type = 'md5'
+
+[server]
+database = 'd'
+prot = 1
+
+[control]
+password_file = 'none'
+
+[pools.tenant]
+user = 'app'
+tls_cert_file = 1
+
+[issuers.app]
+audience = 'a'
+algorithms = [
+    'RS256',
+    'XX',
+]
+";
+    let file = folder.file("cloison.toml", 0o600, text);
+    let at = |variables: &[(&str, &str)]| {
+        load(Some(file.as_ref()), env(variables)).unwrap_err().to_string()
+    };
+    let told = at(&[("CLOISON_POOLS_TENANT_POOL_SIZE", "many"), ("CLOISON_AUTH_FILE", "x")]);
+    let missing = folder.0.join("none");
+    for line in [
+        &format!("{file}:1: listen_port = 70000: expected a whole number from 0 to 65535"),
+        &format!("{file}:2: auth_type: unknown key (pgbouncer's): clients present a token"),
+        &format!("{file}:6: server.prot: unknown key; did you mean server.port?"),
+        // What is missing is missing from its section.
+        &format!("{file}:8: control.user: required"),
+        &format!(
+            "{file}:9: control.password_file = \"none\": cannot be read: No such file or directory \
+             (os error 2) ({})",
+            missing.display()
+        ),
+        &format!("{file}:13: pools.tenant.tls_cert_file = 1: expected text"),
+        &format!("{file}:15: issuers.app.issuer: required"),
+        &format!("{file}:17: issuers.app.algorithms = [\"RS256\", \"XX\"]: expected a list"),
+        // What the environment holds is in no line.
+        "pools.tenant.pool_size = \"many\" (from CLOISON_POOLS_TENANT_POOL_SIZE): expected",
+        "CLOISON_AUTH_FILE: unknown variable (pgbouncer's): there is no list of users",
+    ] {
+        assert!(told.lines().any(|told| told.starts_with(line)), "{line}\n\n{told}");
+    }
+    let empty = folder.file("empty.toml", 0o600, "");
+    let told = load(Some(empty.as_ref()), no_env()).unwrap_err().to_string();
+    assert!(told.lines().all(|line| line.starts_with(&format!("{empty}: "))), "{told}");
+    let broken = folder.file("broken.toml", 0o600, "a = 1\n[server\n");
+    let told = load(Some(broken.as_ref()), no_env()).unwrap_err().to_string();
+    assert!(told.starts_with(&format!("{broken}:2:")), "{told}");
+}
+
+#[test]
+fn file_names_start_from_the_configurations_folder() {
+    let folder = Folder::new("relative");
+    fs::create_dir(folder.0.join("keys")).unwrap();
+    for name in ["password", "keys/secret", "server.crt", "server.key", "keys/key.pem"] {
+        folder.file(name, 0o600, &"s".repeat(40));
+    }
+    let text = "\
+client_tls_sslmode = 'require'
+client_tls_cert_file = 'server.crt'
+client_tls_key_file = './server.key'
+unix_socket_dir = 'run'
+[server]
+database = 'd'
+[control]
+user = 'c'
+password_file = 'password'
+[pools.tenant]
+user = 't'
+[issuers.one]
+issuer = 'i'
+audience = 'a'
+algorithms = ['HS256']
+secret_file = 'keys/secret'
+[issuers.two]
+issuer = 'j'
+audience = 'a'
+algorithms = ['ES256']
+public_key_file = 'keys/key.pem'
+";
+    let file = folder.file("cloison.toml", 0o600, text);
+    let config = load(Some(file.as_ref()), no_env()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.control.password.as_ref().unwrap().expose(), &"s".repeat(40));
+    let identity = config.client_tls.identity.as_ref().unwrap();
+    assert_eq!(identity.certificate_file, folder.0.join("server.crt"));
+    assert_eq!(config.listen.unix_socket_dir, Some(folder.0.join("run")));
+    assert!(
+        matches!(&config.issuers[1].keys, KeySource::PemFile(path) if *path == folder.0.join("keys/key.pem"))
+    );
+    // What is printed as being in force holds wherever it is put.
+    let printed = effective(&config)
+        .replace("\"[redacted]\"", "\"ssssssssssssssssssssssssssssssssssssssss\"");
+    assert!(printed.contains(&folder.0.join("server.crt").display().to_string()), "{printed}");
+    parse(&printed, no_env()).unwrap_or_else(|errors| panic!("{errors}"));
+    // A variable is read where the program runs.
+    let from_variable = env(&[("CLOISON_CONTROL_PASSWORD_FILE", "password")]);
+    let told = load(Some(file.as_ref()), from_variable).unwrap_err().to_string();
+    assert!(
+        told.starts_with("control.password_file = \"password\" (from CLOISON_CONTROL"),
+        "{told}"
+    );
 }
