@@ -194,6 +194,23 @@ pub enum Event {
         /// The names of the settings.
         settings: String,
     },
+    /// Clients wait for a server connection of a pool that is full. Told after a second, and every
+    /// half minute while it lasts.
+    PoolFull {
+        /// The pool.
+        pool: Access,
+        /// How many wait.
+        waiting: usize,
+        /// For how long somebody has been waiting.
+        lasted: Duration,
+    },
+    /// Nobody waits any more for a pool of which [`Event::PoolFull`] was told.
+    PoolRelieved {
+        /// The pool.
+        pool: Access,
+        /// For how long somebody had been waiting.
+        lasted: Duration,
+    },
     /// What is known of a pool's role and database has changed.
     PoolLearnt {
         /// The pool.

@@ -106,6 +106,17 @@ pub(super) fn write(event: &Event) {
             write_locked_out(*pool, role, reason, fix);
         }
         Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
+        Event::PoolFull { pool, waiting, lasted } => {
+            warn!(
+                %pool,
+                waiting,
+                lasted.ms = millis(*lasted),
+                "clients wait for a server connection: all of pool_size are in use"
+            );
+        }
+        Event::PoolRelieved { pool, lasted } => {
+            info!(%pool, lasted.ms = millis(*lasted), "no client waits for a server connection");
+        }
         Event::PoolLearnt { pool, resets_because } => match resets_because {
             Some(because) => info!(
                 %pool,

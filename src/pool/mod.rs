@@ -6,6 +6,7 @@ mod error;
 mod fitness;
 mod knowledge;
 mod late;
+mod queue;
 mod reap;
 mod release;
 mod welcome;
@@ -13,7 +14,7 @@ mod welcome;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,6 +32,8 @@ pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};
 pub use welcome::Welcome;
+
+use queue::Queue;
 
 /// What makes server connections alike: the login and the database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -58,9 +61,8 @@ pub struct Pool {
     role_settings: Vec<String>,
     mode: PoolMode,
     size: usize,
-    /// A permit for each connection that is checked out; waiters queue here, first come, first
-    /// served.
-    slots: Arc<Semaphore>,
+    /// Where clients wait for a place.
+    queue: Queue,
     /// A permit for each login at Postgres that is under way.
     logins: Semaphore,
     /// Whether Postgres has accepted the login before.
@@ -139,7 +141,7 @@ impl Pools {
                     Access::Superadmin | Access::Owner => Arc::default(),
                 },
                 local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
-                slots: Arc::new(Semaphore::new(pool.size)),
+                queue: Queue::new(access, pool.size, observer),
                 idle: Mutex::new(VecDeque::new()),
                 observer: observer.clone(),
             };
@@ -193,7 +195,7 @@ impl Pool {
         self: &Arc<Self>,
         settings: &Arc<SessionSettings>,
     ) -> Result<Checkout, Error> {
-        let slot = self.wait_for_slot().await?;
+        let slot = self.queue.wait(self.limits.query_wait_timeout).await?;
         if !self.door.admits_transactions() {
             return Err(Error::Shut);
         }
@@ -270,7 +272,7 @@ impl Pool {
 
     /// Whether somebody may be waiting for a server connection.
     pub fn is_scarce(&self) -> bool {
-        self.slots.available_permits() == 0
+        self.queue.is_full()
     }
 
     /// Where and as whom its connections log in.
@@ -345,26 +347,6 @@ impl Pool {
                 known.push(Arc::clone(server.statuses()));
             }
         }
-    }
-
-    async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let limit = self.limits.query_wait_timeout;
-        if let Ok(free) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(free);
-        }
-        let slot = Box::pin(Arc::clone(&self.slots).acquire_owned());
-        let acquired = if limit.is_zero() {
-            slot.await
-        } else {
-            let Ok(acquired) = Box::pin(tokio::time::timeout(limit, slot)).await else {
-                let pool = self.key.access;
-                self.observer.observe(Event::CheckoutTimedOut { pool, waited: limit });
-                return Err(Error::WaitTimeout(limit));
-            };
-            acquired
-        };
-        // The semaphore is never closed; if it were, there would be nothing to wait for.
-        acquired.map_err(|_| Error::WaitTimeout(Duration::ZERO))
     }
 
     /// The most recently used idle connection that was started with `settings`.

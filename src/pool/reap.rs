@@ -30,7 +30,7 @@ impl Pool {
     /// Idle connections that have to make room for one more.
     pub(super) fn take_surplus(&self) -> Vec<ServerConnection> {
         let mut idle = lock(&self.idle);
-        let in_use = self.size - self.slots.available_permits().min(self.size);
+        let in_use = self.size - self.queue.free().min(self.size);
         let surplus = (in_use + idle.len()).saturating_sub(self.size).min(idle.len());
         idle.drain(..surplus).map(|entry| entry.server).collect()
     }

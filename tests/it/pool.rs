@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cloison::observe::Event;
+use cloison::types::Access;
 
 use crate::support::postgres::{A, B, until_any, until_none};
 use crate::support::proxy::{self, Proxy, pool_mode, tenant_token};
@@ -415,6 +416,52 @@ async fn who_waits_too_long_is_told_for_how_long() {
     drop(holder);
     let mut next = Wire::tenant(&proxy, B).await;
     assert_eq!(next.value(COUNT).await, "5");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_pool_is_told_with_how_many_wait_and_once_it_is_over() {
+    let mut proxy = proxy::new().pool_size(1).run().await;
+    let mut holder = Wire::tenant(&proxy, A).await;
+    holder.ask("begin").await;
+    let waits = |proxy: &Proxy| {
+        let (address, name) = (proxy.address, proxy.database.name.clone());
+        tokio::spawn(async move {
+            let mut config = tokio_postgres::Config::new();
+            config.host(address.ip().to_string()).port(address.port()).dbname(name);
+            config.user("app").password(tenant_token(B));
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.query_one(COUNT, &[]).await.unwrap().get::<_, i64>(0)
+        })
+    };
+    let waiters: Vec<_> = (0..3).map(|_| waits(&proxy)).collect();
+    let told = proxy.observed(|event| match event {
+        Event::PoolFull { pool, waiting, lasted } => Some((*pool, *waiting, *lasted)),
+        Event::CheckoutTimedOut { .. } => panic!("it is not to come to that"),
+        _ => None,
+    });
+    let (pool, waiting, lasted) = told.await;
+    assert_eq!((pool, waiting), (Access::Tenant, 3));
+    assert!(lasted >= Duration::from_secs(1) && lasted < Duration::from_secs(20), "{lasted:?}");
+    // Three clients that wait are one line, and the next is half a minute away.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    holder.ask("commit").await;
+    drop(holder);
+    let mut more = 0;
+    let over = proxy.observed(|event| match event {
+        Event::PoolFull { .. } => {
+            more += 1;
+            None
+        }
+        Event::PoolRelieved { lasted, .. } => Some(*lasted),
+        _ => None,
+    });
+    assert!(over.await >= Duration::from_millis(3_500));
+    assert_eq!(more, 0);
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap(), 5);
+    }
     proxy.stop().await;
 }
 
