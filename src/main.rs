@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; whether they can be printed changes nothing.
-            let _ = error.print();
+            let _ = cli::colour::print_help(&error.render().to_string(), error.use_stderr());
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::database;
+use super::{colour, database};
 use crate::kit::adopt::mapping::{self, ColumnType, Mapping};
 use crate::kit::adopt::plan::{Plan, Stage};
 use crate::kit::adopt::run::{self, Options, Outcome, Stop};
@@ -160,7 +160,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 
 /// On standard output; who reads it may have seen enough, as `head` has.
 fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", colour::page(text, colour::of_stdout()));
 }
 
 /// On one database; of a fleet, by this name.

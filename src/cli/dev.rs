@@ -133,6 +133,10 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let listen = running.tcp_address().unwrap_or(args.listen);
     let report = prepared.report(listen)?;
     prepared.tell_other_verbs(listen)?;
+    for (path, url) in report.files() {
+        let written = key::write_private(&path, format!("{url}\n").as_bytes());
+        written.map_err(|source| Error::File { path, source })?;
+    }
     let mut stdout = io::stdout().lock();
     let printed = if args.json { report.json(&mut stdout) } else { report.text(&mut stdout) };
     drop(stdout);
@@ -246,6 +250,8 @@ impl Prepared {
         let mut superadmin = claims("cloison dev super-admin", dev::SUPERADMIN_AUDIENCE)?;
         superadmin.insert("reason".to_owned(), "cloison dev".into());
         let owner = claims("cloison dev owner", dev::OWNER_AUDIENCE)?;
+        let mut service = claims("cloison dev service", dev::AUDIENCE)?;
+        service.insert("tenants".to_owned(), "*".into());
         Ok(Report {
             listen: listen.to_string(),
             tenants,
@@ -257,6 +263,8 @@ impl Prepared {
             algorithm: "ES256",
             jwks: self.files.jwks.clone(),
             signing_key: self.files.signing_key.clone(),
+            service_url: url(&self.logins.tenant.user, self.key.mint(&service)?),
+            folder: self.files.signing_key.parent().map(Path::to_owned).unwrap_or_default(),
         })
     }
 }

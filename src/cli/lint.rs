@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::database;
+use super::{colour, database};
 use crate::kit::lint::{self, Finding, Level, sarif};
 
 /// Looks the database over for what lets tenants see or change each other's rows.
@@ -103,7 +103,10 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     match args.format {
-        Format::Table => stdout.write_all(text::table(&shown).as_bytes())?,
+        Format::Table => {
+            let page = colour::page(&text::table(&shown), colour::of_stdout());
+            stdout.write_all(page.as_bytes())?;
+        }
         Format::Json => writeln!(stdout, "{:#}", json!({ "findings": shown }))?,
         Format::Sarif => writeln!(stdout, "{:#}", sarif::log(&shown))?,
     }

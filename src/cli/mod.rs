@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub mod adopt;
 pub mod audit;
 pub mod check;
+pub mod colour;
 pub mod command;
 pub mod database;
 pub mod dev;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{dev, serve};
+use super::{colour, dev, serve};
 use crate::dev::key;
 use crate::kit::verify::{self, Conclusion, ProbeRows, Report, Roads};
 
@@ -190,7 +190,8 @@ fn publish(report: &Report, args: &Args) -> Result<ExitCode, Error> {
         None => {}
     }
     if args.json.as_deref() != Some(Path::new("-")) {
-        stdout.write_all(text::page(report).as_bytes()).map_err(Error::Print)?;
+        let page = colour::page(&text::page(report), colour::of_stdout());
+        stdout.write_all(page.as_bytes()).map_err(Error::Print)?;
     }
     Ok(match report.conclusion() {
         Conclusion::Watertight => ExitCode::SUCCESS,

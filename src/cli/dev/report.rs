@@ -1,7 +1,8 @@
 //! What `cloison dev` tells once clients can connect.
 
+use std::env;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -18,7 +19,16 @@ pub(super) struct Report {
     pub(super) algorithm: &'static str,
     pub(super) jwks: PathBuf,
     pub(super) signing_key: PathBuf,
+    /// For one pool of connections for all tenants.
+    #[serde(skip)]
+    pub(super) service_url: String,
+    /// Where the URLs are kept, each in a file.
+    #[serde(skip)]
+    pub(super) folder: PathBuf,
 }
+
+/// Tenants that people are told of. The others are in `cloison.tenants`.
+const MOST_TENANTS: usize = 10;
 
 #[derive(Debug, Serialize)]
 pub(super) struct TenantUrl {
@@ -38,43 +48,99 @@ impl Report {
         out.flush()
     }
 
+    /// Each URL with the name of its file. They hold tokens, which are too long for a terminal and
+    /// are nothing for a list of processes or a history of commands.
+    pub(super) fn files(&self) -> Vec<(PathBuf, &str)> {
+        let tenants = self.tenants.iter().take(MOST_TENANTS);
+        let tenants = tenants.map(|tenant| (tenant.file(), tenant.url.as_str()));
+        let others = [
+            (SERVICE, &self.service_url),
+            (SUPERADMIN, &self.superadmin_url),
+            (OWNER, &self.owner_url),
+            (POSTGRES, &self.postgres_url),
+        ];
+        let others = others.map(|(name, url)| (name.to_owned(), url.as_str()));
+        tenants.chain(others).map(|(name, url)| (self.folder.join(name), url)).collect()
+    }
+
     /// Lines to paste, for people.
     pub(super) fn text(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "\nCloison listens on {}.", self.listen)?;
-        for tenant in &self.tenants {
-            let about = format!("{} ({}, {})", tenant.name, tenant.slug, tenant.id);
-            section(out, &about, &tenant.url)?;
+        for tenant in self.tenants.iter().take(MOST_TENANTS) {
+            writeln!(out, "\n{}\n  tenant {}", tenant.name, tenant.id)?;
+            self.line(out, &tenant.file())?;
+        }
+        if self.tenants.len() > MOST_TENANTS {
+            let more = self.tenants.len() - MOST_TENANTS;
+            writeln!(out, "\nAnd {more} more tenants: select name, slug from cloison.tenants")?;
         }
         if self.tenants.is_empty() {
             writeln!(out, "\n{NO_TENANTS}")?;
         }
-        let superadmin =
-            "Super-admin: every tenant's rows, once it has called enable_superadmin_mode()";
-        section(out, superadmin, &self.superadmin_url)?;
-        section(out, "Owner: migrations, through the proxy", &self.owner_url)?;
-        section(out, "Postgres itself, past the proxy and every policy", &self.postgres_url)?;
-        writeln!(out, "\nTokens")?;
+        for (about, file) in [
+            ("One pool for all tenants; each is chosen by select set_tenant('…')", SERVICE),
+            ("Super-admin: all tenants' rows, after select enable_superadmin_mode()", SUPERADMIN),
+            ("Owner: migrations, through the proxy", OWNER),
+            ("Postgres itself, past the proxy and every policy", POSTGRES),
+        ] {
+            writeln!(out, "\n{about}")?;
+            self.line(out, file)?;
+        }
+        let example = self.tenants.first();
+        let file = example.map_or_else(|| SERVICE.to_owned(), TenantUrl::file);
+        writeln!(out, "\nThe files hold URLs, for an application, too:")?;
+        writeln!(out, "  export DATABASE_URL=\"$(cat {})\"", self.shown(&file))?;
+        writeln!(out, "\nTokens end after twelve hours. Another, by the same key:")?;
+        let slug = example.map_or("acme", |tenant| &tenant.slug);
+        writeln!(out, "  cloison token --tenant {slug} --data-dir {}", self.shown(""))?;
         for (name, value) in [
             ("issuer", self.issuer.to_owned()),
             ("audience", self.audience.to_owned()),
             ("key set", self.jwks.display().to_string()),
-            ("signing key", self.signing_key.display().to_string()),
         ] {
-            writeln!(out, "  {name:<12} {value}")?;
+            writeln!(out, "  {name:<9} {value}")?;
         }
-        writeln!(out, "  The ones above are valid for twelve hours. For another, run:")?;
-        let example = self.tenants.first().map_or("acme", |tenant| &tenant.slug);
-        let key = self.signing_key.display();
-        writeln!(out, "  cloison token --tenant {example} --key {}", quoted(&key.to_string()))?;
         writeln!(out, "\nCtrl-C stops everything; rows and key are kept.")?;
         out.flush()
     }
+
+    fn line(&self, out: &mut impl Write, file: &str) -> io::Result<()> {
+        writeln!(out, "  psql \"$(cat {})\"", self.shown(file))
+    }
+
+    /// A file of the folder as a word for a POSIX shell; from the home folder if it is below that.
+    fn shown(&self, file: &str) -> String {
+        let path = if file.is_empty() { self.folder.clone() } else { self.folder.join(file) };
+        shown(&path, env::var_os("HOME").map(PathBuf::from).as_deref())
+    }
 }
 
-fn section(out: &mut impl Write, about: &str, url: &str) -> io::Result<()> {
-    writeln!(out, "\n{about}")?;
-    writeln!(out, "  DATABASE_URL={}", quoted(url))?;
-    writeln!(out, "  psql         {}", quoted(url))
+impl TenantUrl {
+    fn file(&self) -> String {
+        format!("tenant-{}.url", self.slug)
+    }
+}
+
+const SERVICE: &str = "service.url";
+const SUPERADMIN: &str = "superadmin.url";
+const OWNER: &str = "owner.url";
+const POSTGRES: &str = "postgres.url";
+
+/// As short as can be, and quoted where that is needed.
+fn shown(path: &Path, home: Option<&Path>) -> String {
+    let is_plain = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        !text.is_empty() && text.chars().all(plain)
+    };
+    let below_home = home.filter(|home| home.is_absolute() && *home != Path::new("/"));
+    let below_home = below_home.and_then(|home| path.strip_prefix(home).ok());
+    match below_home.map(|rest| rest.display().to_string()).filter(|rest| is_plain(rest)) {
+        Some(rest) => format!("~/{rest}"),
+        None => match path.display().to_string() {
+            text if is_plain(&text) => text,
+            text => quoted(&text),
+        },
+    }
 }
 
 /// A word for a POSIX shell.
@@ -115,6 +181,8 @@ mod tests {
             algorithm: "ES256",
             jwks: "/d/jwks.json".into(),
             signing_key: "/d/key.pem".into(),
+            service_url: "postgres://cloison_app:s@127.0.0.1:6432/app".to_owned(),
+            folder: "/d".into(),
         }
     }
 
@@ -145,13 +213,50 @@ mod tests {
     }
 
     #[test]
-    fn every_road_has_a_line_to_paste() {
+    fn every_road_has_a_line_to_paste_that_fits_a_terminal() {
         let mut text = Vec::new();
-        report(vec![acme()]).text(&mut text).unwrap();
+        let mut report = report(vec![acme()]);
+        report.folder = "/var/lib/cloison/dev".into();
+        let long = "a".repeat(12) + "-" + &"b".repeat(12);
+        report.tenants[0].slug = long;
+        report.text(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert_eq!(text.matches("\n  DATABASE_URL='postgres://").count(), 4, "{text}");
-        assert_eq!(text.matches("\n  psql         'postgres://").count(), 4, "{text}");
+        assert_eq!(text.matches("\n  psql \"$(cat /var/lib/cloison/dev/").count(), 5, "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        // No token is printed, and each URL is in a file of its own.
+        assert!(!text.contains("postgres://"), "{text}");
+        let files = report.files();
+        assert_eq!(files.len(), 5);
+        for (file, url) in files {
+            assert!(url.starts_with("postgres://"));
+            assert_eq!(text.matches(&format!("  psql \"$(cat {})\"\n", file.display())).count(), 1);
+        }
         assert!(!text.contains("no tenants"), "{text}");
+    }
+
+    #[test]
+    fn a_thousand_tenants_are_not_a_thousand_lines() {
+        let mut text = Vec::new();
+        let report = report((0..1_000).map(|_| acme()).collect());
+        report.text(&mut text).unwrap();
+        assert!(String::from_utf8(text).unwrap().contains("And 990 more tenants"));
+        assert_eq!(report.files().len(), 14);
+    }
+
+    #[test]
+    fn paths_are_words_of_a_shell() {
+        let home = Some(Path::new("/home/ada"));
+        for (path, expected) in [
+            ("/home/ada/.local/dev/a.url", "~/.local/dev/a.url"),
+            ("/home/ada/my data/a.url", "'/home/ada/my data/a.url'"),
+            ("/home/adam/a.url", "/home/adam/a.url"),
+            ("/srv/it's/a.url", r"'/srv/it'\''s/a.url'"),
+        ] {
+            assert_eq!(shown(Path::new(path), home), expected);
+        }
+        assert_eq!(shown(Path::new("/root/a"), Some(Path::new("/"))), "/root/a");
     }
 
     #[test]

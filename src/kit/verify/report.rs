@@ -150,6 +150,17 @@ impl Report {
         lines.into_iter().map(|(line, checks, side)| (line, self.standing(checks, side)))
     }
 
+    /// How many of the checks that the seven lines stand for were tried, and how many were not.
+    pub fn of_lines(&self) -> (usize, usize) {
+        let of_lines = self.outcomes.iter().filter(|outcome| {
+            Check::OF_TABLES.contains(&outcome.check) && outcome.check != Check::Policies
+        });
+        let is_tried = |verdict: &Verdict| !matches!(verdict, Verdict::Skipped { .. });
+        let all: Vec<bool> = of_lines.map(|outcome| is_tried(&outcome.verdict)).collect();
+        let tried = all.iter().filter(|is_tried| **is_tried).count();
+        (tried, all.len() - tried)
+    }
+
     /// The outcomes of one check of one subject.
     pub fn of(&self, subject: &str, check: Check) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(move |o| o.subject == subject && o.check == check)
