@@ -89,7 +89,7 @@ impl Report {
         let example = self.tenants.first();
         let file = example.map_or_else(|| SERVICE.to_owned(), TenantUrl::file);
         writeln!(out, "\nThe files hold URLs, for an application, too:")?;
-        writeln!(out, "  export DATABASE_URL=\"$(cat {})\"", self.shown(&file))?;
+        writeln!(out, "  DATABASE_URL=$(cat {})", self.shown(&file))?;
         writeln!(out, "\nTokens end after twelve hours. Another, by the same key:")?;
         let slug = example.map_or("acme", |tenant| &tenant.slug);
         writeln!(out, "  cloison token --tenant {slug} --data-dir {}", self.shown(""))?;
@@ -117,14 +117,15 @@ impl Report {
 
 impl TenantUrl {
     fn file(&self) -> String {
-        format!("tenant-{}.url", self.slug)
+        format!("{}.url", self.slug)
     }
 }
 
-const SERVICE: &str = "service.url";
-const SUPERADMIN: &str = "superadmin.url";
-const OWNER: &str = "owner.url";
-const POSTGRES: &str = "postgres.url";
+// No tenant's slug begins so.
+const SERVICE: &str = "_service.url";
+const SUPERADMIN: &str = "_superadmin.url";
+const OWNER: &str = "_owner.url";
+const POSTGRES: &str = "_postgres.url";
 
 /// As short as can be, and quoted where that is needed.
 fn shown(path: &Path, home: Option<&Path>) -> String {
