@@ -33,11 +33,11 @@ fn codes_in_sources(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_readme_lists_every_code_that_a_client_may_see() {
+fn the_page_of_errors_lists_every_code_that_a_client_may_see() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut used = BTreeSet::new();
     codes_in_sources(&root.join("src"), &mut used);
-    let listed = codes(&fs::read_to_string(root.join("README.md")).unwrap(), "\n| ", " |");
+    let listed = codes(&fs::read_to_string(root.join("docs/errors.md")).unwrap(), "\n| ", " |");
     assert!(used.len() > 30, "{used:?}");
     assert_eq!(used, listed);
 }
@@ -148,4 +148,55 @@ fn every_way_of_leaking_has_a_proof_that_exists() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Where a link of a document leads, without what stands behind a `#`.
+fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let rest = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    rest.map(|(link, _)| link.split_once('#').unwrap_or((link, "")))
+}
+
+/// What GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let letters = heading.to_lowercase();
+    let letters = letters.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    letters.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for folder in ["", "docs", "docs/recipes", "tests", "sql", "benches"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_none_or(|ending| ending != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&file).unwrap();
+            for (link, section) in links(&text).filter(|(link, _)| !link.contains("://")) {
+                let there =
+                    if link.is_empty() { file.clone() } else { file.parent().unwrap().join(link) };
+                let headings = fs::read_to_string(&there).unwrap_or_default();
+                let headings = headings.lines().filter(|line| line.starts_with('#'));
+                let has_section = section.is_empty()
+                    || headings
+                        .map(|line| anchor(line.trim_start_matches('#').trim()))
+                        .any(|heading| heading == section);
+                if !there.exists() || !has_section {
+                    wrong.push(format!("{}: {link}#{section}", file.display()));
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_readme_is_a_first_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let words = fs::read_to_string(root.join("README.md")).unwrap().split_whitespace().count();
+    assert!(words < 1_200, "{words} words: what is longer has a page in docs");
 }

@@ -1,4 +1,4 @@
-//! How each verb of the program ends: the README's table of exit codes.
+//! How each verb of the program ends: the table of exit codes in docs/configuration.md.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,11 @@ const TABLES: &str = "
     select cloison.protect('public.note');
     create table public.plain (id int primary key)";
 
-/// What the README says of 1 and 2, by verb. A dash: it does not end so.
+/// What the page says of 1 and 2, by verb. A dash: it does not end so.
 fn documented() -> BTreeMap<String, [String; 2]> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let table = readme.split_once("| verb | 1 | 2 |\n|---|---|---|\n").unwrap().1;
+    let page =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let table = page.split_once("| verb | 1 | 2 |\n|---|---|---|\n").unwrap().1;
     let rows = table.lines().take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
