@@ -31,8 +31,12 @@ file "$generated/completions/cloison.fish" share/fish/vendor_completions.d/clois
 for example in example.toml minimal.toml; do
     file "$tree/config/$example" "share/doc/cloison/examples/$example"
 done
-for document in README.md SECURITY.md CHANGELOG.md LICENSE docs/package.md; do
-    file "$tree/$document" "share/doc/cloison/$(basename "$document")"
+for document in README.md SECURITY.md CHANGELOG.md LICENSE; do
+    file "$tree/$document" "share/doc/cloison/$document"
+done
+# Where the README's links lead.
+for document in "$tree"/docs/*.md; do
+    file "$document" "share/doc/cloison/docs/$(basename "$document")"
 done
 file "$here/sysusers.conf" lib/sysusers.d/cloison.conf
 file "$here/cloison.service" lib/systemd/system/cloison.service
