@@ -83,7 +83,7 @@ fn install_puts_everything_below_its_prefix() {
         "share/zsh/site-functions/_cloison",
         "share/fish/vendor_completions.d/cloison.fish",
         "share/doc/cloison/examples/example.toml",
-        "share/doc/cloison/package.md",
+        "share/doc/cloison/docs/package.md",
         "lib/sysusers.d/cloison.conf",
     ] {
         assert!(prefix.join(file).exists(), "{file}");
