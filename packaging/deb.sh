@@ -40,9 +40,12 @@ strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/u
 gzip -9n "$root"/usr/share/man/man1/*.1
 # Debian makes the user by the package's own script, and has licences in its own place.
 rm -r "$root/usr/lib/sysusers.d" "$root/usr/share/doc/cloison/LICENSE"
-mv "$root/usr/share/doc/cloison/CHANGELOG.md" "$root/usr/share/doc/cloison/changelog"
-gzip -9n "$root/usr/share/doc/cloison/changelog"
+date=$(LC_ALL=C date --utc --date="@$epoch" '+%a, %d %b %Y %H:%M:%S +0000')
+sed -e "s|@VERSION@|$version|; s|@DATE@|$date|" "$here/deb/changelog" \
+    >"$root/usr/share/doc/cloison/changelog"
+gzip -9n "$root/usr/share/doc/cloison/CHANGELOG.md" "$root/usr/share/doc/cloison/changelog"
 install -m 644 "$here/deb/copyright" "$root/usr/share/doc/cloison/copyright"
+install -D -m 644 "$here/deb/lintian-overrides" "$root/usr/share/lintian/overrides/cloison"
 install -D -m 640 "$here/cloison.toml" "$root/etc/cloison/cloison.toml"
 
 mkdir "$root/DEBIAN"
