@@ -16,7 +16,7 @@
 //! A module imports from the lines above its own (`tests/layering.rs` holds the exact table):
 //!
 //! ```text
-//! types · statement · recent
+//! types · statement · recent · files
 //! guard
 //! protocol · config · observe
 //! tls · shutdown · workers
@@ -45,6 +45,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod dev;
+pub mod files;
 pub mod frontend;
 pub mod guard;
 pub mod kit;

@@ -34,6 +34,10 @@ async fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
         Verb::Generate(args) => cli::generate::run(&args).unwrap_or_else(|error| fail(&error)),
+        Verb::Init(args) => cli::init::run(args).await.unwrap_or_else(|error| {
+            let code = fail(&error);
+            if error.is_usage() { EXIT_USAGE.into() } else { code }
+        }),
         Verb::Install(args) => cli::install::run(args).await.unwrap_or_else(|error| fail(&error)),
         Verb::Lint(args) => cli::lint::run(args).await.unwrap_or_else(|error| {
             eprintln!("cloison: {}", cli::report(&error));

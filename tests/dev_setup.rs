@@ -134,7 +134,7 @@ async fn a_url_that_will_not_do_is_refused_in_words() {
         ("postgres://db.invalid/app", "has to name a user"),
         ("postgres://u@db.invalid/app?sslmode=require", "cloison serve"),
         ("postgres://u:secret@[", "cannot be read"),
-        ("postgres://u:secret@127.0.0.1:1/app", "could not connect to the database as u"),
+        ("postgres://u:secret@127.0.0.1:1/app", "at 127.0.0.1:1 (database app, user u)"),
     ] {
         let refused =
             setup::existing(url, &mut logins("url"), Sample::Without, install, harden).await;

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("scan", &[]),
     ("statement", &["scan"]),
     ("recent", &[]),
+    ("files", &[]),
     ("guard", &["scan", "statement", "recent"]),
     ("protocol", &["types", "scan"]),
     ("config", &["types", "guard"]),
@@ -91,11 +92,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("dev", &["types", "config", "observe", "tls", "auth", "kit"]),
+    ("dev", &["types", "files", "config", "observe", "tls", "auth", "kit"]),
     (
         "cli",
         &[
             "types",
+            "files",
             "statement",
             "guard",
             "protocol",

@@ -1,19 +1,18 @@
 //! `cloison check`: reads the configuration and prints the effective one, or all its errors.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config;
 
-use super::{EXIT_USAGE, default_config_file, environment};
+use super::EXIT_USAGE;
+use super::configuration::Source;
 
 /// Validate the configuration and print what is in force, without secrets.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The TOML file. Default: $CLOISON_CONFIG, ./cloison.toml, /etc/cloison/cloison.toml.
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// Print every key with its meaning and default instead.
     #[arg(long)]
     keys: bool,
@@ -21,14 +20,13 @@ pub struct Args {
 
 /// Answers 0 for a good configuration, 64 for a bad one, 1 if nobody reads the answer.
 pub fn run(args: Args) -> ExitCode {
-    let file = args.config.or_else(default_config_file);
     let printed = if args.keys {
         io::stdout().write_all(include_bytes!("../../config/example.toml"))
     } else {
-        match config::load(file.as_deref(), environment()) {
+        match args.source.load() {
             Ok(config) => io::stdout().write_all(config::effective(&config).as_bytes()),
-            Err(errors) => {
-                let _ = writeln!(io::stderr(), "{errors}");
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "{error}");
                 return ExitCode::from(EXIT_USAGE);
             }
         }
@@ -47,7 +45,8 @@ mod tests {
             ("Cargo.toml", ExitCode::from(EXIT_USAGE)),
             ("no such file", ExitCode::from(EXIT_USAGE)),
         ] {
-            let args = Args { config: Some(file.into()), keys: false };
+            let source = Source { config: Some(file.into()), env_file: None };
+            let args = Args { source, keys: false };
             // ExitCode has no equality.
             assert_eq!(format!("{:?}", run(args)), format!("{expected:?}"), "{file}");
         }

@@ -25,6 +25,8 @@ pub enum Verb {
     /// Write the man pages and the shell completions that packages contain
     #[command(hide = true)]
     Generate(super::generate::Args),
+    /// Make a database and a folder ready for `cloison serve`
+    Init(super::init::Args),
     /// Install the SQL kit in a database, or print it
     Install(super::install::Args),
     /// Look the database over for what lets tenants see each other's rows

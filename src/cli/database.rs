@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Client, Config, Connection, Socket};
 
+use crate::kit::place;
 use crate::tls::{self, Encrypted, Tls};
 use crate::types::Secret;
 
@@ -20,9 +21,43 @@ pub enum Error {
     /// `DB_PORT` is not a port.
     #[error("DB_PORT is not a port number: {0:?}")]
     Port(String),
-    /// The server did not let us in.
-    #[error("could not connect to the database")]
-    Connect(#[source] tokio_postgres::Error),
+    /// The server was not reached, or did not let us in: where, and why.
+    #[error("{0}")]
+    Connect(String),
+}
+
+/// A database as the URL or the environment names it.
+#[derive(Debug)]
+pub struct Target {
+    /// How the driver connects. Holds the password.
+    pub config: Config,
+    /// How TLS is begun.
+    pub tls: Tls,
+}
+
+impl Target {
+    /// Reads the URL or, without one, the environment.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing or wrong.
+    pub fn read(url: Option<String>) -> Result<Self, Error> {
+        let (config, tls) = match url {
+            Some(url) => tls::parse_url(&url).map_err(Error::Url)?,
+            None => Environment::read().config()?,
+        };
+        Ok(Self { config, tls })
+    }
+
+    /// Connects. The connection has to be polled.
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer as hoped.
+    pub async fn open(&self) -> Result<(Client, Connection<Socket, Encrypted>), Error> {
+        let connected = self.config.connect(self.tls.clone()).await;
+        connected.map_err(|error| Error::Connect(place::cannot_connect(&self.config, &error)))
+    }
 }
 
 /// Connects as the URL says or, without one, the environment. The connection has to be polled.
@@ -31,11 +66,12 @@ pub enum Error {
 ///
 /// Says what is missing, or that the server did not answer as hoped.
 pub async fn open(url: Option<String>) -> Result<(Client, Connection<Socket, Encrypted>), Error> {
-    let (config, tls) = match url {
-        Some(url) => tls::parse_url(&url).map_err(Error::Url)?,
-        None => Environment::read().config()?,
-    };
-    config.connect(tls).await.map_err(Error::Connect)
+    Target::read(url)?.open().await
+}
+
+/// What the server or the system said, in one line.
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
+    place::cause(error)
 }
 
 /// The variables that deployment scripts commonly set for a database.

@@ -134,7 +134,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let report = prepared.report(listen)?;
     prepared.tell_other_verbs(listen)?;
     for (path, url) in report.files() {
-        let written = key::write_private(&path, format!("{url}\n").as_bytes());
+        let written = crate::files::write_private(&path, format!("{url}\n").as_bytes());
         written.map_err(|source| Error::File { path, source })?;
     }
     let mut stdout = io::stdout().lock();

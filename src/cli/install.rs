@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tokio_postgres::Client;
+
 use super::database;
 use crate::kit::harden::{self, Report};
 use crate::kit::migrate::{self, Compat};
@@ -21,6 +23,21 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
 
+    #[command(flatten)]
+    options: Options,
+
+    /// Print the SQL and change nothing. Pipe it into psql to install without this program.
+    #[arg(long)]
+    print: bool,
+
+    /// Take the kit away. Protected tables keep their rows, and tenants lose their rights on them.
+    #[arg(long, conflicts_with = "allow")]
+    down: bool,
+}
+
+/// What is installed besides the kit, and how far the database is hardened.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
     /// Other names besides. `public`, or nothing: set_tenant(), get_current_tenant(),
     /// is_superadmin(), enable_superadmin_mode() and a view `tenants` in the schema public.
     /// `supabase`: auth.uid(), auth.jwt(), auth.role() and auth.email() for policies.
@@ -40,16 +57,38 @@ pub struct Args {
 
     /// Let tenants have this in spite of hardening: the name of a function, a view or a language,
     /// or of a whole line in the report, such as temporary. It is remembered. Can be repeated.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "down")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow: Vec<String>,
+}
 
-    /// Print the SQL and change nothing. Pipe it into psql to install without this program.
-    #[arg(long)]
-    print: bool,
+/// What an installation did.
+#[derive(Debug)]
+pub struct Installed {
+    /// True where this role may have new tables seen as they are made.
+    pub may_watch: bool,
+    /// What hardening reports, unless it was not wanted.
+    pub hardening: Option<Report>,
+}
 
-    /// Take the kit away. Protected tables keep their rows, and tenants lose their rights on them.
-    #[arg(long)]
-    down: bool,
+impl Options {
+    fn names(&self) -> Vec<Compat> {
+        self.compat.iter().map(|names| (*names).into()).collect()
+    }
+
+    /// Installs the kit and hardens the database.
+    ///
+    /// # Errors
+    ///
+    /// The role may not, or a name in `--allow` is unknown.
+    pub async fn install(&self, client: &Client) -> Result<Installed, Error> {
+        migrate::install(client, &self.names()).await?;
+        let may_watch = migrate::may_watch(client).await?;
+        let hardening = match self.no_harden {
+            true => None,
+            false => Some(harden::harden(client, &self.allow).await?),
+        };
+        Ok(Installed { may_watch, hardening })
+    }
 }
 
 /// What `--compat` takes.
@@ -86,9 +125,8 @@ pub enum Error {
 
 /// Does what the arguments say; what was done is told on standard output.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let compat: Vec<Compat> = args.compat.iter().map(|names| (*names).into()).collect();
     if args.print {
-        print!("{}", printed(&args, &compat));
+        print!("{}", printed(&args));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -98,13 +136,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             migrate::down(&client).await?;
             return Ok(Done::Gone);
         }
-        migrate::install(&client, &compat).await?;
-        let may_watch = migrate::may_watch(&client).await?;
-        let hardening = match args.no_harden {
-            true => None,
-            false => Some(harden::harden(&client, &args.allow).await?),
-        };
-        Ok::<_, Error>(Done::Installed { may_watch, hardening })
+        args.options.install(&client).await.map(Done::Installed)
     };
     // The connection ends when `work` drops its client. Why a connection broke is in the error
     // of the statement that it broke.
@@ -114,13 +146,13 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 }
 
 /// The SQL that does the same.
-fn printed(args: &Args, compat: &[Compat]) -> String {
+fn printed(args: &Args) -> String {
     if args.down {
         return migrate::print_down();
     }
-    let mut sql = migrate::print(compat);
-    if !args.no_harden {
-        sql.push_str(&harden::print(&args.allow));
+    let mut sql = migrate::print(&args.options.names());
+    if !args.options.no_harden {
+        sql.push_str(&harden::print(&args.options.allow));
     }
     sql
 }
@@ -128,17 +160,12 @@ fn printed(args: &Args, compat: &[Compat]) -> String {
 /// What was done.
 enum Done {
     Gone,
-    Installed {
-        /// New tables can be seen as they are made.
-        may_watch: bool,
-        /// What hardening reports, unless it was not wanted.
-        hardening: Option<Report>,
-    },
+    Installed(Installed),
 }
 
 impl Done {
     fn tell(&self) {
-        let Self::Installed { may_watch, hardening } = self else {
+        let Self::Installed(Installed { may_watch, hardening }) = self else {
             println!("The kit is gone.");
             return;
         };

@@ -1,18 +1,19 @@
 //! The verbs of the command line, one file each: `Args`, and `run` which answers an exit code.
-//! [`database`] is what several of them begin with.
+//! [`database`] and [`configuration`] are what several of them begin with.
 
 use std::env;
 use std::error::Error;
-use std::path::PathBuf;
 
 pub mod adopt;
 pub mod audit;
 pub mod check;
 pub mod colour;
 pub mod command;
+pub mod configuration;
 pub mod database;
 pub mod dev;
 pub mod generate;
+pub mod init;
 pub mod install;
 pub mod lint;
 pub mod serve;
@@ -22,24 +23,20 @@ pub mod verify;
 /// Exit code of a usage or configuration error: `EX_USAGE` of `sysexits.h`.
 pub const EXIT_USAGE: u8 = 64;
 
-/// Where the configuration is if no option says so: `$CLOISON_CONFIG`, else `./cloison.toml`, else
-/// `/etc/cloison/cloison.toml`. The last two only if they exist; without any, the environment has
-/// to say everything.
-pub fn default_config_file() -> Option<PathBuf> {
-    if let Some(file) = env::var_os("CLOISON_CONFIG").filter(|file| !file.is_empty()) {
-        return Some(file.into());
-    }
-    ["cloison.toml", "/etc/cloison/cloison.toml"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|f| f.exists())
-}
-
 /// The environment as text. What is no UTF-8 is no variable of ours.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     })
+}
+
+/// A word for a POSIX shell, in quotes if it needs them.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// An error and its causes, a line each. A cause that was told already is not told again.

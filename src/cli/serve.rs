@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::configuration::{self, Source};
 use crate::auth::{self, Verifier};
 use crate::backend::{Control, Target};
-use crate::config::{self, Config, PoolMode};
+use crate::config::{Config, PoolMode};
 use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
@@ -45,10 +46,8 @@ const LEARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Serves clients until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The configuration file. Without it: $CLOISON_CONFIG, ./cloison.toml,
-    /// /etc/cloison/cloison.toml.
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
 }
 
 /// Why the proxy does not serve.
@@ -56,7 +55,7 @@ pub struct Args {
 pub enum Error {
     /// The configuration is not usable.
     #[error("{0}")]
-    Config(#[from] config::Errors),
+    Config(#[from] configuration::Error),
     /// A TLS file is not usable.
     #[error("TLS")]
     Tls(#[from] tls::Error),
@@ -112,8 +111,7 @@ pub struct Running {
 ///
 /// Whatever keeps the proxy from serving.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let file = args.config.or_else(super::default_config_file);
-    let config = config::load(file.as_deref(), super::environment())?;
+    let config = args.source.load()?;
     crate::observe::log::init(&config.log)?;
     let (observer, notify) = (Observer::new(), Notify::from_environment());
     let tell = |told: io::Result<()>| {

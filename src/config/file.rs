@@ -33,6 +33,13 @@ pub(super) const SERVER_TLS_MODES: &[(&str, ServerTlsMode)] = &[
     ("verify-full", ServerTlsMode::VerifyFull),
 ];
 
+impl ServerTlsMode {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        SERVER_TLS_MODES.iter().find(|(_, mode)| *mode == self).map_or("", |(word, _)| word)
+    }
+}
+
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 

@@ -59,6 +59,11 @@ pub(super) struct Preset {
 }
 
 impl Provider {
+    /// The words for all of them.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PROVIDERS.iter().map(|(name, _)| *name)
+    }
+
     pub(super) const fn preset(self) -> Preset {
         use Algorithm::{EdDsa, Es256, Hs256, Ps256, Rs256};
         use TenantLookup::{ExternalKey, Id};

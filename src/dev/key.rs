@@ -1,9 +1,8 @@
 //! A development signing key: ES256, kept in a file that only its owner reads.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -17,6 +16,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
+use crate::files::write_private;
 use crate::types::Secret;
 
 /// Why a signing key cannot be made, kept or used.
@@ -174,25 +174,6 @@ fn to_pem(label: &str, der: &[u8]) -> String {
     }
     lines.push_str(&format!("\n-----END {label}-----\n"));
     lines
-}
-
-/// Writes beside the file and renames, so that no reader sees half a file and no other user any.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(name);
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    let outcome = write();
-    if outcome.is_err() {
-        // Not there any more, or not worth a second error.
-        let _ = fs::remove_file(&beside);
-    }
-    outcome
 }
 
 #[cfg(test)]

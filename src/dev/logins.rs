@@ -1,13 +1,12 @@
 //! The roles that the proxy logs in as, with passwords chosen on this machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
-
+use crate::files;
+use crate::kit::logins::random_password;
 use crate::types::Secret;
 
 /// What tenants' sessions run as: a member of `cloison_tenant`.
@@ -74,7 +73,9 @@ impl Logins {
         let mut passwords = read(path)?;
         let known = passwords.len();
         let mut login = |user: &str| {
-            let password = passwords.entry(user.to_owned()).or_insert_with(random_password);
+            let password = passwords
+                .entry(user.to_owned())
+                .or_insert_with(|| random_password().expose().clone());
             Login { user: user.to_owned(), password: Some(Secret::new(password.clone())) }
         };
         let logins = Self {
@@ -102,27 +103,14 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, Error> {
 fn write(path: &Path, passwords: &BTreeMap<String, String>) -> Result<(), Error> {
     let failed = |source| Error::File { doing: "write", path: path.to_owned(), source };
     let text = serde_json::to_string_pretty(passwords).map_err(|error| failed(error.into()))?;
-    // Never half a file, and never one that others could have opened before its mode was set.
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", Uuid::new_v4().simple()));
-    let unfinished = path.with_file_name(name);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .and_then(|mut file| writeln!(file, "{text}"))
-        .and_then(|()| fs::rename(&unfinished, path))
-        .map_err(failed)
-}
-
-fn random_password() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    files::write_private(path, format!("{text}\n").as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use uuid::Uuid;
 
     use super::*;
 

@@ -4,13 +4,14 @@
 
 use std::error::Error as StdError;
 
-use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, NoTls};
 
 use super::cluster::Cluster;
 use super::logins::{Login, Logins};
 use crate::config::ServerAddress;
+use crate::kit::logins::set_password;
+use crate::kit::place;
 use crate::tls;
 use crate::types::{Secret, TenantId};
 
@@ -56,6 +57,9 @@ pub enum Error {
         /// Why not.
         source: tokio_postgres::Error,
     },
+    /// The server of `--database-url` was not reached, or did not let us in: where, and why.
+    #[error("{0}")]
+    Unreachable(String),
     /// Hardening failed as a whole.
     #[error("{0}")]
     Harden(BoxError),
@@ -152,7 +156,7 @@ pub async fn existing(
     let (client, connection) = config
         .connect(NoTls)
         .await
-        .map_err(|source| Error::Connect { user: user.clone(), source })?;
+        .map_err(|error| Error::Unreachable(place::cannot_connect(&config, &error)))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to the database ended");
@@ -219,18 +223,18 @@ async fn create_logins(client: &Client, logins: &Logins) -> Result<(), Error> {
 
 /// Creates the role unless it exists, and sets its password, of which only the verifier travels.
 ///
-/// The names are constants of ours, and a verifier has no quotes, so neither needs escaping.
+/// The names are constants of ours, so they need no escaping.
 fn login_sql(login: &Login, options: &str) -> String {
     let user = &login.user;
     let password = login.password.as_ref().map_or("", |password| password.expose());
-    let verifier = scram_sha_256(password.as_bytes());
+    let set_password = set_password(user, options, password);
     format!(
         "do $$ begin
             if not exists (select from pg_catalog.pg_roles where rolname = '{user}') then
                 create role {user};
             end if;
         end $$;
-        alter role {user} login {options} password '{verifier}'"
+        {set_password}"
     )
 }
 

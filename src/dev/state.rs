@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::key::write_private;
+use crate::files::write_private;
 
 /// The content of `dev.json` in the data folder.
 #[derive(Clone, Debug, Deserialize, Serialize)]

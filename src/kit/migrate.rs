@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::rights::Rights;
 use super::told;
 
 /// One file of the kit, as it was when this program was built.
@@ -78,6 +79,16 @@ pub enum Error {
     /// Postgres refused a statement of a file; nothing of that file was kept.
     #[error("{file} failed and was rolled back{}", told(.source))]
     File {
+        /// The file's path below `sql/`.
+        file: &'static str,
+        /// What Postgres said.
+        source: tokio_postgres::Error,
+    },
+    /// The role may not install: what it lacks, and what Postgres said.
+    #[error("{missing}\n  because: {file} failed and was rolled back{}", told(.source))]
+    Rights {
+        /// What the role lacks.
+        missing: String,
         /// The file's path below `sql/`.
         file: &'static str,
         /// What Postgres said.
@@ -160,10 +171,22 @@ async fn run(client: &Client, files: &[File]) -> Result<(), Error> {
             // The file's own transaction is still open, in error; where the connection is lost
             // this fails too, and there is nothing left to undo.
             let _ = client.batch_execute("rollback").await;
-            return Err(Error::File { file: file.name, source });
+            return Err(explain(client, file.name, source).await);
         }
     }
     Ok(())
+}
+
+/// Says which rights are missing, where Postgres named only the one that it looked at first.
+async fn explain(client: &Client, file: &'static str, source: tokio_postgres::Error) -> Error {
+    let rights = match source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        true => Rights::read(client).await.ok(),
+        false => None,
+    };
+    match rights.and_then(|rights| rights.missing()) {
+        Some(missing) => Error::Rights { missing, file, source },
+        None => Error::File { file, source },
+    }
 }
 
 fn text<'a>(files: impl Iterator<Item = &'a File>) -> String {

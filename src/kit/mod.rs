@@ -4,7 +4,10 @@ pub mod adopt;
 pub mod audit;
 pub mod harden;
 pub mod lint;
+pub mod logins;
 pub mod migrate;
+pub mod place;
+pub mod rights;
 pub mod verify;
 
 /// The server's own words, which `tokio_postgres::Error` keeps to itself when displayed.

@@ -2,7 +2,7 @@
 //! driver that the kit uses leaves to others.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -45,7 +45,11 @@ pub enum UrlError {
 
 /// How TLS is begun with a server; as `sslmode` has it.
 #[derive(Clone)]
-pub struct Tls(Option<TlsConnector>);
+pub struct Tls {
+    connector: Option<TlsConnector>,
+    mode: ServerTlsMode,
+    ca_file: Option<PathBuf>,
+}
 
 /// The same for one host.
 pub struct ToHost {
@@ -113,7 +117,8 @@ impl Options {
         });
         super::install_provider();
         let ca_file = self.authorities.filter(|value| value != SYSTEM).map(PathBuf::from);
-        Ok(Tls(super::connector(mode, ca_file.as_deref(), identity.as_ref())?))
+        let connector = super::connector(mode, ca_file.as_deref(), identity.as_ref())?;
+        Ok(Tls { connector, mode, ca_file })
     }
 
     fn server_mode(&self) -> Result<ServerTlsMode, UrlError> {
@@ -216,13 +221,25 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+impl Tls {
+    /// What the connection string asks for, in the configuration's terms.
+    pub const fn mode(&self) -> ServerTlsMode {
+        self.mode
+    }
+
+    /// The file of authorities that the connection string names.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+}
+
 impl MakeTlsConnect<Socket> for Tls {
     type Stream = Encrypted;
     type TlsConnect = ToHost;
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> io::Result<ToHost> {
-        Ok(ToHost { connector: self.0.clone(), host: host.to_owned() })
+        Ok(ToHost { connector: self.connector.clone(), host: host.to_owned() })
     }
 }
 
@@ -276,7 +293,7 @@ impl AsyncWrite for Encrypted {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Tls").field(&self.0.is_some()).finish()
+        f.debug_tuple("Tls").field(&self.connector.is_some()).finish()
     }
 }
 
@@ -286,7 +303,7 @@ mod tests {
 
     fn mode(text: &str) -> (SslMode, bool) {
         let (config, tls) = parse(text).unwrap();
-        (config.get_ssl_mode(), tls.0.is_some())
+        (config.get_ssl_mode(), tls.connector.is_some())
     }
 
     #[test]

@@ -99,11 +99,16 @@ async fn without_createrole_it_says_so(server: &Server) {
     batch(&superuser, &format!("alter database {} owner to postgres", database.name)).await;
     let owner = database.owner().await;
     let error = migrate::install(&owner, &[]).await.unwrap_err().to_string();
-    assert!(
-        error.starts_with("migrations/0001_schema.sql failed and was rolled back: "),
-        "{error}"
+    let name = &database.name;
+    assert_eq!(
+        error.lines().next().unwrap(),
+        format!(
+            "run this as the owner of the database, a role with CREATEROLE: role {name}_owner does \
+             not own the database {name} (its owner is postgres), and has no CREATEROLE"
+        )
     );
-    assert!(error.contains("permission denied"), "{error}");
+    let cause = "\n  because: migrations/0001_schema.sql failed and was rolled back: ";
+    assert!(error.contains(cause) && error.contains("permission denied"), "{error}");
     // The connection is still good.
     assert_eq!(texts(&owner, "select 1").await, ["1"]);
 }
@@ -141,7 +146,9 @@ async fn the_verb_installs_and_takes_away(server: &Server) {
     }
     let nowhere = Program::parse_from(["install", "--database-url", "host=/nowhere user=x"]);
     let error = install::run(nowhere.install).await.unwrap_err();
-    assert_eq!(error.to_string(), "could not connect to the database");
-    let report = cloison::cli::report(&error);
-    assert!(report.contains("\n  because: ") && report.contains("No such file"), "{report}");
+    assert_eq!(
+        cloison::cli::report(&error),
+        "cannot connect to Postgres at /nowhere/.s.PGSQL.5432 (database x, user x): \
+         No such file or directory (os error 2)"
+    );
 }

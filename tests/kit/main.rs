@@ -14,6 +14,7 @@ mod context;
 mod exits;
 mod findings;
 mod harden;
+mod init;
 mod install;
 mod lint;
 mod locks;

@@ -6,6 +6,10 @@ const LIST: &[(&str, How)] = &[
         "select count(*), count(distinct tenant_id) from projects;",
         As("acme", &["this session acts for the tenant of its login"]),
     ),
+    (
+        "cloison init --database-url \"$OWNER_URL\" --tenant acme",
+        Not("tests/kit/init.rs runs it, and the commands that it prints"),
+    ),
     ("cloison install --database-url \"$OWNER_URL\" --compat", Owner),
     ("select cloison.protect('public.orders');", Owner),
     // docs/install.md

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::check::Layer;
 use super::{Error, Road};
+use crate::kit::place;
 
 /// What came of one statement.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,7 +46,10 @@ impl Session {
         let failed = |why| Error::Connect { who: road.who.clone(), why };
         let (client, connection) = connected
             .map_err(|_| failed("no answer within 30 seconds".to_owned()))?
-            .map_err(|error| failed(told(&error)))?;
+            .map_err(|error| {
+                let place = place::describe(&road.config);
+                failed(format!("{place}: {}", place::cause(&error)))
+            })?;
         let connection = tokio::spawn(async move {
             // Why it broke is in the error of the statement that it broke.
             let _ = connection.await;
