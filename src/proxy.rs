@@ -22,7 +22,7 @@ use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
 use crate::protocol::{FrameStream, Socket};
 use crate::session::{self, Borrower, Cancels, Common, Lease, Recorder, Statements, Terms};
 use crate::shutdown::Shutdown;
-use crate::tenant::{AuditRecord, Directory, Identities, Identity, Shares, Stays, TenantContext};
+use crate::tenant::{AuditRecord, Directory, Identities, Identity, Shares, Stays};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
 
 use refusal::Refusal;
@@ -239,8 +239,7 @@ async fn admit(
     let change = shared.stays.change();
     let choice = wishes.tenant.as_deref().or_else(|| params.tenant_choice());
     let selection = shared.directory.select(&claims, choice).await?;
-    let mut context = TenantContext::resolve(&claims, selection)
-        .map_err(|refused| Refusal::of_tenant(refused, &claims, choice))?;
+    let mut context = refusal::resolve(&claims, selection, choice)?;
     let staying = shared.stays.begin(&claims, context.scope())?;
     if let Some(tenant) = context.scope().tenant().filter(|_| shared.stays.change() != change) {
         // Who was not yet among the sessions when that was held against them is asked about again.

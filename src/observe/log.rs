@@ -106,25 +106,13 @@ pub(super) fn write(event: &Event) {
             write_locked_out(*pool, role, reason, fix);
         }
         Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
-        Event::PoolFull { pool, waiting, lasted } => {
-            warn!(
-                %pool,
-                waiting,
-                lasted.ms = millis(*lasted),
-                "clients wait for a server connection: all of pool_size are in use"
-            );
-        }
+        Event::PoolFull { pool, waiting, lasted } => write_full(*pool, *waiting, *lasted),
         Event::PoolRelieved { pool, lasted } => {
             info!(%pool, lasted.ms = millis(*lasted), "no client waits for a server connection");
         }
-        Event::PoolLearnt { pool, resets_because } => match resets_because {
-            Some(because) => info!(
-                %pool,
-                because,
-                "server connections are reset after every transaction; harmless_functions can vouch"
-            ),
-            None => info!(%pool, "server connections that are proven clean are not reset"),
-        },
+        Event::PoolLearnt { pool, resets_because } => {
+            write_learnt(*pool, resets_because.as_deref())
+        }
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
@@ -133,6 +121,26 @@ pub(super) fn write(event: &Event) {
             let tenant = tenant.map(tracing::field::display);
             info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");
         }
+    }
+}
+
+fn write_full(pool: Access, waiting: usize, lasted: Duration) {
+    warn!(
+        %pool,
+        waiting,
+        lasted.ms = millis(lasted),
+        "clients wait for a server connection: all of pool_size are in use"
+    );
+}
+
+fn write_learnt(pool: Access, resets_because: Option<&str>) {
+    match resets_because {
+        Some(because) => info!(
+            %pool,
+            because,
+            "server connections are reset after every transaction; harmless_functions can vouch"
+        ),
+        None => info!(%pool, "server connections that are proven clean are not reset"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::observe::{Event, Fault, Observer};
 use crate::pool::{self, BindError};
 use crate::protocol::message::backend::ERROR_RESPONSE;
 use crate::protocol::{self, ClientError, Frame, FrameStream};
-use crate::tenant;
+use crate::tenant::{self, Selection, TenantContext};
 use crate::types::SessionId;
 
 /// So long may a client take to accept the reason.
@@ -69,11 +69,7 @@ impl Refusal {
     }
 
     /// A tenant that is not served: the log says who was looked for, and how.
-    pub(super) fn of_tenant(
-        refusal: tenant::Refusal,
-        claims: &VerifiedClaims,
-        choice: Option<&str>,
-    ) -> Self {
+    fn of_tenant(refusal: tenant::Refusal, claims: &VerifiedClaims, choice: Option<&str>) -> Self {
         let told = Self::from(refusal);
         let detail = match (refusal, choice, claims.tenants().and_then(Tenants::only)) {
             (tenant::Refusal::NotAllowed, Some(choice), _) => {
@@ -94,6 +90,16 @@ impl Refusal {
         let told = ClientError::fatal("3D000", "C011", format!("database {name:?} does not exist"));
         Self { told: Told::Ours(told), fault: Fault::Client, detail: "unknown database".into() }
     }
+}
+
+/// For whom the holder of `claims` acts, or why for nobody.
+pub(super) fn resolve(
+    claims: &VerifiedClaims,
+    selection: Selection,
+    choice: Option<&str>,
+) -> Result<TenantContext, Refusal> {
+    let context = TenantContext::resolve(claims, selection);
+    context.map_err(|refusal| Refusal::of_tenant(refusal, claims, choice))
 }
 
 /// Tells the client, as far as it can be told, and the log.
