@@ -11,7 +11,7 @@ POSTGRES_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/cloison/postgres,$(CURD
 export TEST_POSTGRES_DIR := $(POSTGRES_DIR)
 
 .PHONY: help run test bench bench-micro deps deps-build deps-run deps-system deps-postgres deps-drivers ci ci-parts fmt \
-	clippy doc deny clean release install deb dist sbom
+	clippy doc deny bare clean release install deb dist sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ doc: deps-build ## Build the documentation; a warning is an error
 deny: ## Check licences, bans and sources of the dependencies
 	command -v cargo-deny > /dev/null || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
+
+bare: ## Prove `make run` and the package on a minimal Debian (BARE="bookworm trixie user llvm")
+	tests/bare.sh
 
 # What packages are made of. With BIN=… a program that is built already is packed.
 PACKAGES := target/packages

@@ -308,7 +308,7 @@ if [ -n "$by_hand" ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; 
     report 'cloison: this machine lacks'
     if [ -n "$packages" ] && command -v apt-get >/dev/null; then
         echo "Debian's packages in one go:" >&2
-        echo "  sudo apt-get update && sudo apt-get install $packages" >&2
+        echo "  sudo apt-get update && sudo apt-get install --no-install-recommends $packages" >&2
     fi
     exit 1
 fi
