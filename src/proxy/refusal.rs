@@ -93,6 +93,7 @@ impl Refusal {
 }
 
 /// For whom the holder of `claims` acts, or why for nobody.
+#[expect(clippy::result_large_err, reason = "as large as what the callers pass on, by await")]
 pub(super) fn resolve(
     claims: &VerifiedClaims,
     selection: Selection,
