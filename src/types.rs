@@ -170,6 +170,23 @@ impl fmt::Debug for CancelKey {
     }
 }
 
+/// What stands for one server process in all that is signed for it, as the kit tells it: 32 digits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ProcessMark([u8; 32]);
+
+impl ProcessMark {
+    /// Reads what `cloison.this_process()` has told.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digits: [u8; 32] = text.try_into().ok()?;
+        digits.iter().all(u8::is_ascii_hexdigit).then_some(Self(digits))
+    }
+
+    /// The digits; zero bytes where nobody has asked.
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A value that is never printed: a password, a key or a token.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Secret<T>(T);

@@ -41,6 +41,7 @@ from
               'cloison.kit_version()',
               'cloison.set_tenant(uuid,text)',
               'cloison.set_tenant(uuid,text,boolean)',
+              'cloison.this_process()',
               'cloison.get_current_tenant()',
               'cloison.current_tenant_id()',
               'cloison.current_tenant_key()',

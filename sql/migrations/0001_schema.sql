@@ -179,9 +179,16 @@ create table if not exists cloison.settings (
     -- Whether a statement without a tenant fails (on) or finds nothing (off).
     strict boolean not null default true
 );
+-- Whether the start of a server process is signed, too: where the kit's owner may see it, as of
+-- the last install.
+alter table cloison.settings
+    add column if not exists bind_process_start boolean not null default false;
 revoke all on cloison.settings from public;
 alter table cloison.settings enable row level security;
 
 insert into cloison.settings (one) values (true) on conflict do nothing;
+update cloison.settings
+    set bind_process_start = not bind_process_start
+    where bind_process_start <> pg_catalog.pg_has_role('pg_read_all_stats', 'usage');
 
 commit;

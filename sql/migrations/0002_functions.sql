@@ -2,17 +2,24 @@
 --
 -- Two secrets' uses are kept apart:
 --
---   proof    what the proxy shows to set_tenant(): HMAC-SHA-256 of
---            'cloison:tenant:1:' || uuid (16 bytes) || server process id (4 bytes, big endian).
---            A session never sees it.
+--   proof    what the proxy shows to set_tenant(): the second of the Unix epoch until which it is
+--            good, in ten digits, and HMAC-SHA-256 of
+--            'cloison:tenant:1:' || uuid (16 bytes) || these digits || process mark.
 --   ticket   what set_tenant() leaves in the setting cloison.context: kind, tenant and an HMAC
---            of both, of this process, and of a moment. Kind 't' is for one transaction and its
---            moment is the transaction's start; kind 's' is for the session and its moment is
---            the server's start. Whoever reads a 't' out of his own session can do nothing with
---            it once the transaction is over. Kind 'p' is made by the proxy, for one transaction,
---            because set_tenant() costs as much as two small queries: behind the tenant stands the
---            second of the Unix epoch, in ten digits, before which the transaction has to have
---            begun, and no moment is signed besides.
+--            of both, of the process mark, and of a moment. Kind 't' is for one transaction and its
+--            moment is the transaction's start: a session that reads a 't' out of its own setting
+--            can do nothing with it once the transaction is over. Kind 's' is for the session, and
+--            kind 'p' is made by the proxy for one transaction, because set_tenant() costs as much
+--            as two small queries. Both say behind the tenant, in ten digits, the second of the
+--            Unix epoch until which they are good, and no moment is signed besides.
+--
+-- A process mark (process_mark(), in 32 digits) stands for one server process: its id, the start of
+-- the server, and as much of the start of the process as the kit's owner may see. The proxy asks
+-- each new connection for it once. Where settings.bind_process_id is off, it is empty.
+--
+-- What is good until a second is held against the start of the transaction, or against the arrival
+-- of the client's message if that was earlier: what began in time may go on. The proxy makes
+-- nothing that is good for longer than a minute, and renews it while its client is served.
 --
 -- Every function pins `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is
 -- then searched first, for tables and types, so that a temporary table could stand before a name
@@ -41,12 +48,74 @@ as $$
     select 1;
 $$;
 
--- Makes this session, or this transaction, act for a tenant, and returns the ticket. Owner only:
--- whoever may call it chooses the tenant. Call it in an assignment, not by PERFORM: that would
--- make a query of it, with the pads for parameters.
-create or replace function cloison.bind_tenant(
-    tenant uuid, is_local boolean, inner_pad bytea, outer_pad bytea
-)
+-- What stands for this server process in all that is signed: see above.
+--
+-- Declared immutable, so that a PL/pgSQL expression that names it is planned with the mark as a
+-- constant: in one process it never changes, and no plan leaves its process. It is no secret.
+create or replace function cloison.process_mark()
+    returns text
+    immutable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    process_start timestamptz;
+begin
+    -- Hardening may have taken the function; without it a mark is less, and nothing fails.
+    if (select s.bind_process_start from cloison.settings s)
+        and pg_catalog.has_function_privilege(
+            'pg_catalog.pg_stat_get_activity(integer)'::regprocedure, 'execute')
+    then
+        select a.backend_start into process_start
+            from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;
+    end if;
+    return pg_catalog.left(pg_catalog.encode(
+        pg_catalog.sha256(
+            pg_catalog.int4send(pg_catalog.pg_backend_pid())
+            || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
+            || pg_catalog.timestamptz_send(coalesce(process_start, 'epoch'))
+            -- Over TCP, two processes that follow each other have different clients' ports.
+            || pg_catalog.int4send(coalesce(pg_catalog.inet_client_port(), 0))),
+        'hex'), 32);
+end;
+$$;
+
+-- The same, for the proxy to ask a new connection. A constant would not do here: the first plan of
+-- a process is made when it asks.
+create or replace function cloison.this_process()
+    returns text
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+begin
+    return cloison.process_mark();
+end;
+$$;
+
+-- Whether what is good until this second of the Unix epoch is good still.
+create or replace function cloison.is_good_until(second text)
+    returns boolean
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    return second ~ '^[0-9]{10}$'
+        and pg_catalog.date_part(
+            'epoch', least(pg_catalog.now(), pg_catalog.statement_timestamp())) < second::float8;
+end;
+$$;
+
+-- Makes this session act for a tenant for eight hours, and returns the ticket. Owner only: whoever
+-- may call it chooses the tenant. Call it in an assignment, not by PERFORM: that would make a query
+-- of it, with the pads for parameters.
+create or replace function cloison.bind_tenant(tenant uuid, inner_pad bytea, outer_pad bytea)
     returns text
     volatile
     parallel unsafe
@@ -55,7 +124,8 @@ create or replace function cloison.bind_tenant(
 as $$
 declare
     tenant_status text;
-    body text := case when is_local then 't' else 's' end || tenant::text;
+    body text := 's' || tenant::text || pg_catalog.lpad(
+        (pg_catalog.date_part('epoch', pg_catalog.now())::bigint + 8 * 3600)::text, 10, '0');
 begin
     select t.status into tenant_status from cloison.tenants t where t.id = tenant;
     if tenant_status is distinct from 'active' then
@@ -67,23 +137,17 @@ begin
         'cloison.context',
         body || pg_catalog.encode(
             pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:context:1:'::bytea
-                || pg_catalog.convert_to(body, 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(
-                    case when is_local then pg_catalog.now()
-                         else pg_catalog.pg_postmaster_start_time() end))),
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || body || cloison.process_mark(), 'UTF8'))),
             'hex'),
-        is_local);
+        false);
 end;
 $$;
+drop function if exists cloison.bind_tenant(uuid, boolean, bytea, bytea);
 
 -- Makes this session (or, with is_local, this transaction) act for a tenant, given the proof that
--- only the proxy can make. A wrong proof is refused before the tenant is looked up, so that it
--- does not tell who exists.
---
--- Transaction pooling pays for this at every transaction, so it does what bind_tenant() does, word
--- for word, without calling it.
+-- only the proxy can make: as long as the proof is good. A wrong proof is refused before the tenant
+-- is looked up, so that it does not tell who exists.
 create or replace function cloison.set_tenant(tenant uuid, proof text, is_local boolean)
     returns void
     volatile
@@ -95,38 +159,36 @@ create or replace function cloison.set_tenant(tenant uuid, proof text, is_local 
     language plpgsql
 as $$
 declare
+    second text := pg_catalog.left(proof, 10);
+    mark text := cloison.process_mark();
     inner_pad bytea;
     outer_pad bytea;
     expected text;
     tenant_status text;
-    ticket text := case when is_local then 't' else 's' end || tenant::text;
+    ticket text;
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    expected := pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
-            || pg_catalog.int4send(pg_catalog.pg_backend_pid()))),
-        'hex');
-    if (is_local is not null
-        and pg_catalog.hashtextextended(proof, 0) = pg_catalog.hashtextextended(expected, 0)
-        and proof = expected) is not true
-    then
-        -- Only now, because it is asked for seldom, and a query costs as much as all of the above.
-        if (select s.bind_process_id from cloison.settings s) is false then
-            expected := pg_catalog.encode(
-                pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                    inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
-                    || pg_catalog.int4send(0))),
-                'hex');
-        end if;
-        if (is_local is not null
+    loop
+        expected := second || pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || 'cloison:tenant:1:'::bytea || pg_catalog.uuid_send(tenant)
+                || pg_catalog.convert_to(second || mark, 'UTF8'))),
+            'hex');
+        exit when is_local is not null
             and pg_catalog.hashtextextended(proof, 0) = pg_catalog.hashtextextended(expected, 0)
-            and proof = expected) is not true
-        then
+            and proof = expected;
+        -- Behind another pooler the proxy does not know the process, and signs for any.
+        if mark = '' or (select s.bind_process_id from cloison.settings s) then
             raise exception 'the proof does not fit this tenant and this session'
                 using errcode = 'insufficient_privilege',
                       hint = 'Connect through the proxy: it alone can make the proof.';
         end if;
+        mark := '';
+    end loop;
+    if cloison.is_good_until(second) is not true then
+        raise exception 'the time of this proof is over'
+            using errcode = 'insufficient_privilege',
+                  hint = 'Do the clocks of the proxy and of the server agree?';
     end if;
     select t.status into tenant_status from cloison.tenants t where t.id = tenant;
     if tenant_status is distinct from 'active' then
@@ -134,16 +196,14 @@ begin
             using errcode = 'insufficient_privilege',
                   hint = 'Only an active tenant of cloison.tenants can be bound to a session.';
     end if;
+    ticket := case when is_local then 't' || tenant::text else 's' || tenant::text || second end;
     ticket := pg_catalog.set_config(
         'cloison.context',
         ticket || pg_catalog.encode(
             pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:context:1:'::bytea
-                || pg_catalog.convert_to(ticket, 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(
-                    case when is_local then pg_catalog.now()
-                         else pg_catalog.pg_postmaster_start_time() end))),
+                inner_pad || pg_catalog.convert_to('cloison:context:1:' || ticket || cloison.process_mark(), 'UTF8')
+                || case when is_local then pg_catalog.timestamptz_send(pg_catalog.now())
+                        else ''::bytea end)),
             'hex'),
         is_local);
 end;
@@ -183,7 +243,7 @@ declare
         nullif(pg_catalog.current_setting('role'), 'none')::name, session_user);
 begin
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    ticket := cloison.bind_tenant(tenant, false, inner_pad, outer_pad);
+    ticket := cloison.bind_tenant(tenant, inner_pad, outer_pad);
     if exists (
         select from pg_catalog.pg_roles r
         where r.rolname = acting and (r.rolsuper or r.rolbypassrls)
@@ -239,9 +299,9 @@ declare
     -- A setting made locally reads as '' once its transaction is over.
     ticket text := nullif(pg_catalog.current_setting('cloison.context', true), '');
     kind text := pg_catalog.left(ticket, 1);
-    body integer := case when kind = 'p' then 47 else 37 end;
+    body integer := case when kind = 't' then 37 else 47 end;
     mac text := pg_catalog.substr(ticket, body + 1);
-    process integer := pg_catalog.pg_backend_pid();
+    mark text := cloison.process_mark();
     inner_pad bytea;
     outer_pad bytea;
     expected text;
@@ -249,31 +309,29 @@ begin
     if ticket is null then
         return null;
     end if;
-    -- Where process ids differ from what the proxy sees, it signs for none.
-    if kind = 'p' and (select not s.bind_process_id from cloison.settings s) then
-        process := 0;
-    end if;
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    expected := pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || pg_catalog.convert_to(
-                'cloison:context:1:' || pg_catalog.left(ticket, body), 'UTF8')
-            || pg_catalog.int4send(process)
-            || case kind
-                   when 'p' then ''::bytea
-                   when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
-                   else pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
-               end)),
-        'hex');
-    if pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
-        and mac = expected
-        and (kind <> 'p'
-            or pg_catalog.date_part('epoch', pg_catalog.now())
-                < pg_catalog.substr(ticket, 38, 10)::float8)
-    then
-        return pg_catalog.substr(ticket, 2, 36)::uuid;
-    end if;
-    return null;
+    loop
+        expected := pg_catalog.encode(
+            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
+                inner_pad || pg_catalog.convert_to(
+                    'cloison:context:1:' || pg_catalog.left(ticket, body) || mark, 'UTF8')
+                || case kind
+                       when 't' then pg_catalog.timestamptz_send(pg_catalog.now())
+                       else ''::bytea
+                   end)),
+            'hex');
+        if pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
+            and mac = expected
+            and (kind = 't' or cloison.is_good_until(pg_catalog.substr(ticket, 38, 10)))
+        then
+            return pg_catalog.substr(ticket, 2, 36)::uuid;
+        end if;
+        -- What was not made in this process is from a proxy that does not know it, or from nobody.
+        if mark = '' or (select s.bind_process_id from cloison.settings s) then
+            return null;
+        end if;
+        mark := '';
+    end loop;
 end;
 $$;
 
@@ -309,10 +367,10 @@ $$;
 -- finding nothing; with settings.strict off it is null, which equals nothing.
 --
 -- A policy pays for this at every scan, and PL/pgSQL makes each expression ready anew in each
--- transaction. So the ticket that the proxy makes for each transaction, and the session's, have one
--- expression each, which says what context_tenant() says; everything else is left to that. Their
--- plans hold the pads, and debug_print_plan prints plans to any session that asks: with it on,
--- they are neither made nor used.
+-- transaction. So the ticket that the proxy makes for each transaction, and the session's, have an
+-- expression that says what context_tenant() says; everything else is left to that. Its plan holds
+-- the pads, and debug_print_plan prints plans to any session that asks: with it on, it is neither
+-- made nor used.
 create or replace function cloison.current_tenant_id()
     returns uuid
     stable
@@ -328,20 +386,12 @@ declare
     end;
     expected text;
 begin
-    if ticket like 'p%' then
+    if ticket like 'p%' or ticket like 's%' then
         expected := pg_catalog.left(ticket, 47) || pg_catalog.encode(
             pg_catalog.sha256(cloison.outer_pad() || pg_catalog.sha256(
                 cloison.inner_pad() || pg_catalog.convert_to(
-                    'cloison:context:1:' || pg_catalog.left(ticket, 47), 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid()))),
-            'hex');
-    elsif ticket like 's%' then
-        expected := pg_catalog.left(ticket, 37) || pg_catalog.encode(
-            pg_catalog.sha256(cloison.outer_pad() || pg_catalog.sha256(
-                cloison.inner_pad() || pg_catalog.convert_to(
-                    'cloison:context:1:' || pg_catalog.left(ticket, 37), 'UTF8')
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()))),
+                    'cloison:context:1:' || pg_catalog.left(ticket, 47) || cloison.process_mark(),
+                    'UTF8'))),
             'hex');
     else
         return cloison.bound_tenant();
@@ -349,9 +399,9 @@ begin
     return case
         when pg_catalog.hashtextextended(ticket, 0) = pg_catalog.hashtextextended(expected, 0)
             and ticket = expected
-            and (ticket like 's%'
-                or pg_catalog.date_part('epoch', pg_catalog.now())
-                    < pg_catalog.substr(ticket, 38, 10)::float8)
+            and pg_catalog.date_part(
+                    'epoch', least(pg_catalog.now(), pg_catalog.statement_timestamp()))
+                < pg_catalog.substr(ticket, 38, 10)::float8
         then pg_catalog.substr(ticket, 2, 36)::uuid
         else cloison.bound_tenant()
     end;
@@ -400,8 +450,56 @@ begin
 end;
 $$;
 
--- Whether this session has switched super-admin mode on. The setting is signed for this process
--- and this login, so writing it does not help.
+-- HMAC-SHA-256 of a message with the kit's key, in hex. For the functions below, and only where a
+-- query more does not matter.
+create or replace function cloison.mac(message bytea)
+    returns text
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    inner_pad bytea;
+    outer_pad bytea;
+begin
+    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
+    return pg_catalog.encode(
+        pg_catalog.sha256(outer_pad || pg_catalog.sha256(inner_pad || message)), 'hex');
+end;
+$$;
+
+-- Whether a text that ends with a MAC has the right one of what stands ahead of it: made for this
+-- process, or for any where settings.bind_process_id is off. What the MAC is about besides goes
+-- ahead and behind.
+create or replace function cloison.is_signed(signed text, ahead text, behind text)
+    returns boolean
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    body text := pg_catalog.left(signed, -64);
+    mark text := cloison.process_mark();
+    expected text;
+begin
+    if signed is null or pg_catalog.length(signed) < 74 then
+        return false;
+    end if;
+    if (select not s.bind_process_id from cloison.settings s) then
+        mark := '';
+    end if;
+    expected := body || cloison.mac(
+        pg_catalog.convert_to(ahead || body || mark || behind, 'UTF8'));
+    return pg_catalog.hashtextextended(signed, 0) = pg_catalog.hashtextextended(expected, 0)
+        and signed = expected;
+end;
+$$;
+
+-- Whether this session has switched super-admin mode on. The setting cloison.superadmin is the
+-- second until which it is good, and a MAC of it for this process and this login, so writing it
+-- does not help. It is good for three quarters of a minute; the proxy has it renewed.
 create or replace function cloison.is_superadmin()
     returns boolean
     stable
@@ -412,23 +510,10 @@ create or replace function cloison.is_superadmin()
 as $$
 declare
     ticket text := pg_catalog.current_setting('cloison.superadmin', true);
-    inner_pad bytea;
-    outer_pad bytea;
 begin
-    if ticket is null or ticket = '' then
-        return false;
-    end if;
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    return coalesce(
-        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:superadmin:1:'::bytea
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
-                || pg_catalog.convert_to(session_user, 'UTF8'))),
-            'hex'), 'UTF8'))
-        = pg_catalog.sha256(pg_catalog.convert_to(ticket, 'UTF8')),
-        false);
+    return cloison.is_signed(ticket, 'cloison:superadmin:1:', session_user::text)
+        and pg_catalog.length(ticket) = 74
+        and cloison.is_good_until(pg_catalog.left(ticket, 10));
 end;
 $$;
 
@@ -436,7 +521,7 @@ $$;
 --
 -- The proxy leaves a permit in the setting cloison.superadmin_write of a session that has asked for
 -- it: the second of the Unix epoch until which it is good, in ten digits, and HMAC-SHA-256 of
--- 'cloison:superadmin_write:1:', of these digits, and of the server process id. Raises in a session
+-- 'cloison:superadmin_write:1:', of these digits, and of the process mark. Raises in a session
 -- that sees all tenants and has none, so that a statement does not quietly change nothing.
 create or replace function cloison.superadmin_may_write()
     returns boolean
@@ -448,28 +533,13 @@ create or replace function cloison.superadmin_may_write()
 as $$
 declare
     permit text := pg_catalog.current_setting('cloison.superadmin_write', true);
-    process integer := pg_catalog.pg_backend_pid();
-    inner_pad bytea;
-    outer_pad bytea;
-    expected text;
 begin
     if not cloison.is_superadmin() then
         return false;
     end if;
-    if (select not s.bind_process_id from cloison.settings s) then
-        process := 0;
-    end if;
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    expected := pg_catalog.left(permit, 10) || pg_catalog.encode(
-        pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-            inner_pad || pg_catalog.convert_to(
-                'cloison:superadmin_write:1:' || pg_catalog.left(permit, 10), 'UTF8')
-            || pg_catalog.int4send(process))),
-        'hex');
-    if (pg_catalog.hashtextextended(permit, 0) = pg_catalog.hashtextextended(expected, 0)
-        and permit = expected
-        and pg_catalog.date_part('epoch', pg_catalog.now())
-            < pg_catalog.left(permit, 10)::float8) is not true
+    if (cloison.is_signed(permit, 'cloison:superadmin_write:1:', '')
+        and pg_catalog.length(permit) = 74
+        and cloison.is_good_until(pg_catalog.left(permit, 10))) is not true
     then
         raise exception 'this super-admin''s session is read-only'
             using errcode = 'insufficient_privilege',
@@ -484,6 +554,8 @@ $$;
 -- of cloison_superadmin. A read-only transaction cannot write it down, and is refused. (A ROLLBACK
 -- takes the row back together with what it let the session read: the proxy writes a row of its
 -- own, on a connection of its own.)
+--
+-- Without the proxy, which renews it, it is over after three quarters of a minute.
 create or replace function cloison.enable_superadmin_mode()
     returns void
     volatile
@@ -493,24 +565,86 @@ create or replace function cloison.enable_superadmin_mode()
     set row_security = on
     language plpgsql
 as $$
-declare
-    inner_pad bytea;
-    outer_pad bytea;
-    ticket text;
 begin
     insert into cloison.audit_log (actor, action, session)
     values (session_user, 'superadmin.enabled', pg_catalog.pg_backend_pid()::text);
-    select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
-    ticket := pg_catalog.set_config(
+    perform cloison.sign_superadmin(
+        (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint + 45)::text);
+end;
+$$;
+
+-- Leaves in the setting cloison.superadmin what is_superadmin() looks for. Not for calling.
+create or replace function cloison.sign_superadmin(second text)
+    returns void
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    mark text := case when (select s.bind_process_id from cloison.settings s)
+        then cloison.process_mark() else '' end;
+begin
+    perform pg_catalog.set_config(
         'cloison.superadmin',
-        pg_catalog.encode(
-            pg_catalog.sha256(outer_pad || pg_catalog.sha256(
-                inner_pad || 'cloison:superadmin:1:'::bytea
-                || pg_catalog.int4send(pg_catalog.pg_backend_pid())
-                || pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())
-                || pg_catalog.convert_to(session_user, 'UTF8'))),
-            'hex'),
+        second || cloison.mac(pg_catalog.convert_to(
+            'cloison:superadmin:1:' || second || mark || session_user::text, 'UTF8')),
         false);
+end;
+$$;
+
+-- Renews what a super-admin's session has, and only that: its mode, if it is on, and its permit to
+-- write, if it has one still. The proxy calls this while the session may stay; only the proxy can
+-- make the actor: the second until which all of it is good, in ten digits; as JSON, whose token it
+-- is (issuer, subject, token_id); and HMAC-SHA-256 of 'cloison:actor:1:', of both, and of the
+-- process mark.
+create or replace function cloison.renew_superadmin(actor text, permit text)
+    returns void
+    volatile
+    parallel unsafe
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+declare
+    old_permit text := pg_catalog.current_setting('cloison.superadmin_write', true);
+    old_mode text := pg_catalog.current_setting('cloison.superadmin', true);
+begin
+    if (cloison.is_signed(actor, 'cloison:actor:1:', '')
+        and cloison.is_good_until(pg_catalog.left(actor, 10))) is not true
+    then
+        raise exception 'the proof does not fit this session'
+            using errcode = 'insufficient_privilege',
+                  hint = 'Connect through the proxy: it alone can make the proof.';
+    end if;
+    perform pg_catalog.set_config('cloison.actor', actor, false);
+    if permit <> '' and cloison.is_signed(old_permit, 'cloison:superadmin_write:1:', '') then
+        perform pg_catalog.set_config('cloison.superadmin_write', permit, false);
+    end if;
+    if cloison.is_signed(old_mode, 'cloison:superadmin:1:', session_user::text) then
+        perform cloison.sign_superadmin(pg_catalog.left(actor, 10));
+    end if;
+end;
+$$;
+
+-- Whose token the proxy has let in here: see renew_superadmin(). Null without the proxy.
+create or replace function cloison.current_actor()
+    returns jsonb
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    actor text := pg_catalog.current_setting('cloison.actor', true);
+begin
+    if cloison.is_signed(actor, 'cloison:actor:1:', '')
+        and cloison.is_good_until(pg_catalog.left(actor, 10))
+    then
+        return pg_catalog.substr(pg_catalog.left(actor, -64), 11)::jsonb;
+    end if;
+    return null;
 end;
 $$;
 
@@ -602,6 +736,7 @@ $$;
 revoke execute on all functions in schema cloison from public;
 grant execute on function
     cloison.kit_version(),
+    cloison.this_process(),
     cloison.set_tenant(uuid, text),
     cloison.set_tenant(uuid, text, boolean),
     cloison.get_current_tenant(),
@@ -611,6 +746,8 @@ grant execute on function
     to cloison_tenant;
 grant execute on function
     cloison.kit_version(),
+    cloison.this_process(),
+    cloison.renew_superadmin(text, text),
     cloison.set_tenant(uuid),
     cloison.get_current_tenant(),
     cloison.current_tenant_id(),

@@ -784,6 +784,7 @@ as $$
           'cloison.kit_version()',
           'cloison.set_tenant(uuid,text)',
           'cloison.set_tenant(uuid,text,boolean)',
+          'cloison.this_process()',
           'cloison.get_current_tenant()',
           'cloison.current_tenant_id()',
           'cloison.current_tenant_key()',

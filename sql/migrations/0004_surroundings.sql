@@ -86,6 +86,7 @@ as $$
           -- The kit's own that leave nothing behind; policies, defaults and triggers call them.
           and p.oid::regprocedure::text not in (
               'cloison.kit_version()',
+              'cloison.this_process()',
               'cloison.get_current_tenant()',
               'cloison.current_tenant_id()',
               'cloison.current_tenant_key()',
@@ -103,7 +104,7 @@ as $$
               'cloison.try_advisory_xact_lock(bigint)',
               'cloison.try_advisory_xact_lock(text)',
               -- Of 0009: triggers of the audit log.
-              'cloison.audit_commit()',
+              'cloison.audit_new()',
               'cloison.audit_keep()',
               -- Of 0010.
               'cloison.claims()',

@@ -144,7 +144,37 @@ as $$
     select cloison.revoke('subject', subject, reason, issuer, until);
 $$;
 
--- Takes a revocation back, and says whether there was one.
+-- Whether a revocation concerns the actor that the proxy has let in: the token that it came with, its
+-- subject, or a token with which that subject came before. Not for calling.
+create or replace function cloison.concerns(revoked cloison.revocations, actor jsonb)
+    returns boolean
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    value_hash text := pg_catalog.encode(
+        pg_catalog.sha256(pg_catalog.convert_to(revoked.value, 'UTF8')), 'hex');
+    issuer_hash text := pg_catalog.encode(
+        pg_catalog.sha256(pg_catalog.convert_to(revoked.issuer, 'UTF8')), 'hex');
+begin
+    if issuer_hash is not null and issuer_hash <> actor ->> 'issuer' then
+        return false;
+    end if;
+    return coalesce(value_hash = actor ->> revoked.kind, false)
+        or revoked.kind = 'token' and exists (
+            select from cloison.audit_log l
+            where l.detail ->> 'token_id' = revoked.value
+              and l.action = 'session.superadmin'
+              and pg_catalog.encode(
+                  pg_catalog.sha256(pg_catalog.convert_to(l.actor, 'UTF8')), 'hex')
+                  = concerns.actor ->> 'subject');
+end;
+$$;
+
+-- Takes a revocation back, and says whether there was one. For the kit's owner, and for a
+-- super-admin whom the proxy has let in and whom it does not concern.
 create or replace function cloison.lift_revocation(revocation bigint, reason text)
     returns boolean
     volatile
@@ -156,7 +186,23 @@ create or replace function cloison.lift_revocation(revocation bigint, reason tex
 as $$
 declare
     lifted cloison.revocations;
+    actor jsonb;
 begin
+    if not pg_catalog.pg_has_role(session_user, current_user, 'usage') then
+        actor := cloison.current_actor();
+        if actor is null then
+            raise exception 'nobody knows whose session this is'
+                using errcode = 'insufficient_privilege',
+                      hint = 'Connect through the proxy, with session pooling; or lift the '
+                          'revocation as the kit''s owner.';
+        end if;
+        select r.* into lifted from cloison.revocations r where r.id = revocation;
+        if cloison.concerns(lifted, actor) then
+            raise exception 'nobody lifts a revocation that concerns himself'
+                using errcode = 'insufficient_privilege',
+                      hint = 'Ask another super-admin, or the owner of the kit.';
+        end if;
+    end if;
     delete from cloison.revocations r where r.id = revocation returning * into lifted;
     if lifted.id is null then
         return false;
@@ -207,6 +253,7 @@ revoke execute on function
     cloison.revoke(text, text, text, text, timestamptz),
     cloison.revoke_token(text, text, text, timestamptz),
     cloison.revoke_subject(text, text, text, timestamptz),
+    cloison.concerns(cloison.revocations, jsonb),
     cloison.lift_revocation(bigint, text),
     cloison.session_change(),
     cloison.current_revocations()

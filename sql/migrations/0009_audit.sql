@@ -9,9 +9,16 @@
 -- bytes, the detail as jsonb prints it; or 255 four times where it is null. The first row's
 -- previous hash is 32 zero bytes. `cloison audit verify` computes the same outside of the database.
 --
--- A row takes its place when its transaction commits (a deferred trigger), so that nobody who writes
--- one and stays in his transaction keeps others waiting: the places are given out one at a time, by
--- the one row of cloison.audit_head.
+-- No session holds the chain. A row is written without a place, with a seal: HMAC-SHA-256 of
+-- 'cloison:audit:row:1:' and of the same fields without place and hashes, made with the key of 0002,
+-- so that it cannot be changed until it has its place. Once it is committed, audit_chain() gives it
+-- one: with the proxy's next record, or with its next look at the database, within a second. The
+-- places are given out one at a time, by the one row of cloison.audit_head; who finds it locked
+-- leaves the rows to the other. audit_written counts the rows of each server process as they are
+-- committed, so that one that goes before it has a place is missed.
+--
+-- Rows that have to go go by audit_archive(): a checkpoint, signed with the same key, says where the
+-- chain begins from then on.
 
 begin;
 set local client_min_messages = warning;
@@ -28,11 +35,23 @@ as $$
     select 5;
 $$;
 
+do $$
+begin
+    -- Rows from before the chain, and of a chain from before there were seals.
+    perform pg_catalog.set_config('cloison.audit_is_new', (not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = 'cloison.audit_log'::regclass and a.attname = 'seal'
+          and not a.attisdropped))::text, true);
+end
+$$;
 alter table cloison.audit_log
     add column if not exists position bigint,
     add column if not exists prev bytea,
-    add column if not exists hash bytea;
+    add column if not exists hash bytea,
+    add column if not exists seal bytea;
 create unique index if not exists audit_log_position_idx on cloison.audit_log (position);
+-- Those that wait for their place.
+create index if not exists audit_log_pending_idx on cloison.audit_log (id) where hash is null;
 
 -- Where the chain ends: one row, for its owner's functions only.
 create table if not exists cloison.audit_head (
@@ -40,12 +59,42 @@ create table if not exists cloison.audit_head (
     position bigint not null,
     hash bytea not null check (pg_catalog.octet_length(hash) = 32)
 );
+-- How many rows there were before audit_written counted them.
+alter table cloison.audit_head add column if not exists base bigint not null default 0;
 revoke all on cloison.audit_head from public;
 -- Not forced: the owner's functions read and change it.
 alter table cloison.audit_head enable row level security;
 insert into cloison.audit_head (position, hash)
 values (0, pg_catalog.decode(pg_catalog.repeat('00', 32), 'hex'))
 on conflict do nothing;
+
+-- How many rows a server process has written. Nobody waits for anybody: a process has a row of its
+-- own.
+create table if not exists cloison.audit_written (
+    process integer primary key,
+    rows bigint not null
+) with (fillfactor = 50);
+revoke all on cloison.audit_written from public;
+alter table cloison.audit_written enable row level security;
+
+-- Where the chain begins after rows have gone to an archive.
+create table if not exists cloison.audit_checkpoints (
+    -- The place and the hash of the last row that has gone.
+    position bigint primary key,
+    hash bytea not null check (pg_catalog.octet_length(hash) = 32),
+    -- The first of them, and how many they were.
+    first_position bigint not null,
+    rows bigint not null check (rows > 0),
+    -- SHA-256 of the file that they are in.
+    file_hash bytea not null check (pg_catalog.octet_length(file_hash) = 32),
+    made_at timestamptz not null default pg_catalog.clock_timestamp(),
+    made_by text not null default session_user,
+    -- HMAC-SHA-256 of 'cloison:audit:checkpoint:1:', position, first_position and rows (8 bytes each,
+    -- big endian), hash and file_hash, with the key of 0002.
+    mac bytea not null check (pg_catalog.octet_length(mac) = 32)
+);
+revoke all on cloison.audit_checkpoints from public;
+alter table cloison.audit_checkpoints enable row level security;
 
 -- A field as it is hashed: its length ahead of it, so that no two rows read alike.
 create or replace function cloison.audit_field(field bytea)
@@ -77,7 +126,45 @@ as $$
         || cloison.audit_field(pg_catalog.convert_to(entry.detail::text, 'UTF8')));
 $$;
 
--- Gives the row of this id its place at the end. For the functions below.
+-- What the seal of a row has to be.
+create or replace function cloison.audit_seal(entry cloison.audit_log)
+    returns bytea
+    stable
+    set search_path = pg_catalog, pg_temp
+    language sql
+as $$
+    select pg_catalog.decode(cloison.mac(
+        'cloison:audit:row:1:'::bytea || pg_catalog.int8send(entry.id)
+        || pg_catalog.timestamptz_send(entry.at)
+        || cloison.audit_field(pg_catalog.convert_to(entry.actor, 'UTF8'))
+        || cloison.audit_field(pg_catalog.convert_to(entry.action, 'UTF8'))
+        || cloison.audit_field(pg_catalog.uuid_send(entry.tenant_id))
+        || cloison.audit_field(pg_catalog.convert_to(entry.session, 'UTF8'))
+        || cloison.audit_field(pg_catalog.convert_to(entry.detail::text, 'UTF8'))), 'hex');
+$$;
+
+-- Seals a new row, and counts it.
+create or replace function cloison.audit_new()
+    returns trigger
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+begin
+    new.position := null;
+    new.prev := null;
+    new.hash := null;
+    new.seal := cloison.audit_seal(new);
+    insert into cloison.audit_written as w (process, rows)
+    values (pg_catalog.pg_backend_pid(), 1)
+    on conflict (process) do update set rows = w.rows + 1;
+    return new;
+end;
+$$;
+
+-- Gives the row of this id its place at the end. For the functions below, which hold the head.
 create or replace function cloison.audit_link(entry_id bigint)
     returns void
     volatile
@@ -103,23 +190,43 @@ begin
 end;
 $$;
 
--- At the commit. Who waits longer than this for the end of the chain does not commit.
-create or replace function cloison.audit_commit()
-    returns trigger
+-- Gives committed rows their places, and says how many. Waits for nobody: while somebody else does
+-- the same, there is nothing to do. For cloison_control, which calls it in a transaction of its own.
+create or replace function cloison.audit_chain()
+    returns bigint
     volatile
+    parallel unsafe
     security definer
     set search_path = pg_catalog, pg_temp
     set row_security = on
-    set lock_timeout = '5s'
     language plpgsql
 as $$
+declare
+    entry record;
+    linked bigint := 0;
 begin
-    perform cloison.audit_link(new.id);
-    return null;
+    if not exists (select from cloison.audit_log l where l.hash is null) then
+        return 0;
+    end if;
+    perform from cloison.audit_head h for update skip locked;
+    if not found then
+        return 0;
+    end if;
+    for entry in
+        select l.id from cloison.audit_log l
+        where l.hash is null and l.seal = cloison.audit_seal(l)
+        order by l.id
+        limit 1000
+    loop
+        perform cloison.audit_link(entry.id);
+        linked := linked + 1;
+    end loop;
+    return linked;
 end;
 $$;
 
--- Nothing is changed but that a new row takes its place, and nothing goes: not for the owner either.
+-- Nothing is changed but that a new row takes its place, and nothing goes but what is in an archive:
+-- not for the owner either.
 create or replace function cloison.audit_keep()
     returns trigger
     volatile
@@ -134,31 +241,45 @@ begin
         then
             return new;
         end if;
+    elsif tg_op = 'DELETE' then
+        if old.position <= (select pg_catalog.max(c.position) from cloison.audit_checkpoints c) then
+            return old;
+        end if;
     end if;
     raise exception 'the audit log is append-only'
         using errcode = 'insufficient_privilege',
-              hint = 'cloison audit verify tells whether its rows are as they were written.';
+              hint = 'cloison audit verify tells whether its rows are as they were written; '
+                  'cloison audit archive moves old ones to a file.';
 end;
 $$;
 
--- Rows from before, in the order in which they were written.
 do $$
 declare
     entry record;
 begin
-    for entry in select l.id from cloison.audit_log l where l.hash is null order by l.id loop
-        perform cloison.audit_link(entry.id);
-    end loop;
+    -- They took their places at the commit, and a session could keep the others waiting.
+    drop trigger if exists audit_commit on cloison.audit_log;
+    if pg_catalog.current_setting('cloison.audit_is_new') = 'true' then
+        -- In the order in which they were written.
+        for entry in select l.id from cloison.audit_log l where l.hash is null order by l.id loop
+            perform cloison.audit_link(entry.id);
+        end loop;
+        update cloison.audit_head h
+            set base = h.position
+                - (select coalesce(pg_catalog.sum(w.rows), 0) from cloison.audit_written w);
+    end if;
     if not exists (
         select from pg_catalog.pg_trigger t
-        where t.tgrelid = 'cloison.audit_log'::regclass and t.tgname = 'audit_commit'
+        where t.tgrelid = 'cloison.audit_log'::regclass and t.tgname = 'audit_new'
     ) then
-        -- What the rows from before have left to be checked would be in the way.
-        set constraints all immediate;
-        create constraint trigger audit_commit
-            after insert on cloison.audit_log
-            deferrable initially deferred
-            for each row execute function cloison.audit_commit();
+        create trigger audit_new
+            before insert on cloison.audit_log
+            for each row execute function cloison.audit_new();
+    end if;
+    if not exists (
+        select from pg_catalog.pg_trigger t
+        where t.tgrelid = 'cloison.audit_log'::regclass and t.tgname = 'audit_keep_rows'
+    ) then
         create trigger audit_keep_rows
             before update or delete on cloison.audit_log
             for each row execute function cloison.audit_keep();
@@ -168,8 +289,10 @@ begin
     end if;
 end
 $$;
+drop function if exists cloison.audit_commit();
 
--- The only way by which the proxy writes.
+-- The only way by which the proxy writes. The row is committed, and so on record, whether it has its
+-- place at once or somebody else is giving them out.
 create or replace function cloison.audit_append(
     actor text, action text, tenant_id uuid, session text, detail jsonb
 )
@@ -185,6 +308,7 @@ begin
     insert into cloison.audit_log (actor, action, tenant_id, session, detail)
     values (audit_append.actor, audit_append.action, audit_append.tenant_id,
         audit_append.session, coalesce(audit_append.detail, '{}'));
+    perform cloison.audit_chain();
 end;
 $$;
 
@@ -204,6 +328,68 @@ begin
 end
 $$;
 
+-- What the MAC of a checkpoint has to be.
+create or replace function cloison.audit_checkpoint_mac(checkpoint cloison.audit_checkpoints)
+    returns bytea
+    stable
+    set search_path = pg_catalog, pg_temp
+    language sql
+as $$
+    select pg_catalog.decode(cloison.mac(
+        'cloison:audit:checkpoint:1:'::bytea || pg_catalog.int8send(checkpoint.position)
+        || pg_catalog.int8send(checkpoint.first_position) || pg_catalog.int8send(checkpoint.rows)
+        || checkpoint.hash || checkpoint.file_hash), 'hex');
+$$;
+
+-- Takes away the rows up to this place, which has to have this hash, in favour of a checkpoint, and
+-- says how many they were. They have to be in a file by then, of which this is the SHA-256:
+-- `cloison audit archive` sees to it. For the kit's owner, and itself on record.
+create or replace function cloison.audit_archive(upto bigint, upto_hash bytea, file_hash bytea)
+    returns bigint
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+    language plpgsql
+as $$
+declare
+    checkpoint cloison.audit_checkpoints;
+    removed bigint;
+begin
+    perform from cloison.audit_head h for update;
+    checkpoint.position := upto;
+    checkpoint.hash := upto_hash;
+    checkpoint.file_hash := file_hash;
+    checkpoint.first_position := coalesce(
+        (select pg_catalog.max(c.position) from cloison.audit_checkpoints c), 0) + 1;
+    select pg_catalog.count(*) into checkpoint.rows
+        from cloison.audit_log l
+        where l.position between checkpoint.first_position and upto;
+    if checkpoint.rows <> upto - checkpoint.first_position + 1 or not exists (
+        select from cloison.audit_log l where l.position = upto and l.hash = upto_hash
+    ) then
+        raise exception 'the audit log does not hold these rows'
+            using errcode = 'data_exception',
+                  hint = 'cloison audit verify tells what is wrong with it.';
+    end if;
+    insert into cloison.audit_checkpoints
+        (position, hash, first_position, rows, file_hash, mac)
+    values (checkpoint.position, checkpoint.hash, checkpoint.first_position, checkpoint.rows,
+        checkpoint.file_hash, cloison.audit_checkpoint_mac(checkpoint));
+    delete from cloison.audit_log l where l.position <= upto;
+    get diagnostics removed = row_count;
+    insert into cloison.audit_log (actor, action, session, detail)
+    values (
+        session_user, 'audit.archived', pg_catalog.pg_backend_pid()::text,
+        pg_catalog.jsonb_build_object(
+            'first', checkpoint.first_position, 'last', upto, 'rows', removed,
+            'hash', pg_catalog.encode(upto_hash, 'hex'),
+            'file_sha256', pg_catalog.encode(file_hash, 'hex')));
+    perform cloison.audit_chain();
+    return removed;
+end;
+$$;
+
 -- Where the chain is broken. No rows: it is whole, as far as those who could have written it anew
 -- did not. For the kit's owner.
 create or replace function cloison.audit_findings()
@@ -213,10 +399,13 @@ create or replace function cloison.audit_findings()
     set jit = off
     language sql
 as $$
-    with chain as (
+    with start as (
+        select coalesce(pg_catalog.max(s.position), 0) as position
+        from cloison.audit_checkpoints s
+    ), chain as (
         select l.position, l.id, l.prev, l.hash, cloison.audit_hash(l) as expected,
             pg_catalog.lag(l.hash) over by_position as before,
-            pg_catalog.lag(l.position, 1, 0::bigint) over by_position as place_before
+            pg_catalog.lag(l.position) over by_position as place_before
         from cloison.audit_log l
         where l.hash is not null
         window by_position as (order by l.position)
@@ -228,20 +417,37 @@ as $$
         where c.hash is distinct from c.expected
         union all
         select c.position, c.id, 'the row before it is not the one that it was written behind'
-        from chain c
+        from chain c, start s
         where c.prev is distinct from coalesce(
-                c.before, pg_catalog.decode(pg_catalog.repeat('00', 32), 'hex'))
-           or c.position <> c.place_before + 1
+                c.before,
+                (select p.hash from cloison.audit_checkpoints p where p.position = s.position),
+                pg_catalog.decode(pg_catalog.repeat('00', 32), 'hex'))
+           or c.position <> coalesce(c.place_before, s.position) + 1
         union all
         select l.position, l.id, 'it was written past the chain'
         from cloison.audit_log l
-        where l.hash is null
+        where l.hash is null and l.seal is null
+        union all
+        select l.position, l.id, 'its content is not what was written'
+        from cloison.audit_log l
+        where l.hash is null and l.seal <> cloison.audit_seal(l)
         union all
         select h.position, null, 'the chain does not end where the last row was written'
-        from cloison.audit_head h
-        where h.position <> coalesce((select pg_catalog.max(c.position) from chain c), 0)
-           or h.position > 0 and not exists (
+        from cloison.audit_head h, start s
+        where h.position <> coalesce((select pg_catalog.max(c.position) from chain c), s.position)
+           or h.position > s.position and not exists (
                select from chain c where c.position = h.position and c.hash = h.hash)
+        union all
+        select h.position, null, 'rows that had no place yet are gone'
+        from cloison.audit_head h
+        where h.position + (
+                select pg_catalog.count(*) from cloison.audit_log l
+                where l.hash is null and l.seal is not null)
+            <> h.base + (select coalesce(pg_catalog.sum(w.rows), 0) from cloison.audit_written w)
+        union all
+        select p.position, null, 'this checkpoint was not made with the key of the kit'
+        from cloison.audit_checkpoints p
+        where p.mac <> cloison.audit_checkpoint_mac(p)
     ) f (place, id, problem)
     order by 1, 2;
 $$;
@@ -250,11 +456,18 @@ revoke execute on function
     cloison.audit_field(bytea),
     cloison.audit_hash(cloison.audit_log),
     cloison.audit_link(bigint),
-    cloison.audit_commit(),
+    cloison.audit_seal(cloison.audit_log),
+    cloison.audit_new(),
+    cloison.audit_chain(),
+    cloison.audit_checkpoint_mac(cloison.audit_checkpoints),
+    cloison.audit_archive(bigint, bytea, bytea),
     cloison.audit_keep(),
     cloison.audit_append(text, text, uuid, text, jsonb),
     cloison.audit_findings()
     from public;
-grant execute on function cloison.audit_append(text, text, uuid, text, jsonb) to cloison_control;
+grant execute on function
+    cloison.audit_append(text, text, uuid, text, jsonb),
+    cloison.audit_chain()
+    to cloison_control;
 
 commit;

@@ -7,7 +7,7 @@
 --   'p' || second (ten digits) || JSON || MAC in hex (64 digits)
 --
 -- The MAC is HMAC-SHA-256 of 'cloison:claims:1:' || tenant (16 bytes) || everything ahead of the
--- MAC || server process id (4 bytes, big endian). So they are good for the tenant that is bound, on
+-- MAC || process mark. So they are good for the tenant that is bound, on
 -- this server process, in transactions that begin before that second of the Unix epoch.
 
 begin;
@@ -40,7 +40,7 @@ declare
     signed text := nullif(pg_catalog.current_setting('cloison.claims', true), '');
     body text := pg_catalog.left(signed, -64);
     mac text := pg_catalog.right(signed, 64);
-    process integer := pg_catalog.pg_backend_pid();
+    mark text := cloison.process_mark();
     tenant uuid;
     inner_pad bytea;
     outer_pad bytea;
@@ -53,15 +53,15 @@ begin
     if tenant is null then
         return null;
     end if;
-    -- Where process ids differ from what the proxy sees, it signs for none.
+    -- Where processes are not what the proxy sees, it signs for none.
     if (select not s.bind_process_id from cloison.settings s) then
-        process := 0;
+        mark := '';
     end if;
     select k.inner_pad, k.outer_pad into inner_pad, outer_pad from cloison.signing_key k;
     expected := pg_catalog.encode(
         pg_catalog.sha256(outer_pad || pg_catalog.sha256(
             inner_pad || 'cloison:claims:1:'::bytea || pg_catalog.uuid_send(tenant)
-            || pg_catalog.convert_to(body, 'UTF8') || pg_catalog.int4send(process))),
+            || pg_catalog.convert_to(body || mark, 'UTF8'))),
         'hex');
     if (pg_catalog.hashtextextended(mac, 0) = pg_catalog.hashtextextended(expected, 0)
         and mac = expected) is not true
@@ -71,9 +71,7 @@ begin
                   detail = 'The setting cloison.claims is not what the proxy has set.',
                   hint = 'RESET cloison.claims, or connect again.';
     end if;
-    if pg_catalog.date_part('epoch', pg_catalog.now())
-        >= pg_catalog.substr(body, 2, 10)::float8
-    then
+    if cloison.is_good_until(pg_catalog.substr(body, 2, 10)) is not true then
         return null;
     end if;
     return pg_catalog.substr(body, 12)::jsonb;

@@ -11,7 +11,7 @@ use postgres_protocol::message::frontend;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, backend};
 use crate::protocol::{self, Frame, FrameStream};
-use crate::types::{CancelKey, ServerPid, SessionSettings};
+use crate::types::{CancelKey, ProcessMark, ServerPid, SessionSettings};
 
 use super::prepared::Prepared;
 use crate::statement::Lexis;
@@ -23,6 +23,8 @@ pub struct ServerConnection {
     pub stream: FrameStream,
     /// The server's own key, by which its statements can be cancelled. Never shown to a client.
     key: Arc<CancelKey>,
+    /// What stands for the server process in what is signed for it, once it has been asked.
+    pub mark: ProcessMark,
     /// Settings that the server reports, as it last reported them.
     statuses: Arc<Statuses>,
     /// How the server reads texts, by these settings.
@@ -102,6 +104,7 @@ impl ServerConnection {
         Self {
             stream,
             key: Arc::new(key),
+            mark: ProcessMark::default(),
             lexis: lexis(&statuses),
             statuses: Arc::new(statuses),
             overrides: Arc::default(),

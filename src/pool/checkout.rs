@@ -10,7 +10,7 @@ use super::{Pool, Welcome};
 use crate::backend::{Reply, ServerConnection, Target};
 use crate::protocol::{self, ClientError, Violation};
 use crate::tenant::bind::{self, Signer};
-use crate::tenant::{Identity, Scope, SqlClaims, TenantContext};
+use crate::tenant::{Actor, Identity, Scope, SqlClaims, TenantContext};
 use crate::types::SessionSettings;
 
 /// A server connection on loan from its pool that acts for nobody yet.
@@ -30,8 +30,12 @@ pub struct Bound {
     pub(super) loan: Loan,
     pub(super) scope: Scope,
     pub(super) claims: Option<Arc<SqlClaims>>,
-    /// When a session's ticket ends.
+    /// Whose a super-admin's session is.
+    actor: Option<Arc<Actor>>,
+    /// When the session ends.
     until: SystemTime,
+    /// From when on what the session has been given is to be renewed.
+    renew_at: SystemTime,
     pub(super) signer: Arc<Signer>,
 }
 
@@ -77,25 +81,17 @@ impl Checkout {
     ///
     /// The connection is closed with the error: nobody may use it half bound.
     pub async fn bind(
-        mut self,
+        self,
         context: &TenantContext,
         signer: Arc<Signer>,
     ) -> Result<Bound, BindError> {
-        let scope = context.scope();
-        let server = &mut self.loan.server;
-        let (pid, out) = (server.key().pid, &mut server.stream.outgoing);
-        let queued = match scope {
-            Scope::Tenant(tenant) => {
-                let claims = context.claims().map(Arc::as_ref);
-                Some(signer.bind(tenant, claims, context.expires_at(), pid, out))
-            }
-            Scope::Superadmin if context.writes() => {
-                Some(signer.permit_writes(context.expires_at(), pid, out))
-            }
-            Scope::Nobody | Scope::Superadmin | Scope::Owner => None,
-        };
-        if let Some(queued) = queued {
-            queued.map_err(protocol::Error::Io)?;
+        let (scope, until) = (context.scope(), context.expires_at());
+        let (claims, actor) = (context.claims().cloned(), context.actor().cloned());
+        let renew_at = SystemTime::UNIX_EPOCH;
+        let loan = self.loan;
+        let mut bound = Bound { loan, scope, claims, actor, until, renew_at, signer };
+        if bound.queue_session_bind(false).map_err(protocol::Error::Io)? {
+            let server = &mut bound.loan.server;
             match server.round_trip().await? {
                 Reply::Complete { tags, .. } if tags == [bind::CONFIRMATION] => {}
                 Reply::Complete { .. } => {
@@ -106,8 +102,7 @@ impl Checkout {
                 }
             }
         }
-        let (claims, until) = (context.claims().cloned(), context.expires_at());
-        Ok(Bound { loan: self.loan, scope, claims, until, signer })
+        Ok(bound)
     }
 
     /// Gives back a connection on which nothing was sent, and what it told at its login.
@@ -122,7 +117,8 @@ impl Checkout {
     /// shows no rows.
     pub fn bind_late(self, identity: Option<&Identity>, signer: Arc<Signer>) -> Bound {
         let (scope, until) = (Scope::Nobody, SystemTime::UNIX_EPOCH);
-        let mut bound = Bound { loan: self.loan, scope, claims: None, until, signer };
+        let (claims, actor, loan) = (None, None, self.loan);
+        let mut bound = Bound { loan, scope, claims, actor, until, renew_at: until, signer };
         bound.act_for(identity);
         bound
     }
@@ -173,20 +169,46 @@ impl Bound {
         &self.loan.pool.target
     }
 
-    /// Queues the messages that bind the tenant once more, after something has undone it.
+    /// Queues the messages that bind the session once more, after something has undone it or before
+    /// it is over; false if there is nothing to bind. The server confirms it with one answer.
     ///
     /// # Errors
     ///
     /// Cannot fail for texts of this length.
-    pub fn queue_bind(&mut self) -> std::io::Result<()> {
-        match self.scope {
-            Scope::Tenant(tenant) => {
-                let server = &mut self.loan.server;
-                let (claims, pid) = (self.claims.as_deref(), server.key().pid);
-                self.signer.bind(tenant, claims, self.until, pid, &mut server.stream.outgoing)
+    pub fn queue_bind(&mut self) -> std::io::Result<bool> {
+        self.queue_session_bind(true)
+    }
+
+    /// Whether what the session has been given is to be renewed before its next transaction.
+    pub fn is_renewal_due(&self, now: SystemTime) -> bool {
+        let is_bound = match self.scope {
+            Scope::Tenant(_) | Scope::Superadmin => true,
+            Scope::Nobody | Scope::Owner => false,
+        };
+        // A clock that was set back must not keep it from being renewed.
+        is_bound && (now >= self.renew_at || now + bind::RENEW_AFTER < self.renew_at)
+    }
+
+    /// What was renewed last may be undone: it is to be renewed again.
+    pub const fn renew_soon(&mut self) {
+        self.renew_at = SystemTime::UNIX_EPOCH;
+    }
+
+    fn queue_session_bind(&mut self, is_renewal: bool) -> std::io::Result<bool> {
+        let now = SystemTime::now();
+        let server = &mut self.loan.server;
+        let (mark, times, out) = (server.mark, (self.until, now), &mut server.stream.outgoing);
+        match (self.scope, &self.actor) {
+            (Scope::Tenant(tenant), _) => {
+                self.signer.bind(tenant, self.claims.as_deref(), times, mark, out)?;
             }
-            Scope::Nobody | Scope::Superadmin | Scope::Owner => Ok(()),
+            (Scope::Superadmin, Some(actor)) => {
+                self.signer.admit(actor, is_renewal, times, mark, out)?;
+            }
+            (Scope::Superadmin, None) | (Scope::Nobody | Scope::Owner, _) => return Ok(false),
         }
+        self.renew_at = now + bind::RENEW_AFTER;
+        Ok(true)
     }
 
     /// Offers the connection back to its pool, which takes it only when nothing can be left on it.

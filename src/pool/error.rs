@@ -31,6 +31,12 @@ pub enum Error {
     /// not be asked for.
     #[error("the role of new server connections has changed defaults: {0}")]
     Unfit(String),
+    /// The database does not say what stands for the server process.
+    #[error(
+        "the database did not say which process a new server connection has: is the kit of this \
+         version installed (`cloison install`)? {0}"
+    )]
+    NoMark(String),
 }
 
 /// Why there are no pools.
@@ -60,7 +66,7 @@ impl From<&Error> for ClientError {
                 Self::fatal("53300", "C302", message)
                     .hint("Raise default_pool_size or query_wait_timeout, or hold connections for less time.")
             }
-            Error::Unfit(_) | Error::LockedOut(_) => {
+            Error::Unfit(_) | Error::LockedOut(_) | Error::NoMark(_) => {
                 let message = "new connections to the database are not as they should be";
                 Self::fatal("57P03", "C309", message).hint("The proxy's log has the cause.")
             }

@@ -12,11 +12,12 @@ use super::{Error, Pool};
 use crate::backend::{self, Reply, ServerConnection};
 use crate::observe::Event;
 use crate::protocol;
-use crate::types::Access;
+use crate::types::{Access, ProcessMark};
 
 /// Gives the role its password back.
 const CURE: &str = include_str!("../../sql/control/give_password.sql");
 const ASK: &str = include_str!("../../sql/control/role_settings.sql");
+const ASK_MARK: &str = include_str!("../../sql/control/this_process.sql");
 
 /// The role is not let in, and the password is wrong: the SQLSTATEs by which Postgres says so.
 const NOT_LET_IN: [&str; 2] = ["28000", "28P01"];
@@ -54,7 +55,7 @@ impl Pool {
     /// would have them.
     pub(super) async fn demand_fit(&self, server: &mut ServerConnection) -> Result<(), Error> {
         let settings = match changed_settings(server, &self.role_settings).await? {
-            Ok(names) if names.is_empty() => return Ok(()),
+            Ok(names) if names.is_empty() => return self.ask_mark(server).await,
             Ok(names) => names.join(", "),
             Err(refusal) => refusal,
         };
@@ -65,6 +66,25 @@ impl Pool {
         });
         Err(Error::Unfit(settings))
     }
+
+    /// Asks what stands for the server process. Nothing is good there that is signed without it.
+    pub(super) async fn ask_mark(&self, server: &mut ServerConnection) -> Result<(), Error> {
+        frontend::query(ASK_MARK, &mut server.stream.outgoing).map_err(lost)?;
+        let mark = match server.round_trip().await.map_err(backend::Error::from)? {
+            Reply::Complete { rows, .. } => {
+                rows.last().and_then(|row| ProcessMark::parse(text(row)))
+            }
+            Reply::Refused(sqlstate, message) => {
+                return Err(Error::NoMark(format!("{message} ({sqlstate})")));
+            }
+        };
+        server.mark = mark.ok_or_else(|| Error::NoMark("the answer makes no sense".to_owned()))?;
+        Ok(())
+    }
+}
+
+fn lost(error: std::io::Error) -> backend::Error {
+    protocol::Error::Io(error).into()
 }
 
 /// The statement for a superuser, its comment left out.

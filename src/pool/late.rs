@@ -76,9 +76,8 @@ impl Bound {
         if !held {
             statement.parse(claims.is_some(), &mut server.stream.outgoing)?;
         }
-        let pid = server.key().pid;
-        let now = SystemTime::now();
-        self.signer.bind_local(tenant, claims, pid, statement, now, &mut server.stream.outgoing);
+        let (mark, now) = (server.mark, SystemTime::now());
+        self.signer.bind_local(tenant, claims, mark, statement, now, &mut server.stream.outgoing);
         Ok(match held {
             true => LocalBindQueued::Bind,
             false => LocalBindQueued::ParseAndBind { has_claims: claims.is_some() },

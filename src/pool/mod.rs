@@ -251,8 +251,10 @@ impl Pool {
         let started = Instant::now();
         let mut server = self.judge_login(self.target.connect(settings).await)?;
         drop(login);
-        if self.key.access == Access::Tenant {
-            self.demand_fit(&mut server).await?;
+        match self.key.access {
+            Access::Tenant => self.demand_fit(&mut server).await?,
+            Access::Superadmin => self.ask_mark(&mut server).await?,
+            Access::Owner => {}
         }
         server.plans = self.changes.count();
         self.share_statuses(&mut server);

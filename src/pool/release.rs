@@ -32,6 +32,8 @@ pub enum Disposition {
 pub enum Reason {
     /// It was idle or alive for long enough.
     Age,
+    /// Its session ended because it may not be here any more.
+    Ended,
     /// It is in a transaction that nobody will end.
     InTransaction,
     /// It was lost.
@@ -55,6 +57,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
+            Self::Ended => "ended",
             Self::InTransaction => "in_transaction",
             Self::Lost => "lost",
             Self::OtherSettings => "other_settings",
@@ -82,6 +85,9 @@ pub struct Residue {
     pub unread: usize,
     /// What the last `ReadyForQuery` said.
     pub status: TransactionStatus,
+    /// Its client's token was revoked, or its tenant is not served any more: what was signed for
+    /// them is not to meet anybody.
+    pub ended: bool,
     /// The connection has reached `server_lifetime`.
     pub too_old: bool,
     /// Something that outlives a transaction may have been left, as far as we can tell.
@@ -99,6 +105,7 @@ impl Disposition {
             Residue { unsynced: true, .. } => Self::Discard(Reason::UnfinishedPipeline),
             Residue { unread: 1.., .. } => Self::Discard(Reason::UnreadBytes),
             Residue { status: Error | Transaction, .. } => Self::Discard(Reason::InTransaction),
+            Residue { ended: true, .. } => Self::Discard(Reason::Ended),
             Residue { too_old: true, .. } => Self::Discard(Reason::Age),
             Residue { status: Idle, dirty: true, .. } => Self::Reset,
             Residue { status: Idle, dirty: false, .. } => Self::Reuse,
@@ -174,6 +181,7 @@ mod tests {
         unsynced: false,
         unread: 0,
         status: TransactionStatus::Idle,
+        ended: false,
         too_old: false,
         dirty: false,
     };
@@ -214,6 +222,7 @@ mod tests {
         check(Residue { pending: 1, ..CLEAN }, Discard(Reason::PendingReplies));
         check(Residue { unsynced: true, ..CLEAN }, Discard(Reason::UnfinishedPipeline));
         check(Residue { unread: 1, ..CLEAN }, Discard(Reason::UnreadBytes));
+        check(Residue { ended: true, dirty: true, ..CLEAN }, Discard(Reason::Ended));
         check(Residue { too_old: true, ..CLEAN }, Discard(Reason::Age));
         for status in [TransactionStatus::Transaction, TransactionStatus::Error] {
             check(Residue { status, ..CLEAN }, Discard(Reason::InTransaction));

@@ -208,7 +208,8 @@ impl From<pool::Error> for Refusal {
             | pool::Error::LockedOut(_)
             | pool::Error::WaitTimeout(_)
             | pool::Error::Connect(_)
-            | pool::Error::Unfit(_) => Fault::Server,
+            | pool::Error::Unfit(_)
+            | pool::Error::NoMark(_) => Fault::Server,
         };
         match &error {
             pool::Error::Connect(backend::Error::Refused { sqlstate, body, .. })
@@ -221,7 +222,8 @@ impl From<pool::Error> for Refusal {
             | pool::Error::LockedOut(_)
             | pool::Error::WaitTimeout(_)
             | pool::Error::Connect(_)
-            | pool::Error::Unfit(_) => Self::new(ClientError::from(&error), fault, &error),
+            | pool::Error::Unfit(_)
+            | pool::Error::NoMark(_) => Self::new(ClientError::from(&error), fault, &error),
         }
     }
 }

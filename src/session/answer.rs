@@ -7,8 +7,9 @@ use crate::protocol::message::{self, backend};
 /// A backend message, as far as the relay looks into it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Answer {
-    /// A command completed; whether it has undone every setting, or changed tables.
-    Complete { undoes_settings: bool, changes_tables: bool },
+    /// A command completed; whether it has undone every setting, changed tables, or ended a
+    /// transaction.
+    Complete { undoes_settings: bool, changes_tables: bool, ends_block: bool },
     /// The server asks for COPY data.
     CopyIn,
     /// An error.
@@ -52,6 +53,7 @@ impl Answer {
             backend::COMMAND_COMPLETE => Self::Complete {
                 undoes_settings: filter::undoes_settings(body),
                 changes_tables: filter::changes_tables(body),
+                ends_block: matches!(body, b"COMMIT\0" | b"ROLLBACK\0"),
             },
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => Self::CopyIn,
             backend::ERROR_RESPONSE => Self::Error {
@@ -85,8 +87,11 @@ mod tests {
 
     #[test]
     fn answers_are_read_from_tag_and_body() {
-        let complete =
-            |undoes_settings| Answer::Complete { undoes_settings, changes_tables: false };
+        let complete = |undoes_settings| Answer::Complete {
+            undoes_settings,
+            changes_tables: false,
+            ends_block: false,
+        };
         assert_eq!(Answer::read(b'C', b"RESET\0"), complete(true));
         assert_eq!(Answer::read(b'C', b"DISCARD ALL\0"), complete(true));
         assert_eq!(Answer::read(b'C', b"DISCARD TEMP\0"), complete(false));

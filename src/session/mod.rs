@@ -41,6 +41,12 @@ use watch::{Exceeded, Watch};
 /// So long may a client take to accept the last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// So long may a tenant's transaction go on whose token was revoked, or whose tenant is not served any
+/// more. Super-admins and the owner have no such time.
+const REVOKED_GRACE: Duration = Duration::from_secs(15);
+/// The same of a token that has ended by itself: what it began is often long.
+const EXPIRED_GRACE: Duration = Duration::from_secs(60 * 60);
+
 /// What a session needs to know of itself.
 #[derive(Debug)]
 pub struct Terms {
@@ -189,6 +195,10 @@ async fn drive(
     let expiry = tokio::time::sleep(remaining(terms.identity.context().expires_at()));
     let mut expiry = std::pin::pin!(expiry);
     let mut ending = false;
+    let is_privileged = terms.identity.is_privileged();
+    let grace = tokio::time::sleep(Duration::ZERO);
+    let mut grace = std::pin::pin!(grace);
+    let mut has_grace = false;
     loop {
         tokio::select! {
             biased;
@@ -208,8 +218,15 @@ async fn drive(
             }
             error = std::future::poll_fn(|cx| terms.identity.stay().poll_ended(cx)), if !ending => {
                 ending = true;
+                relay.lose_leave();
                 relay.end_at_rest(error);
+                if is_privileged {
+                    return relay.end_now();
+                }
+                has_grace = true;
+                grace.as_mut().reset(tokio::time::Instant::now() + REVOKED_GRACE);
             }
+            () = &mut grace, if has_grace => return relay.end_now(),
             () = &mut expiry, if !ending => {
                 // A clock that was set back must not lengthen a session, nor a coarse timer
                 // shorten it.
@@ -217,6 +234,11 @@ async fn drive(
                 if left.is_zero() {
                     ending = true;
                     relay.end_at_rest(expired());
+                    if is_privileged {
+                        return relay.end_now();
+                    }
+                    has_grace = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + EXPIRED_GRACE);
                 } else {
                     expiry.as_mut().reset(tokio::time::Instant::now() + left);
                 }
@@ -260,6 +282,7 @@ async fn say_goodbye(mut client: FrameStream, end: &End, is_amid: bool, terms: &
     match end {
         // Closing says all that there is to say.
         End::ClientLeft if client.outgoing.is_empty() && !client.socket().is_tls() => return,
+        End::Cut => return,
         End::ClientGone | End::ClientLeft => {
             // Whoever has only closed its own end still reads the rest of its answers.
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, client.close()).await;

@@ -13,7 +13,7 @@ use guarded::Guarded;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Sleep;
 
@@ -46,6 +46,8 @@ pub(super) enum End {
     ClientGone,
     /// The client said goodbye.
     ClientLeft,
+    /// We end it in the middle of a message, where nothing can be said.
+    Cut,
     /// The server's connection is gone, and it did not say why.
     ServerLost,
     /// The server's connection is gone, and the client has its reason.
@@ -62,7 +64,7 @@ impl End {
             Self::ClientGone => "client_gone",
             Self::ClientLeft => "client_left",
             Self::ServerLost | Self::ServerSaidWhy => "server_lost",
-            Self::Told(_) => "ended",
+            Self::Cut | Self::Told(_) => "ended",
         }
     }
 }
@@ -94,6 +96,12 @@ pub(super) struct Relay<'a> {
     written: u64,
     /// The owner has changed tables in the transaction that is open.
     changes_tables: bool,
+    /// The client may not be here any more.
+    has_lost_leave: bool,
+    /// A transaction has ended since the last `ReadyForQuery`.
+    block_ended: bool,
+    /// The transaction that is open began with the end of another; when it last renewed the context.
+    chained: Option<SystemTime>,
 }
 
 /// The bytes of the current frame's body that have not passed.
@@ -124,6 +132,8 @@ enum ContextState {
     Binding {
         attempt: u8,
         error: Option<ErrorKind>,
+        /// What is there is good still.
+        is_renewal: bool,
     },
 }
 
@@ -150,6 +160,9 @@ impl<'a> Relay<'a> {
             fatal_seen: false,
             written: 0,
             changes_tables: false,
+            has_lost_leave: false,
+            block_ended: false,
+            chained: None,
         }
     }
 
@@ -181,6 +194,20 @@ impl<'a> Relay<'a> {
         self.last_word = Some(error);
     }
 
+    /// Ends the session with the error that it was to end with at rest, without waiting for that.
+    pub(super) fn end_now(&mut self) -> End {
+        let in_frame = self.from_server.bytes > 0 && !self.from_server.dropped;
+        match self.last_word.take() {
+            Some(error) if !in_frame => End::Told(error),
+            Some(_) | None => End::Cut,
+        }
+    }
+
+    /// The client may not be here any more: nobody else is to have its server connection.
+    pub(super) const fn lose_leave(&mut self) {
+        self.has_lost_leave = true;
+    }
+
     /// What the session leaves on the server connection.
     pub(super) fn residue(&self, end: &End) -> Residue {
         let server = self.bound.server();
@@ -195,6 +222,7 @@ impl<'a> Relay<'a> {
                 + self.from_client.bytes
                 + self.from_server.bytes,
             status: self.exchange.status(),
+            ended: self.has_lost_leave,
             too_old: false,
             dirty: true,
         }

@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 use crate::auth::VerifiedClaims;
 use crate::types::{Address, SessionId, TenantId};
 
-/// What somebody asked for is kept up to this length, in characters.
-const LONGEST_NAME: usize = 255;
-
 /// A row of the audit log: who does what, and for which tenant if it is one.
 #[derive(Clone, Debug)]
 pub struct AuditRecord {
@@ -34,21 +31,6 @@ impl AuditRecord {
                 "client": client.to_string(),
                 "act": claims.actor(),
                 "reason": claims.reason(),
-            }),
-        }
-    }
-
-    /// Tells who chose a tenant that the token does not allow.
-    pub fn refused_choice(claims: &VerifiedClaims, session: SessionId, name: &str) -> Self {
-        Self {
-            actor: claims.subject().unwrap_or("unknown").to_owned(),
-            action: "tenant.refused".to_owned(),
-            tenant: None,
-            session: session.to_string(),
-            detail: json!({
-                "issuer": claims.issuer(),
-                "token_id": claims.token_id(),
-                "asked_for": name.chars().take(LONGEST_NAME).collect::<String>(),
             }),
         }
     }

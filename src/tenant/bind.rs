@@ -3,15 +3,16 @@
 //! The database believes a tenant id only together with a MAC of it that nobody but the proxy
 //! and the database itself can make (`sql/migrations/0002_functions.sql`).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
+use super::actor::Actor;
 use super::claims::SqlClaims;
-use crate::types::TenantId;
+use crate::types::{ProcessMark, TenantId};
 
 /// What the MAC is about, so that no other use of the key can produce one.
 const DOMAIN: &[u8] = b"cloison:tenant:1:";
@@ -19,33 +20,41 @@ const DOMAIN: &[u8] = b"cloison:tenant:1:";
 /// Names the statement and its portal, so that the client's unnamed ones stay as they are.
 const NAME: &str = "_cloison_bind";
 
-/// The function looks whether the tenant may be served. The ticket that it makes has no end, so it is
-/// replaced by one that has.
-const STATEMENT: &str = "select cloison.set_tenant($1, $2), \
-     pg_catalog.set_config('cloison.context', $3, false) is null";
+/// The function looks whether the tenant may be served, and makes a ticket that ends with the proof.
+const STATEMENT: &str = "select cloison.set_tenant($1, $2)";
 /// The same for a session whose claims SQL may read.
 const STATEMENT_WITH_CLAIMS: &str = "select cloison.set_tenant($1, $2), \
-     pg_catalog.set_config('cloison.context', $3, false) is null, \
-     pg_catalog.set_config('cloison.claims', $4, false) is null";
-/// What lets a super-admin's session change rows.
-const PERMIT: &str = "select pg_catalog.set_config('cloison.superadmin_write', $1, false) is null";
+     pg_catalog.set_config('cloison.claims', $3, false) is null";
+/// What tells whose session a super-admin's is, and lets it change rows if $2 is a permit.
+const ADMIT: &str = "select cloison.renew_superadmin($1, ''), \
+     pg_catalog.set_config('cloison.superadmin_write', $2, false) is null";
+/// The same once more: a permit only where there is one still.
+const RENEW: &str = "select cloison.renew_superadmin($1, $2)";
 /// What the MAC of such a permit is about.
 const PERMIT_DOMAIN: &[u8] = b"cloison:superadmin_write:1:";
 /// What binds one transaction. The answer is short because nobody reads it.
 const LOCAL_STATEMENT: &str = "select pg_catalog.set_config('cloison.context', $1, true) is null";
 const LOCAL_STATEMENT_WITH_CLAIMS: &str = "select pg_catalog.set_config('cloison.context', $1, \
      true) is null, pg_catalog.set_config('cloison.claims', $2, true) is null";
+/// What the MAC of a super-admin's identity is about.
+const ACTOR_DOMAIN: &[u8] = b"cloison:actor:1:";
 /// What the MAC of a transaction's ticket is about.
 const TICKET_DOMAIN: &[u8] = b"cloison:context:1:";
 /// A transaction that is bound later than this after its ticket was made has none. It bridges
 /// clocks that disagree, and ends what somebody could do who has kept a ticket.
 pub(super) const TICKET_SECONDS: u64 = 30;
+/// What a session has is good for so long. It is renewed before the client's next transaction once it
+/// is older than [`RENEW_AFTER`]; the rest bridges clocks that disagree, and transactions that the
+/// server begins late.
+const SESSION_SECONDS: u64 = 45;
+/// See [`SESSION_SECONDS`].
+pub const RENEW_AFTER: Duration = Duration::from_secs(15);
 /// The latest second that ten digits can say.
 pub(super) const LAST_SECOND: u64 = 9_999_999_999;
 /// Bytes of a ticket ahead of its MAC: kind, tenant, second.
 const TICKET_BODY_LEN: usize = 1 + 36 + 10;
 /// Bytes of a proof in hex.
-const PROOF_LEN: usize = 64;
+const MAC_LEN: usize = 64;
 /// The `CommandComplete` tag of a bind that went well.
 pub const CONFIRMATION: &str = "SELECT 1";
 
@@ -100,7 +109,7 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), bind_process_id }
     }
 
-    /// Appends `Bind` and `Execute` that make the transaction of `server_pid` act for `tenant`, with
+    /// Appends `Bind` and `Execute` that make the transaction of a server process act for `tenant`, with
     /// the claims that it has.
     ///
     /// They stand ahead of a client's statement in its own pipeline, so that it is skipped if they
@@ -109,14 +118,14 @@ impl Signer {
         &self,
         tenant: TenantId,
         claims: Option<&SqlClaims>,
-        server_pid: i32,
+        process: ProcessMark,
         statement: &LocalBind,
         now: SystemTime,
         buffer: &mut BytesMut,
     ) {
-        let claims = claims.map(|claims| claims.for_transaction(self, tenant, server_pid, now));
+        let claims = claims.map(|claims| claims.for_transaction(self, tenant, process, now));
         let name = if claims.is_some() { &statement.with_claims } else { &statement.name };
-        let value = TICKET_BODY_LEN + PROOF_LEN;
+        let value = TICKET_BODY_LEN + MAC_LEN;
         let second = claims.as_ref().map_or(0, |claims| 4 + claims.len());
         // Length, portal, the name's zero byte, formats, parameters, result formats.
         let length = 4 + 1 + 1 + 2 + 2 + 4 + value + second + 2 + name.len();
@@ -128,7 +137,8 @@ impl Signer {
         // Every parameter is text.
         buffer.put_slice(&[0, 0, 0, 0, 1 + u8::from(claims.is_some())]);
         buffer.put_u32(u32::try_from(value).unwrap_or(u32::MAX));
-        let (body, mac) = self.ticket(tenant, now, server_pid);
+        let body = ticket_body(tenant, now);
+        let mac = self.mac(&[TICKET_DOMAIN, &body], process);
         buffer.put_slice(&body);
         buffer.put_slice(&mac);
         if let Some(claims) = &claims {
@@ -139,36 +149,29 @@ impl Signer {
         buffer.put_slice(EXECUTE_UNNAMED);
     }
 
-    /// The ticket of a transaction that begins within [`TICKET_SECONDS`] of `time`.
-    fn ticket(
-        &self,
-        tenant: TenantId,
-        time: SystemTime,
-        server_pid: i32,
-    ) -> ([u8; TICKET_BODY_LEN], [u8; PROOF_LEN]) {
-        let body = ticket_body(tenant, time);
-        (body, self.mac(&[TICKET_DOMAIN, &body], server_pid))
-    }
-
-    /// HMAC-SHA-256 (RFC 2104) of the tenant and the server process that may act for it, in hex.
-    pub fn proof(&self, tenant: TenantId, server_pid: i32) -> [u8; PROOF_LEN] {
-        self.mac(&[DOMAIN, tenant.as_bytes()], server_pid)
+    /// Until when it is good, and HMAC-SHA-256 (RFC 2104) of the tenant, that, and the server process
+    /// that may act for it.
+    fn proof(&self, tenant: TenantId, until: u64, process: ProcessMark) -> Vec<u8> {
+        let digits = format!("{until:010}");
+        let mac = self.mac(&[DOMAIN, tenant.as_bytes(), digits.as_bytes()], process);
+        [digits.as_bytes(), &mac].concat()
     }
 
     /// HMAC-SHA-256 (RFC 2104) of `parts` and the server process, in hex.
-    pub(super) fn mac(&self, parts: &[&[u8]], server_pid: i32) -> [u8; PROOF_LEN] {
-        let pid = if self.bind_process_id { server_pid } else { 0 };
+    pub(super) fn mac(&self, parts: &[&[u8]], process: ProcessMark) -> [u8; MAC_LEN] {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
             context.update(part);
         }
-        context.update(&pid.to_be_bytes());
+        if self.bind_process_id {
+            context.update(process.as_bytes());
+        }
         hex(context.sign().as_ref())
     }
 
-    /// Appends the messages that bind `tenant`, with the claims that it has, to the session of
-    /// `server_pid`, up to and with their Sync. They leave no statement and no portal behind.
-    /// Transactions that begin later than half a minute after `until` have no tenant.
+    /// Appends the messages that bind `tenant`, with the claims that it has, to the session of a
+    /// server process, up to and with their Sync. They leave no statement and no portal behind.
+    /// They hold for less than a minute, and no longer than half a minute after `until`.
     ///
     /// # Errors
     ///
@@ -177,40 +180,59 @@ impl Signer {
         &self,
         tenant: TenantId,
         claims: Option<&SqlClaims>,
-        until: SystemTime,
-        server_pid: i32,
+        (until, now): (SystemTime, SystemTime),
+        process: ProcessMark,
         buffer: &mut BytesMut,
     ) -> std::io::Result<()> {
-        let (body, mac) = self.ticket(tenant, until, server_pid);
-        let ticket = [&body[..], &mac].concat();
-        let proof = self.proof(tenant, server_pid);
-        let claims = claims.map(|claims| claims.for_session(self, tenant, server_pid));
+        let proof = self.proof(tenant, session_second(until, now), process);
+        let claims = claims.map(|claims| claims.for_session(self, tenant, process, now));
         let statement = if claims.is_some() { STATEMENT_WITH_CLAIMS } else { STATEMENT };
-        let parameters = [&tenant.as_bytes()[..], &proof, &ticket].into_iter();
+        let parameters = [&tenant.as_bytes()[..], &proof].into_iter();
         let parameters = parameters.chain(claims.as_deref());
-        let types = [UUID_OID, TEXT_OID, TEXT_OID, TEXT_OID];
-        let types = types.into_iter().take(3 + usize::from(claims.is_some()));
+        let types = [UUID_OID, TEXT_OID, TEXT_OID];
+        let types = types.into_iter().take(2 + usize::from(claims.is_some()));
         put_once(statement, types, parameters, buffer)
     }
 
-    /// Appends the messages that let the super-admin's session of `server_pid` change rows, up to and
-    /// with their Sync.
+    /// Appends the messages that tell the super-admin's session of a server process whose it is, and
+    /// let it change rows if it may, up to and with their Sync. What it has lost by its own doing it
+    /// does not get again by a renewal.
     ///
     /// # Errors
     ///
     /// Cannot fail for texts of this length.
-    pub fn permit_writes(
+    pub fn admit(
         &self,
-        until: SystemTime,
-        server_pid: i32,
+        actor: &Actor,
+        is_renewal: bool,
+        (until, now): (SystemTime, SystemTime),
+        process: ProcessMark,
         buffer: &mut BytesMut,
     ) -> std::io::Result<()> {
-        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut permit = format!("{:010}", until.min(LAST_SECOND)).into_bytes();
-        let mac = self.mac(&[PERMIT_DOMAIN, &permit], server_pid);
-        permit.extend_from_slice(&mac);
-        put_once(PERMIT, [TEXT_OID], [&permit[..]], buffer)
+        let digits = format!("{:010}", session_second(until, now));
+        let signed = |domain: &[u8], text: &[u8]| {
+            let body = [digits.as_bytes(), text].concat();
+            let mac = self.mac(&[domain, &body], process);
+            [body, mac.to_vec()].concat()
+        };
+        let identity = signed(ACTOR_DOMAIN, actor.json().as_bytes());
+        let permit = match actor.writes() {
+            true => signed(PERMIT_DOMAIN, b""),
+            false => Vec::new(),
+        };
+        let statement = if is_renewal { RENEW } else { ADMIT };
+        put_once(statement, [TEXT_OID; 2], [&identity[..], &permit], buffer)
     }
+}
+
+/// Until when something of a session is good that ends with `until`.
+pub(super) fn session_second(until: SystemTime, now: SystemTime) -> u64 {
+    let soon = seconds(now).saturating_add(SESSION_SECONDS);
+    soon.min(seconds(until).saturating_add(TICKET_SECONDS)).min(LAST_SECOND)
+}
+
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Appends the messages that run a statement with parameters in their binary form.
@@ -247,8 +269,7 @@ fn ticket_body(tenant: TenantId, now: SystemTime) -> [u8; TICKET_BODY_LEN] {
     let (_, rest) = body.split_at_mut(1);
     let (id, digits) = rest.split_at_mut(uuid::fmt::Hyphenated::LENGTH);
     tenant.as_uuid().hyphenated().encode_lower(id);
-    let until = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + TICKET_SECONDS;
-    let mut until = until.min(LAST_SECOND);
+    let mut until = seconds(now).saturating_add(TICKET_SECONDS).min(LAST_SECOND);
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + u8::try_from(until % 10).unwrap_or_default();
         until /= 10;
@@ -257,10 +278,10 @@ fn ticket_body(tenant: TenantId, now: SystemTime) -> [u8; TICKET_BODY_LEN] {
 }
 
 /// Writes 32 bytes in hex.
-fn hex(bytes: &[u8]) -> [u8; PROOF_LEN] {
+fn hex(bytes: &[u8]) -> [u8; MAC_LEN] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or_default();
-    let mut text = [b'0'; PROOF_LEN];
+    let mut text = [b'0'; MAC_LEN];
     for (pair, &byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
     }
@@ -273,19 +294,32 @@ mod tests {
 
     const TENANT: &str = "0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11";
 
+    fn mark() -> ProcessMark {
+        ProcessMark::parse(b"0123456789abcdef0123456789abcdef").unwrap()
+    }
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
     #[test]
     fn the_proof_is_what_other_implementations_compute() {
         // python3: hmac.new(bytes(range(32)), b'cloison:tenant:1:' + UUID(TENANT).bytes
-        //          + (4242).to_bytes(4, 'big'), 'sha256').hexdigest()
+        //          + b'1800000045' + b'0123456789abcdef' * 2, 'sha256').hexdigest()
         let key: Vec<u8> = (0..32).collect();
-        let tenant = TENANT.parse().unwrap();
+        let proof = |is_bound| {
+            let signer = Signer::new(&key, is_bound);
+            let proof = signer.proof(TENANT.parse().unwrap(), 1_800_000_045, mark());
+            String::from_utf8(proof).unwrap()
+        };
         assert_eq!(
-            &Signer::new(&key, true).proof(tenant, 4242),
-            b"65e90465f3d6bacd7864c06c4b7e5675d8391f84ec7517c5fe21da8bf2906242"
+            proof(true),
+            "1800000045d5e157d907c98321747516273b96c14f0c4c48c38060ffa71ee06e1438491108"
         );
+        // The same without the mark.
         assert_eq!(
-            &Signer::new(&key, false).proof(tenant, 4242),
-            b"11b2bce5345a0a1aa87d17afd6bbf0bb571bf83567c8b8438b1815a46ea3f66f"
+            proof(false),
+            "1800000045471708aee02b8072ed349b7bf3436ce0a3bb40bfbcc9ea35658693896245e22a"
         );
     }
 
@@ -293,24 +327,27 @@ mod tests {
     fn a_ticket_is_what_other_implementations_compute() {
         // python3: body = b'p' + TENANT + b'%010d' % (1800000000 + 30)
         //          hmac.new(bytes(range(32)), b'cloison:context:1:' + body
-        //          + (4242).to_bytes(4, 'big'), 'sha256').hexdigest()
+        //          + b'0123456789abcdef' * 2, 'sha256').hexdigest()
         let key: Vec<u8> = (0..32).collect();
-        let now = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
         let mut buffer = BytesMut::new();
         let bind = LocalBind::new("n".to_owned());
-        Signer::new(&key, true).bind_local(
-            TENANT.parse().unwrap(),
-            None,
-            4242,
-            &bind,
-            now,
-            &mut buffer,
-        );
+        let tenant = TENANT.parse().unwrap();
+        let now = at(1_800_000_000);
+        Signer::new(&key, true).bind_local(tenant, None, mark(), &bind, now, &mut buffer);
         let ticket = format!(
-            "p{TENANT}18000000306315cae058aeb640ec6e6570b6d58275d91d413d812cac0e7398519119558b21"
+            "p{TENANT}18000000304cf43a23e7e67246d6952e5bf4a0eb7cee51bf94fbd6f94e837c26a6d4889196"
         );
         let start = b"B\0\0\0\x80\0n\0\0\0\0\x01\0\0\0\x6f";
         assert_eq!(buffer, [start, ticket.as_bytes(), b"\0\0E\0\0\0\x09\0\0\0\0\0"].concat());
+    }
+
+    #[test]
+    fn what_a_session_has_ends_within_a_minute_or_with_its_token() {
+        let soon = |until, now| session_second(at(until), at(now));
+        assert_eq!(soon(1_800_009_000, 1_800_000_000), 1_800_000_045);
+        assert_eq!(soon(1_800_000_010, 1_800_000_000), 1_800_000_040);
+        assert_eq!(soon(253_402_300_799, 253_402_300_700), LAST_SECOND);
+        assert!(RENEW_AFTER.as_secs() + 30 <= SESSION_SECONDS && SESSION_SECONDS < 60);
     }
 
     #[test]
@@ -318,11 +355,11 @@ mod tests {
         let signer = Signer::new(&[7; 32], true);
         let tenant = TENANT.parse().unwrap();
         let mut buffer = BytesMut::new();
-        let until = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
-        signer.bind(tenant, None, until, 1, &mut buffer).unwrap();
+        let times = (at(1_800_000_900), at(1_800_000_000));
+        signer.bind(tenant, None, times, mark(), &mut buffer).unwrap();
         let messages = String::from_utf8_lossy(&buffer);
-        assert!(messages.contains("select cloison.set_tenant($1, $2), "));
-        assert!(messages.contains(&format!("p{TENANT}1800000030")));
+        assert!(messages.contains("select cloison.set_tenant($1, $2)\0"));
+        assert!(messages.contains("1800000045"));
         assert_eq!(buffer.last_chunk(), Some(b"S\0\0\0\x04"));
     }
 }

@@ -1,11 +1,11 @@
 //! The claims of a token on their way to SQL: signed, for one tenant and one server process.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use crate::types::TenantId;
+use crate::types::{ProcessMark, TenantId};
 
-use super::bind::{LAST_SECOND, Signer, TICKET_SECONDS};
+use super::bind::{LAST_SECOND, Signer, TICKET_SECONDS, seconds, session_second};
 
 /// What the MAC is about, so that no other use of the key can produce one.
 const DOMAIN: &[u8] = b"cloison:claims:1:";
@@ -22,14 +22,15 @@ impl SqlClaims {
         Self { json, until }
     }
 
-    /// The value of `cloison.claims` for a session, good until the token ends.
+    /// The value of `cloison.claims` for a session, good until it is renewed.
     pub(super) fn for_session(
         &self,
         signer: &Signer,
         tenant: TenantId,
-        server_pid: i32,
+        process: ProcessMark,
+        now: SystemTime,
     ) -> Vec<u8> {
-        self.signed(signer, tenant, server_pid, seconds(self.until))
+        self.signed(signer, tenant, process, session_second(self.until, now))
     }
 
     /// The value of `cloison.claims` for a transaction that begins soon.
@@ -37,29 +38,31 @@ impl SqlClaims {
         &self,
         signer: &Signer,
         tenant: TenantId,
-        server_pid: i32,
+        process: ProcessMark,
         now: SystemTime,
     ) -> Vec<u8> {
         let until = seconds(self.until).min(seconds(now) + TICKET_SECONDS);
-        self.signed(signer, tenant, server_pid, until)
+        self.signed(signer, tenant, process, until)
     }
 
     /// Kind, second, claims, MAC: `sql/migrations/0010_claims.sql`.
-    fn signed(&self, signer: &Signer, tenant: TenantId, server_pid: i32, until: u64) -> Vec<u8> {
+    fn signed(
+        &self,
+        signer: &Signer,
+        tenant: TenantId,
+        process: ProcessMark,
+        until: u64,
+    ) -> Vec<u8> {
         let mut text = format!("p{:010}{}", until.min(LAST_SECOND), self.json).into_bytes();
-        let mac = signer.mac(&[DOMAIN, tenant.as_bytes(), &text], server_pid);
+        let mac = signer.mac(&[DOMAIN, tenant.as_bytes(), &text], process);
         text.extend_from_slice(&mac);
         text
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -73,14 +76,15 @@ mod tests {
     fn signed_claims_are_what_other_implementations_compute() {
         // python3: body = b'p1800000030{"sub":"ada"}'
         //          hmac.new(bytes(range(32)), b'cloison:claims:1:' + UUID(TENANT).bytes + body
-        //          + (4242).to_bytes(4, 'big'), 'sha256').hexdigest()
+        //          + b'0123456789abcdef' * 2, 'sha256').hexdigest()
         let key: Vec<u8> = (0..32).collect();
         let claims = SqlClaims::new(r#"{"sub":"ada"}"#.into(), at(1_800_000_030));
         let signer = Signer::new(&key, true);
-        let signed = claims.for_session(&signer, TENANT.parse().unwrap(), 4242);
+        let mark = ProcessMark::parse(b"0123456789abcdef0123456789abcdef").unwrap();
+        let signed = claims.for_session(&signer, TENANT.parse().unwrap(), mark, at(1_799_999_999));
         assert_eq!(
             String::from_utf8(signed).unwrap(),
-            "p1800000030{\"sub\":\"ada\"}fd56fc1fa0b1bda4c97995a40935ffc3063c97f155388e05fbb64256f8492f18"
+            "p1800000030{\"sub\":\"ada\"}73e609f13f9140f7710e9479db43bcc98a2c7852475a368b190b4f3541838653"
         );
     }
 
@@ -90,12 +94,14 @@ mod tests {
         let tenant = TENANT.parse().unwrap();
         let second = |until: u64, now: u64| {
             let claims = SqlClaims::new("{}".into(), at(until));
-            let signed = claims.for_transaction(&signer, tenant, 1, at(now));
+            let signed = claims.for_transaction(&signer, tenant, ProcessMark::default(), at(now));
             String::from_utf8(signed.get(1..11).unwrap().to_vec()).unwrap()
         };
         assert_eq!(second(1_800_000_000, 1_700_000_000), "1700000030");
         assert_eq!(second(1_700_000_010, 1_700_000_000), "1700000010");
         let for_ever = SqlClaims::new("{}".into(), at(253_402_300_799));
-        assert!(for_ever.for_session(&signer, tenant, 1).starts_with(b"p9999999999{}"));
+        let signed =
+            for_ever.for_session(&signer, tenant, ProcessMark::default(), at(1_700_000_000));
+        assert!(signed.starts_with(b"p1700000045{}"));
     }
 }

@@ -7,6 +7,7 @@ use crate::auth::VerifiedClaims;
 use crate::protocol::ClientError;
 use crate::types::{Access, TenantId};
 
+use super::actor::Actor;
 use super::choice::Selection;
 use super::claims::SqlClaims;
 use super::directory::{Status, Tenant};
@@ -20,7 +21,8 @@ pub struct TenantContext {
     scope: Scope,
     expires_at: SystemTime,
     claims: Option<Arc<SqlClaims>>,
-    writes: bool,
+    /// A super-admin's.
+    actor: Option<Arc<Actor>>,
 }
 
 /// For whom a session acts.
@@ -95,9 +97,10 @@ impl TenantContext {
             (Access::Owner, _) => Scope::Owner,
         };
         let expires_at = claims.expires_at();
+        let actor = (scope == Scope::Superadmin).then(|| Arc::new(Actor::of(claims)));
         let claims =
             claims.for_sql().map(|json| SqlClaims::new(json.clone(), expires_at)).map(Arc::new);
-        Ok(Self { scope, expires_at, claims, writes: false })
+        Ok(Self { scope, expires_at, claims, actor })
     }
 
     /// For whom the session acts.
@@ -116,13 +119,15 @@ impl TenantContext {
     }
 
     /// Lets a super-admin's session change rows; it is on record that it may.
-    pub const fn permit_writes(&mut self) {
-        self.writes = true;
+    pub fn permit_writes(&mut self) {
+        if let Some(actor) = &mut self.actor {
+            Arc::make_mut(actor).permit_writes();
+        }
     }
 
-    /// Whether a super-admin's session may change rows.
-    pub const fn writes(&self) -> bool {
-        self.writes
+    /// Whose a super-admin's session is that sees every tenant.
+    pub const fn actor(&self) -> Option<&Arc<Actor>> {
+        self.actor.as_ref()
     }
 
     /// What SQL may read of the token, if anything.

@@ -19,6 +19,7 @@ use super::api_keys;
 use super::audit::AuditRecord;
 use super::bind::Signer;
 use super::context::{self, Refusal};
+use super::refusals::Refusals;
 
 /// A row of `cloison.tenants`, as far as the proxy decides by it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,6 +87,8 @@ pub struct Directory {
     pub(super) names: Recent<TenantId, (Arc<[String]>, Instant)>,
     /// Room for API keys to be looked up.
     pub(super) key_checks: Semaphore,
+    /// What was refused to tenants, for the audit log.
+    pub(super) refusals: Refusals,
     /// Counts how often both were forgotten.
     forgotten: AtomicU64,
 }
@@ -103,7 +106,18 @@ impl Directory {
         let (signer, forgotten) = (RwLock::new(signer), AtomicU64::new(0));
         let key_checks = Semaphore::new(api_keys::AT_A_TIME);
         let audit = control.another();
-        Ok(Self { control, audit, signer, known, confirmed, names, key_checks, forgotten })
+        let refusals = Refusals::default();
+        Ok(Self {
+            control,
+            audit,
+            signer,
+            known,
+            confirmed,
+            names,
+            key_checks,
+            refusals,
+            forgotten,
+        })
     }
 
     /// Forgets the tenants: some have changed. Answers that are on their way are not remembered.
@@ -258,6 +272,19 @@ impl Directory {
             (detail, Type::JSONB),
         ];
         client.query_typed(statement, &parameters).await?;
+        Ok(())
+    }
+
+    /// Gives records their places in the chain that have none yet: those that sessions of the
+    /// database have written.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the control connection does.
+    pub async fn chain_records(&self) -> Result<(), Error> {
+        let client = self.audit.client().await?;
+        let statement = include_str!("../../sql/control/chain_audit.sql");
+        client.query_typed(statement, &[]).await?;
         Ok(())
     }
 

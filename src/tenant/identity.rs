@@ -8,7 +8,6 @@ use crate::auth::{Tenants, VerifiedClaims, Verifier};
 use crate::protocol::{ClientError, Severity};
 use crate::types::{Access, SessionId, TenantId};
 
-use super::audit::AuditRecord;
 use super::choice::Selection;
 use super::context::{Refusal, TenantContext, has_its_tenant};
 use super::directory::Directory;
@@ -70,6 +69,11 @@ impl Identity {
     /// Whether it is a super-admin's, who acts for one tenant.
     pub fn is_impersonation(&self) -> bool {
         self.claims.access() == Access::Superadmin && self.tenant().is_some()
+    }
+
+    /// Whether its holder is a super-admin or the owner, who sees more than one tenant or could.
+    pub fn is_privileged(&self) -> bool {
+        self.claims.access() != Access::Tenant
     }
 
     /// The tenant, if there is one.
@@ -140,8 +144,8 @@ impl Identities<'_> {
         let change = self.stays.change();
         let selection = self.directory.select(claims, Some(name)).await.map_err(cannot_ask)?;
         if selection == Selection::NotAllowed {
-            let record = AuditRecord::refused_choice(claims, session, name);
-            if let Err(error) = self.directory.record(&record).await {
+            let noted = self.directory.note_refused_choice(claims, session, name).await;
+            if let Err(error) = noted {
                 let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 tracing::warn!(%session, error, "a refused choice could not be recorded");
             }

@@ -1,5 +1,6 @@
 //! Who the session acts for.
 
+mod actor;
 mod api_keys;
 mod audit;
 pub mod bind;
@@ -9,11 +10,13 @@ mod context;
 mod directory;
 mod identity;
 mod look;
+mod refusals;
 mod revocations;
 mod share;
 mod stay;
 mod surroundings;
 
+pub use actor::Actor;
 pub use audit::AuditRecord;
 pub use choice::Selection;
 pub use claims::SqlClaims;

@@ -17,6 +17,7 @@ mod cancel;
 mod chaos;
 mod claims;
 mod ends;
+mod freshness;
 mod fuzz;
 mod guard;
 mod inband;

@@ -6,7 +6,7 @@ use cloison::kit::audit::{self, Hash, Kind, Report};
 use cloison::kit::migrate;
 use tokio_postgres::Client;
 
-use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, pid, texts};
+use crate::support::{Database, Server, add_tenant, batch, denied, mark, on_every_major, texts};
 
 on_every_major!(
     rows_are_chained_as_they_commit,
@@ -15,13 +15,21 @@ on_every_major!(
     rows_from_before_are_taken_in,
     nobody_changes_a_row,
     who_stays_in_his_transaction_keeps_nobody_waiting,
+    no_session_holds_the_chain,
+    what_happens_to_a_row_without_a_place_shows,
+    an_archive_and_what_is_left_prove_each_other,
     who_sees_a_part_is_told_nothing,
     the_verb_tells_by_its_exit_code,
     a_super_admin_only_reads_unless_the_proxy_lets_it_write,
 );
 
+/// As the proxy does within a second.
+async fn chain(database: &Database<'_>) {
+    batch(&database.session("control").await, "select cloison.audit_chain()").await;
+}
+
 async fn verify(database: &Database<'_>, known: Option<Hash>) -> Report {
-    audit::verify(&mut database.owner().await, known, |_| {}).await.unwrap()
+    audit::verify(&mut database.owner().await, known, None, |_| {}).await.unwrap()
 }
 
 /// What is wrong, and with which row.
@@ -62,6 +70,11 @@ async fn rows_are_chained_as_they_commit(server: &Server) {
         "insert into cloison.audit_log (actor, action) values ('x', 'y'), ('z', '')",
     )
     .await;
+    // What sessions have written is on record, and waits for its place.
+    let report = verify(&database, None).await;
+    assert_eq!((report.rows, report.pending, report.fault), (5, 3, None));
+    assert_eq!(findings(&database).await, [""; 0]);
+    chain(&database).await;
     let report = verify(&database, None).await;
     assert_eq!((report.rows, report.head.0, report.fault), (8, 8, None));
     assert_eq!(findings(&database).await, [""; 0]);
@@ -153,6 +166,8 @@ async fn every_change_shows_and_is_named(server: &Server) {
     // With its triggers a row is appended as if nothing had been; the owner is told apart by nothing.
     batch(&owner, "insert into cloison.audit_log (actor, action) values ('eve', 'x')").await;
     assert_eq!(fault(&database).await, None);
+    chain(&database).await;
+    assert_eq!((fault(&database).await, verify(&database, None).await.rows), (None, 9));
 }
 
 async fn a_known_head_shows_what_was_cut_off(server: &Server) {
@@ -172,6 +187,8 @@ async fn a_known_head_shows_what_was_cut_off(server: &Server) {
              (select position, hash from cloison.audit_log where position = 3)",
     )
     .await;
+    assert_eq!(fault(&database).await, Some((Kind::Vanished, None)));
+    batch(&database.superuser().await, "update cloison.audit_written set rows = 3").await;
     assert_eq!(fault(&database).await, None);
     let report = verify(&database, Some(known)).await;
     assert_eq!(report.fault.unwrap().kind, Kind::HeadUnknown);
@@ -223,6 +240,9 @@ async fn nobody_changes_a_row(server: &Server) {
         }
         if !may_try {
             denied(session, "select cloison.audit_link(1)").await;
+            denied(session, "select cloison.audit_archive(1, '', '')").await;
+            denied(session, "delete from cloison.audit_checkpoints").await;
+            denied(session, "select * from cloison.audit_written").await;
             denied(session, "update cloison.audit_head set position = 0").await;
             let insert = "insert into cloison.audit_log (actor, action) values ('x', 'y')";
             denied(session, insert).await;
@@ -243,17 +263,171 @@ async fn who_stays_in_his_transaction_keeps_nobody_waiting(server: &Server) {
     batch(&operator, "begin; select cloison.enable_superadmin_mode()").await;
     append(&database.session("control").await, 2).await;
     batch(&operator, "commit").await;
+    chain(&database).await;
     let report = verify(&database, None).await;
     assert_eq!((report.rows, report.fault), (3, None));
     let last = "select action from cloison.audit_log order by position desc limit 1";
     assert_eq!(texts(&database.owner().await, last).await, ["superadmin.enabled"]);
 }
 
+async fn no_session_holds_the_chain(server: &Server) {
+    let database = server.database().await;
+    let control = database.session("control").await;
+    batch(&control, "set lock_timeout = '2s'; set statement_timeout = '5s'").await;
+    for (access, hold) in [
+        ("superadmin", "select cloison.enable_superadmin_mode()"),
+        ("superadmin", "select cloison.revoke_token('x', 'y')"),
+        ("owner", "insert into cloison.audit_log (actor, action) values ('x', 'y')"),
+        ("owner", "select cloison.audit_chain()"),
+        ("owner", "select from cloison.audit_head for update"),
+    ] {
+        let session = database.session(access).await;
+        batch(&session, &format!("begin; {hold}; set constraints all immediate")).await;
+        let other = database.session("superadmin").await;
+        batch(&other, "set lock_timeout = '2s'; select cloison.enable_superadmin_mode()").await;
+        append(&control, 1).await;
+        assert_eq!(fault(&database).await, None, "{hold}");
+        batch(&session, "rollback").await;
+        append(&control, 1).await;
+        let report = verify(&database, None).await;
+        assert_eq!((report.pending, report.fault), (0, None), "{hold}");
+    }
+    assert_eq!(verify(&database, None).await.rows, 15);
+}
+
+async fn what_happens_to_a_row_without_a_place_shows(server: &Server) {
+    let database = server.database().await;
+    let superuser = database.superuser().await;
+    append(&database.session("control").await, 2).await;
+    let operator = database.session("superadmin").await;
+    batch(&operator, "select cloison.enable_superadmin_mode()").await;
+    batch(&superuser, "create table kept as table cloison.audit_log").await;
+    for (change, kind, row) in [
+        ("update cloison.audit_log set actor = 'bob' where hash is null", Kind::Altered, Some(0)),
+        (
+            "update cloison.audit_log set seal = sha256('') where hash is null",
+            Kind::Altered,
+            Some(0),
+        ),
+        ("update cloison.audit_log set seal = null where hash is null", Kind::Unchained, Some(0)),
+        ("delete from cloison.audit_log where hash is null", Kind::Vanished, None),
+    ] {
+        batch(&superuser, &format!("set session_replication_role = replica; {change}")).await;
+        assert_eq!(fault(&database).await, Some((kind, row)), "{change}");
+        assert!(!findings(&database).await.is_empty(), "{change}");
+        // It is not taken in either.
+        chain(&database).await;
+        assert_eq!(fault(&database).await, Some((kind, row)), "{change}");
+        batch(
+            &superuser,
+            "delete from cloison.audit_log; \
+             insert into cloison.audit_log overriding system value table kept",
+        )
+        .await;
+        assert_eq!(fault(&database).await, None);
+    }
+    for sql in ["update cloison.audit_log set actor = 'eve'", "delete from cloison.audit_log"] {
+        let told = denied(&database.owner().await, &format!("{sql} where hash is null")).await;
+        assert_eq!(told, "the audit log is append-only");
+    }
+    // Nobody gives a new row a place of his choice.
+    batch(
+        &database.owner().await,
+        "insert into cloison.audit_log (actor, action, position, prev, hash) \
+         select 'eve', 'x', 1, hash, hash from cloison.audit_head",
+    )
+    .await;
+    chain(&database).await;
+    let report = verify(&database, None).await;
+    assert_eq!((report.rows, report.fault), (4, None));
+}
+
+async fn an_archive_and_what_is_left_prove_each_other(server: &Server) {
+    let database = server.database().await;
+    let control = database.session("control").await;
+    append(&control, 6).await;
+    let file = |name: &str| {
+        std::env::temp_dir().join(format!(
+            "cloison-{}-{}-{name}",
+            std::process::id(),
+            database.name
+        ))
+    };
+    let (one, two, altered) = (file("one"), file("two"), file("altered"));
+    let move_all = async |to: &std::path::Path| {
+        let owner = &mut database.owner().await;
+        audit::archive(owner, &"tomorrow".to_owned(), to).await
+    };
+    let early = audit::archive(&mut database.owner().await, &"2001-01-01".to_owned(), &one).await;
+    assert!(early.unwrap().unwrap().is_none());
+    let known = verify(&database, None).await.head.1;
+    let archived = move_all(&one).await.unwrap().unwrap().unwrap();
+    assert_eq!((archived.places, archived.hash), ((1, 6), known));
+    append(&control, 2).await;
+    let actions = "select action from cloison.audit_log order by position";
+    assert_eq!(texts(&database.owner().await, actions).await, ["audit.archived", "test", "test"]);
+    let report = verify(&database, Some(known)).await;
+    assert_eq!((report.start, report.head.0, report.fault), ((6, known), 9, None));
+    assert_eq!(findings(&database).await, [""; 0]);
+    // Another one goes on from there; a file that is there is not written over.
+    assert!(move_all(&one).await.is_err());
+    assert_eq!(move_all(&two).await.unwrap().unwrap().unwrap().places, (7, 9));
+
+    let both = [one.clone(), two.clone()];
+    let report = audit::check_files(&both).unwrap();
+    assert_eq!(
+        (report.rows, report.start.0, report.head.0, report.fault.is_none()),
+        (9, 0, 9, true)
+    );
+    let whole =
+        audit::verify(&mut database.owner().await, None, Some(&report), |_| {}).await.unwrap();
+    assert_eq!((whole.rows, whole.fault), (10, None));
+    let kind =
+        |files: &[std::path::PathBuf]| audit::check_files(files).unwrap().fault.unwrap().kind;
+    assert_eq!(kind(&[two.clone(), one.clone()]), Kind::Archive);
+    let first = audit::check_files(&both[..1]).unwrap();
+    let part =
+        audit::verify(&mut database.owner().await, None, Some(&first), |_| {}).await.unwrap();
+    assert_eq!(part.fault.unwrap().kind, Kind::Archive);
+    let text = std::fs::read_to_string(&one).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 8);
+    for (wrong, expected) in [
+        (text.replacen("ada", "bob", 1), Kind::Altered),
+        (text.replacen(lines[3], "", 1).replace("\n\n", "\n"), Kind::Removed),
+        (text.replacen(lines[6], "", 1).replace("\n\n", "\n"), Kind::Truncated),
+        (text.replacen(lines[7], "", 1), Kind::Truncated),
+    ] {
+        std::fs::write(&altered, wrong.trim_end()).unwrap();
+        assert_eq!(kind(&[altered.clone()]), expected);
+    }
+    std::fs::write(&altered, "{}").unwrap();
+    assert!(audit::check_files(&[altered.clone()]).is_err());
+
+    // Neither does a checkpoint of one's own make room, nor is it believed.
+    let superuser = database.superuser().await;
+    batch(
+        &superuser,
+        "set session_replication_role = replica; update cloison.audit_checkpoints set mac = sha256('')",
+    )
+    .await;
+    assert_eq!(fault(&database).await, Some((Kind::Checkpoint, None)));
+    assert!(!findings(&database).await.is_empty());
+    // Of a broken chain nothing goes.
+    let left = "select count(*) from cloison.audit_log";
+    assert!(move_all(&file("none")).await.unwrap().is_err());
+    assert_eq!(texts(&superuser, left).await, ["1"]);
+    assert!(!file("none").exists());
+    for path in [one, two, altered] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
 async fn who_sees_a_part_is_told_nothing(server: &Server) {
     let database = server.database().await;
     for access in ["tenant", "superadmin", "control"] {
         let mut session = database.session(access).await;
-        let told = audit::verify(&mut session, None, |_| {}).await.unwrap_err().to_string();
+        let told = audit::verify(&mut session, None, None, |_| {}).await.unwrap_err().to_string();
         assert!(told.contains("permission denied"), "{access}: {told}");
     }
 }
@@ -330,11 +504,12 @@ async fn a_super_admin_only_reads_unless_the_proxy_lets_it_write(server: &Server
         assert_eq!(texts(&session, "select body from public.note").await, ["x"]);
     };
     is_refused("").await;
-    let me = pid(&session).await;
-    let good = database.write_permit(me, 9_999_999_999).await;
+    let me = mark(&session).await;
+    let other = mark(&database.session("superadmin").await).await;
+    let good = database.write_permit(&me, 9_999_999_999).await;
     for bad in [
-        database.write_permit(me + 1, 9_999_999_999).await,
-        database.write_permit(me, 1_700_000_000).await,
+        database.write_permit(&other, 9_999_999_999).await,
+        database.write_permit(&me, 1_700_000_000).await,
         format!("9999999998{}", &good[10..]),
         good[..73].to_owned(),
         format!("{good} "),

@@ -1,13 +1,12 @@
 //! Who is asking: claims that SQL can read and not make.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use aws_lc_rs::hmac;
 use cloison::kit::migrate::{self, Compat};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, pid, texts};
+use crate::support::{
+    Database, Server, add_tenant, batch, denied, mark, on_every_major, soon, texts,
+};
 
 on_every_major!(
     signed_claims_are_read,
@@ -20,20 +19,17 @@ on_every_major!(
 
 const JSON: &str = r#"{"sub":"11111111-0000-4000-8000-000000000001","role":"authenticated","app_metadata":{"plan":"gold"},"https://a.io/x":"y","n":7,"none":null}"#;
 
-fn soon() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600
-}
-
 /// What the proxy computes: the definition, written out once more.
-async fn signed(database: &Database<'_>, tenant: Uuid, pid: i32, until: u64, json: &str) -> String {
-    let control = database.session("control").await;
-    let row = control.query_one("select key from cloison.signing_material()", &[]).await.unwrap();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, row.get(0));
+async fn signed(
+    database: &Database<'_>,
+    tenant: Uuid,
+    mark: &str,
+    until: u64,
+    json: &str,
+) -> String {
     let body = format!("p{until:010}{json}");
-    let domain: &[u8] = b"cloison:claims:1:";
-    let message = [domain, tenant.as_bytes(), body.as_bytes(), &pid.to_be_bytes()].concat();
-    let mac = hmac::sign(&key, &message);
-    let mac: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let message = [&b"cloison:claims:1:"[..], tenant.as_bytes(), body.as_bytes()].concat();
+    let mac = database.mac(&message, mark).await;
     body + &mac
 }
 
@@ -44,7 +40,7 @@ async fn set(session: &Client, claims: &str) {
 /// A session of a tenant with these claims.
 async fn session_with(database: &Database<'_>, tenant: Uuid, json: &str) -> Client {
     let session = database.tenant(tenant).await;
-    let claims = signed(database, tenant, pid(&session).await, soon(), json).await;
+    let claims = signed(database, tenant, &mark(&session).await, soon(), json).await;
     set(&session, &claims).await;
     session
 }
@@ -94,8 +90,9 @@ async fn nobody_else_makes_claims(server: &Server) {
     let a = add_tenant(&owner, "a", None).await;
     let b = add_tenant(&owner, "b", None).await;
     let session = database.tenant(a).await;
-    let pid = pid(&session).await;
-    let good = signed(&database, a, pid, soon(), JSON).await;
+    let here = mark(&session).await;
+    let elsewhere = mark(&database.session("tenant").await).await;
+    let good = signed(&database, a, &here, soon(), JSON).await;
     let later = format!("p9999999999{}", &good[11..]);
     for forged in [
         "x".to_owned(),
@@ -110,9 +107,9 @@ async fn nobody_else_makes_claims(server: &Server) {
         good.replacen("000000000001", "000000000002", 1),
         good.to_uppercase(),
         later,
-        signed(&database, b, pid, soon(), JSON).await,
-        signed(&database, a, pid + 1, soon(), JSON).await,
-        signed(&database, a, 0, soon(), JSON).await,
+        signed(&database, b, &here, soon(), JSON).await,
+        signed(&database, a, &elsewhere, soon(), JSON).await,
+        signed(&database, a, "", soon(), JSON).await,
         // A context is no claim.
         texts(&session, "select current_setting('cloison.context')").await.remove(0),
     ] {
@@ -138,7 +135,7 @@ async fn claims_end(server: &Server) {
     let a = add_tenant(&database.owner().await, "a", None).await;
     let session = session_with(&database, a, JSON).await;
     assert_eq!(texts(&session, NOTHING).await, ["false"]);
-    let over = signed(&database, a, pid(&session).await, soon() - 601, JSON).await;
+    let over = signed(&database, a, &mark(&session).await, soon() - 601, JSON).await;
     set(&session, &over).await;
     assert_eq!(texts(&session, NOTHING).await, ["true"]);
     // Who has lost the context has no claims either.
@@ -168,11 +165,12 @@ async fn the_process_id_need_not_be_bound(server: &Server) {
     let database = server.database().await;
     let owner = database.owner().await;
     let a = add_tenant(&owner, "a", None).await;
-    batch(&owner, "update cloison.settings set bind_process_id = false").await;
     let session = database.tenant(a).await;
-    set(&session, &signed(&database, a, 0, soon(), JSON).await).await;
+    let bound = signed(&database, a, &mark(&session).await, soon(), JSON).await;
+    batch(&owner, "update cloison.settings set bind_process_id = false").await;
+    set(&session, &signed(&database, a, "", soon(), JSON).await).await;
     assert_eq!(texts(&session, "select cloison.claim('role')").await, ["authenticated"]);
-    set(&session, &signed(&database, a, pid(&session).await, soon(), JSON).await).await;
+    set(&session, &bound).await;
     denied(&session, "select cloison.claims()").await;
 }
 

@@ -4,7 +4,9 @@ use futures_util::StreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
-use crate::support::{Database, Server, add_tenant, batch, denied, on_every_major, pid, texts};
+use crate::support::{
+    Database, Server, add_tenant, batch, denied, mark, on_every_major, soon, texts,
+};
 
 on_every_major!(
     the_proxys_proof_is_accepted,
@@ -12,6 +14,8 @@ on_every_major!(
     only_active_tenants_are_bound,
     no_sql_of_a_tenant_changes_its_context,
     a_context_is_worthless_elsewhere,
+    a_context_ends_with_its_proof,
+    a_context_does_not_outlive_the_server,
     a_local_context_ends_with_its_transaction,
     without_strictness_there_are_no_rows,
     the_process_id_need_not_be_bound,
@@ -66,7 +70,7 @@ async fn the_proxys_proof_is_accepted(server: &Server) {
     assert_eq!(texts(&session, "select cloison.current_tenant_id()").await, [id.as_str()]);
     assert_eq!(texts(&session, "select cloison.get_current_tenant()").await, [id.as_str()]);
 
-    let proof = database.proof(b, pid(&session).await).await;
+    let proof = database.proof(b, &mark(&session).await).await;
     session.execute("select cloison.set_tenant($1, $2)", &[&b, &proof]).await.unwrap();
     assert_eq!(notes(&session).await, ["of b"]);
 
@@ -81,10 +85,13 @@ async fn the_proxys_proof_is_accepted(server: &Server) {
 async fn a_wrong_proof_is_refused(server: &Server) {
     let World { database, a, b, .. } = world(server).await;
     let session = database.session("tenant").await;
-    let right = database.proof(a, pid(&session).await).await;
-    let elsewhere = database.proof(a, pid(&session).await + 1).await;
-    let unbound = database.proof(a, 0).await;
-    let short = &right[..62];
+    let right = database.proof(a, &mark(&session).await).await;
+    let elsewhere = database.proof(a, &mark(&database.session("tenant").await).await).await;
+    let unbound = database.proof(a, "").await;
+    let short = &right[..72];
+    let (second, _) = right.split_at(10);
+    let later = format!("{}{}", 9_999_999_999_u64, &right[10..]);
+    let over = database.proof_until(a, &mark(&session).await, soon() - 601).await;
     let wrongs = [
         String::new(),
         " ".into(),
@@ -93,11 +100,14 @@ async fn a_wrong_proof_is_refused(server: &Server) {
         format!("{right}0"),
         right.to_uppercase(),
         "0".repeat(64),
+        format!("{second}{}", "0".repeat(64)),
+        later,
+        over,
         elsewhere,
         unbound,
         format!("{short}gg"),
         format!(" {}", &right[1..]),
-        database.proof(b, pid(&session).await).await,
+        database.proof(b, &mark(&session).await).await,
     ];
     for wrong in wrongs {
         for call in ["$1, $2", "$1, $2, true", "$1, $2, false"] {
@@ -122,11 +132,11 @@ async fn a_wrong_proof_is_refused(server: &Server) {
 async fn only_active_tenants_are_bound(server: &Server) {
     let World { database, owner, a, .. } = world(server).await;
     let session = database.session("tenant").await;
-    let pid = pid(&session).await;
+    let mark_here = &mark(&session).await;
     let nobody = Uuid::new_v4();
-    let proof = database.proof(nobody, pid).await;
+    let proof = database.proof(nobody, mark_here).await;
     denied(&session, &format!("select cloison.set_tenant('{nobody}', '{proof}')")).await;
-    let proof = database.proof(a, pid).await;
+    let proof = database.proof(a, mark_here).await;
     for status in ["suspended", "archived"] {
         batch(&owner, &format!("update cloison.tenants set status = '{status}' where id = '{a}'"))
             .await;
@@ -165,16 +175,19 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
     let of_b = ticket(&database.tenant(b).await).await;
     let edited = of_a.replace(&a.to_string(), &b.to_string());
     let local = of_a.replacen('s', "t", 1);
+    let later = format!("{}9999999999{}", &of_a[..37], &of_a[47..]);
     let cut = of_a[..of_a.len() - 2].to_owned();
-    let proof_of_b = database.proof(b, 0).await;
+    let proof_of_b = database.proof(b, "").await;
     let forged = [
         b.to_string(),
         format!("s{b}"),
         format!("s{b}{proof_of_b}"),
+        format!("s{b}{}", &proof_of_b[10..]),
         format!("t{b}{}", "0".repeat(64)),
         of_b.clone(),
         edited.clone(),
         local,
+        later,
         cut,
         format!("{of_a}0"),
         String::new(),
@@ -265,16 +278,17 @@ async fn no_sql_of_a_tenant_changes_its_context(server: &Server) {
     );
     ways.extend([
         format!("select cloison.set_tenant('{b}')"),
-        format!("select cloison.bind_tenant('{b}', false, '', '')"),
+        format!("select cloison.bind_tenant('{b}', '', '')"),
         format!("select cloison.set_tenant('{b}', '{proof_of_b}')"),
         format!("select cloison.set_tenant('{b}', '{}')", &of_a[37..]),
+        format!("select cloison.set_tenant('{b}', '{}')", &of_a[47..]),
         format!("select cloison.set_tenant('{b}', '{}')", &of_b[37..]),
         format!("update public.note set tenant_id = '{b}'"),
         format!("insert into public.note (body, tenant_id) values ('x', '{b}')"),
     ]);
 
     let session = database.tenant(a).await;
-    let proof = database.proof(a, pid(&session).await).await;
+    let proof = database.proof(a, &mark(&session).await).await;
     for way in ways {
         let told = session.simple_query(&way).await.unwrap_or_default();
         assert!(!firsts(told).contains(&"of b".to_owned()), "{way}");
@@ -329,12 +343,50 @@ async fn a_context_is_worthless_elsewhere(server: &Server) {
     assert_eq!(notes(&of_b).await, ["of b"]);
 }
 
+/// What began in time goes on; what begins later has no tenant.
+async fn a_context_ends_with_its_proof(server: &Server) {
+    let World { database, a, .. } = world(server).await;
+    let session = database.session("tenant").await;
+    let proof = database.proof_until(a, &mark(&session).await, soon() - 598).await;
+    let bind = format!("select cloison.set_tenant('{a}', '{proof}')");
+    batch(&session, &bind).await;
+    assert_eq!(notes(&session).await, ["of a"]);
+    batch(&session, "begin").await;
+    assert_eq!(notes(&session).await, ["of a"]);
+    let slow = "select body from public.note, pg_sleep(3)";
+    assert_eq!(texts(&session, slow).await, ["of a"]);
+    assert_eq!(notes(&session).await, ["of a"]);
+    assert_eq!(texts(&session, "select cloison.get_current_tenant()").await, [a.to_string()]);
+    batch(&session, "commit").await;
+    denied(&session, "select * from public.note").await;
+    assert_eq!(texts(&session, "select cloison.get_current_tenant()").await, ["null"]);
+    let told = denied(&session, &bind).await;
+    assert_eq!(told, "the time of this proof is over");
+}
+
+/// Process ids come again after a restart, most of all in containers.
+async fn a_context_does_not_outlive_the_server(server: &Server) {
+    let server = Server::start(server.major);
+    let World { database, a, .. } = world(&server).await;
+    let session = database.tenant(a).await;
+    let (before, kept) = (mark(&session).await, ticket(&session).await);
+    // Of one process it stays the same, whatever is dropped.
+    batch(&session, "discard all").await;
+    assert_eq!(mark(&session).await, before);
+    drop(session);
+    server.restart();
+    let session = database.session("tenant").await;
+    assert_ne!(mark(&session).await, before);
+    batch(&session, &format!("set cloison.context = '{kept}'")).await;
+    denied(&session, "select * from public.note").await;
+}
+
 async fn a_local_context_ends_with_its_transaction(server: &Server) {
     let World { database, a, b, .. } = world(server).await;
     let session = database.session("tenant").await;
     let bind = format!(
         "select cloison.set_tenant('{a}', '{}', true)",
-        database.proof(a, pid(&session).await).await
+        database.proof(a, &mark(&session).await).await
     );
     batch(&session, "begin").await;
     batch(&session, &bind).await;
@@ -354,7 +406,7 @@ async fn a_local_context_ends_with_its_transaction(server: &Server) {
     batch(&session, &format!("set cloison.context = '{as_session}'")).await;
     denied(&session, "select * from public.note").await;
     // Even on the same server connection, once another tenant has it.
-    let proof = database.proof(b, pid(&session).await).await;
+    let proof = database.proof(b, &mark(&session).await).await;
     batch(&session, &format!("begin; select cloison.set_tenant('{b}', '{proof}', true)")).await;
     batch(&session, &format!("set local cloison.context = '{kept}'")).await;
     denied(&session, "select * from public.note").await;
@@ -379,8 +431,8 @@ async fn the_process_id_need_not_be_bound(server: &Server) {
     batch(&owner, "update cloison.settings set bind_process_id = false").await;
     let session = database.tenant(a).await;
     assert_eq!(notes(&session).await, ["of a"]);
-    let pid = pid(&session).await;
-    let unbound = database.proof(a, pid).await;
+    let mark_here = &mark(&session).await;
+    let unbound = database.proof(a, mark_here).await;
     let wrongs = [unbound.to_uppercase(), format!("{unbound} "), "0".repeat(64), String::new()];
     for wrong in wrongs {
         denied(&session, &format!("select cloison.set_tenant('{a}', '{wrong}', true)")).await;
@@ -389,7 +441,10 @@ async fn the_process_id_need_not_be_bound(server: &Server) {
     denied(&session, &format!("select cloison.set_tenant('{a}', null, true)")).await;
     // A proof for one process stays one: for others it is none.
     batch(&owner, "update cloison.settings set bind_process_id = true").await;
-    let bound = [database.proof(a, pid).await, database.proof(a, pid + 1).await];
+    let bound = [
+        database.proof(a, mark_here).await,
+        database.proof(a, &mark(&database.session("tenant").await).await).await,
+    ];
     batch(&owner, "update cloison.settings set bind_process_id = false").await;
     let [here, elsewhere] = bound;
     batch(&session, &format!("select cloison.set_tenant('{a}', '{here}')")).await;

@@ -53,7 +53,7 @@ async fn world(server: &Server) -> World<'_> {
         .await
         .unwrap();
     let wire = Wire::login(&database, "tenant").await;
-    let proof = database.proof(a, wire.pid).await;
+    let proof = database.proof(a, &wire.mark).await;
     World { database, owner, a, b, wire, proof }
 }
 
@@ -86,7 +86,7 @@ async fn a_bind_ahead_holds_for_its_pipeline(server: &Server) {
     assert_eq!(world.pipeline(&[NOTES]).await, "!42501 I");
     assert_eq!(world.wire.query(NOTES).ask().await, "!42501 I");
     // Another tenant on the same connection.
-    let proof = world.database.proof(world.b, world.wire.pid).await;
+    let proof = world.database.proof(world.b, &world.wire.mark).await;
     let told = world.wire.tenant(world.b, &proof).run(NOTES).sync().ask().await;
     assert_eq!(told, format!("{BOUND} [b] SELECT 1 I"));
 }

@@ -2,13 +2,30 @@
 
 use tokio_postgres::Client;
 
-use crate::support::{Server, add_tenant, batch, denied, on_every_major, texts};
+use crate::support::{
+    Database, Server, add_tenant, batch, denied, mark, on_every_major, soon, texts,
+};
 
 on_every_major!(
     what_is_revoked_is_listed_until_its_end,
     each_change_is_counted,
     only_super_admins_revoke,
+    nobody_lifts_what_concerns_himself,
 );
+
+/// Lets a super-admin's session be somebody's, as the proxy does.
+async fn act_as(database: &Database<'_>, session: &Client, subject: &str, token: &str) {
+    let hash = |name: &str| format!("encode(sha256('{name}'), 'hex')");
+    let json = format!(
+        "select json_build_object('issuer', {}, 'subject', {}, 'token', {})",
+        hash("https://id.example/"),
+        hash(subject),
+        hash(token)
+    );
+    let json = texts(session, &json).await.remove(0);
+    let actor = database.actor(&mark(session).await, soon(), &json).await;
+    session.execute("select cloison.renew_superadmin($1, '')", &[&actor]).await.unwrap();
+}
 
 const LISTED: &str = "select kind || ' ' || value || ' ' || coalesce(issuer, 'any') \
                       from cloison.current_revocations()";
@@ -36,6 +53,9 @@ async fn what_is_revoked_is_listed_until_its_end(server: &Server) {
     let id = "select id from cloison.current_revocations() where value = 'eve'";
     let id = texts(&admin, id).await.remove(0);
     let lift = format!("select cloison.lift_revocation({id}, 'was a mistake')");
+    let told = denied(&admin, &lift).await;
+    assert_eq!(told, "nobody knows whose session this is");
+    act_as(&database, &admin, "ada", "t9").await;
     assert_eq!(texts(&admin, &lift).await, ["t"]);
     assert_eq!(texts(&admin, &lift).await, ["f"]);
     assert_eq!(texts(&control, LISTED).await, ["token t1 any", "token t2 any"]);
@@ -97,4 +117,47 @@ async fn only_super_admins_revoke(server: &Server) {
     let control = database.session("control").await;
     denied(&control, "select cloison.revoke_token('t', 'x')").await;
     denied(&database.session("superadmin").await, "delete from cloison.revocations").await;
+}
+
+async fn nobody_lifts_what_concerns_himself(server: &Server) {
+    let database = server.database().await;
+    let (owner, admin) = (database.owner().await, database.session("superadmin").await);
+    batch(
+        &database.session("control").await,
+        "select cloison.audit_append('ada', 'session.superadmin', null, 's', '{\"token_id\": \"t1\"}')",
+    )
+    .await;
+    for (revoke, subject, token, is_his) in [
+        ("revoke_subject('ada', 'x')", "ada", "t9", true),
+        ("revoke_subject('ada', 'x', 'https://id.example/')", "ada", "t9", true),
+        ("revoke_subject('ada', 'x', 'https://other.example/')", "ada", "t9", false),
+        ("revoke_token('t9', 'x')", "ada", "t9", true),
+        ("revoke_token('t8', 'x')", "ada", "t9", false),
+        // With which she came before.
+        ("revoke_token('t1', 'x')", "ada", "t9", true),
+        ("revoke_token('t1', 'x')", "bob", "t9", false),
+        ("revoke_subject('t9', 'x')", "ada", "t9", false),
+    ] {
+        let id = texts(&owner, &format!("select cloison.{revoke}")).await.remove(0);
+        act_as(&database, &admin, subject, token).await;
+        let lift = format!("select cloison.lift_revocation({id}, 'x')");
+        if is_his {
+            let told = denied(&admin, &lift).await;
+            assert_eq!(told, "nobody lifts a revocation that concerns himself", "{revoke}");
+            assert_eq!(texts(&owner, &lift).await, ["t"]);
+        } else {
+            assert_eq!(texts(&admin, &lift).await, ["t"], "{revoke} {subject}");
+        }
+    }
+    // What he writes there himself is nobody.
+    let mine = texts(&admin, "select current_setting('cloison.actor')").await.remove(0);
+    for forged in
+        [mine.replace("issuer", "ISSUER"), format!("9999999999{}", &mine[10..]), String::new()]
+    {
+        batch(&admin, &format!("set cloison.actor = '{forged}'")).await;
+        let told = denied(&admin, "select cloison.lift_revocation(1, 'x')").await;
+        assert_eq!(told, "nobody knows whose session this is");
+        let renew = format!("select cloison.renew_superadmin('{forged}', '')");
+        assert_eq!(denied(&admin, &renew).await, "the proof does not fit this session");
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use cloison::backend::{Control, Target};
@@ -283,39 +283,53 @@ impl Database<'_> {
     /// A session bound to a tenant, as the proxy binds it.
     pub(crate) async fn tenant(&self, tenant: Uuid) -> Client {
         let session = self.session("tenant").await;
-        let proof = self.proof(tenant, pid(&session).await).await;
+        let proof = self.proof(tenant, &mark(&session).await).await;
         session.execute("select cloison.set_tenant($1, $2)", &[&tenant, &proof]).await.unwrap();
         session
     }
 
+    /// What the proxy computes.
+    pub(crate) async fn proof(&self, tenant: Uuid, mark: &str) -> String {
+        self.proof_until(tenant, mark, soon()).await
+    }
+
     /// What the proxy computes: the definition, written out once more.
-    pub(crate) async fn proof(&self, tenant: Uuid, pid: i32) -> String {
+    pub(crate) async fn proof_until(&self, tenant: Uuid, mark: &str, until: u64) -> String {
+        let digits = format!("{until:010}");
+        let message = [&b"cloison:tenant:1:"[..], tenant.as_bytes(), digits.as_bytes()].concat();
+        digits + &self.mac(&message, mark).await
+    }
+
+    /// HMAC-SHA-256 of a message and a process mark, which is left out where processes are not bound.
+    pub(crate) async fn mac(&self, message: &[u8], mark: &str) -> String {
         let control = self.session("control").await;
         let material = control.query_one("select * from cloison.signing_material()", &[]).await;
         let material = material.unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, material.get("key"));
-        let pid = if material.get("bind_process_id") { pid } else { 0 };
-        let message = [&b"cloison:tenant:1:"[..], tenant.as_bytes(), &pid.to_be_bytes()].concat();
-        hmac::sign(&key, &message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        let mark = if material.get("bind_process_id") { mark } else { "" };
+        let mac = hmac::sign(&key, &[message, mark.as_bytes()].concat());
+        mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Lets a super-admin's session write, as the proxy does.
     pub(crate) async fn permit_writes(&self, session: &Client) {
-        let permit = self.write_permit(pid(session).await, 9_999_999_999).await;
+        let permit = self.write_permit(&mark(session).await, soon()).await;
         let set = "select set_config('cloison.superadmin_write', $1, false)";
         session.execute(set, &[&permit]).await.unwrap();
     }
 
     /// What the proxy computes: the definition, written out once more.
-    pub(crate) async fn write_permit(&self, pid: i32, until: u64) -> String {
-        let control = self.session("control").await;
-        let row = control.query_one("select key from cloison.signing_material()", &[]).await;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, row.unwrap().get(0));
+    pub(crate) async fn write_permit(&self, mark: &str, until: u64) -> String {
         let digits = format!("{until:010}");
-        let domain = &b"cloison:superadmin_write:1:"[..];
-        let mac = hmac::sign(&key, &[domain, digits.as_bytes(), &pid.to_be_bytes()].concat());
-        let mac: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        digits + &mac
+        let message = format!("cloison:superadmin_write:1:{digits}");
+        digits + &self.mac(message.as_bytes(), mark).await
+    }
+
+    /// What the proxy computes: the definition, written out once more.
+    pub(crate) async fn actor(&self, mark: &str, until: u64, json: &str) -> String {
+        let body = format!("{until:010}{json}");
+        let mac = self.mac(format!("cloison:actor:1:{body}").as_bytes(), mark).await;
+        body + &mac
     }
 
     /// What the proxy asks, through the control role's connection.
@@ -460,6 +474,16 @@ fn binaries(major: u32) -> PathBuf {
                  or set CLOISON_PG_BIN_{major} to a folder with initdb and postgres"
             )
         })
+}
+
+/// What stands for the session's process in all that is signed for it.
+pub(crate) async fn mark(session: &Client) -> String {
+    texts(session, "select cloison.this_process()").await.remove(0)
+}
+
+/// Until when what the tests sign is good. The proxy lets it be good for less than a minute.
+pub(crate) fn soon() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600
 }
 
 /// A command that runs as whoever may run a server: never root.

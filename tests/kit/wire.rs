@@ -15,19 +15,22 @@ const BIND: &str = "_bind";
 pub(crate) struct Wire {
     socket: UnixStream,
     out: BytesMut,
-    pub(crate) pid: i32,
+    /// What stands for the server process.
+    pub(crate) mark: String,
 }
 
 impl Wire {
     /// A session as the login of this access, with the bind prepared.
     pub(crate) async fn login(database: &Database<'_>, access: &str) -> Self {
         let socket = UnixStream::connect(database.socket()).await.unwrap();
-        let mut wire = Self { socket, out: BytesMut::new(), pid: 0 };
+        let mut wire = Self { socket, out: BytesMut::new(), mark: String::new() };
         let (user, database) = (database.login(access), database.name.as_str());
         let parameters = [("user", user.as_str()), ("database", database)];
         frontend::startup_message(parameters, &mut wire.out).unwrap();
         assert_eq!(wire.ask().await, "I");
         if access == "tenant" {
+            let told = wire.query("select cloison.this_process()").ask().await;
+            told[1..33].clone_into(&mut wire.mark);
             let types = [2950, 25];
             let sql = "select cloison.set_tenant($1, $2, true)";
             frontend::parse(BIND, sql, types, &mut wire.out).unwrap();
@@ -83,7 +86,6 @@ impl Wire {
                 b'C' => told.push(text(&body)),
                 b'E' => told.push(format!("!{}", code(&body))),
                 b'N' => told.push(format!("~{}", code(&body))),
-                b'K' => self.pid = i32::from_be_bytes(*body.first_chunk().unwrap()),
                 b'Z' => {
                     told.push(text(&body));
                     return told.join(" ");

@@ -19,9 +19,14 @@ begin
             cloison.signing_key_changed(),
             cloison.tenant_changed(),
             cloison.signing_material(),
+            cloison.current_actor(),
+            cloison.renew_superadmin(text, text),
+            cloison.sign_superadmin(text),
             cloison.enable_superadmin_mode(),
             cloison.superadmin_may_write(),
             cloison.is_superadmin(),
+            cloison.is_signed(text, text, text),
+            cloison.mac(bytea),
             cloison.current_tenant_key(),
             cloison.current_tenant_id(),
             cloison.get_current_tenant(),
@@ -32,7 +37,10 @@ begin
             cloison.set_tenant(uuid),
             cloison.set_tenant(uuid, text),
             cloison.set_tenant(uuid, text, boolean),
-            cloison.bind_tenant(uuid, boolean, bytea, bytea),
+            cloison.bind_tenant(uuid, bytea, bytea),
+            cloison.is_good_until(text),
+            cloison.this_process(),
+            cloison.process_mark(),
             cloison.kit_version();
     end if;
 end

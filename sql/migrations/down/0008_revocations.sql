@@ -14,6 +14,7 @@ begin
         cloison.current_revocations(),
         cloison.session_change(),
         cloison.lift_revocation(bigint, text),
+        cloison.concerns(cloison.revocations, jsonb),
         cloison.revoke_subject(text, text, text, timestamptz),
         cloison.revoke_token(text, text, text, timestamptz),
         cloison.revoke(text, text, text, text, timestamptz);

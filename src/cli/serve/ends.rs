@@ -1,4 +1,5 @@
-//! Ends sessions whose token was revoked, or whose tenant is not served any more.
+//! Ends sessions whose token was revoked, or whose tenant is not served any more; and keeps the audit
+//! log in order meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +27,17 @@ pub(super) async fn begin(shared: &Shared) -> Result<(), Error> {
 
 /// Looks again and again.
 pub(super) async fn go_on(shared: Arc<Shared>, mut shutdown: Shutdown) {
-    let mut has_failed = false;
+    let (mut has_failed, mut is_unkept) = (false, false);
     loop {
         let next = async {
             tokio::time::sleep(SHORTEST).await;
             let _ = tokio::time::timeout(INTERVAL - SHORTEST, shared.directory.woken()).await;
         };
         tokio::select! {
-            () = shutdown.draining() => return,
+            () = shutdown.draining() => {
+                let _ = keep_records(&shared, true).await;
+                return;
+            }
             () = next => {}
         }
         let looked = look(&shared).await;
@@ -43,10 +47,30 @@ pub(super) async fn go_on(shared: Arc<Shared>, mut shutdown: Shutdown) {
             shared.observer.observe(Event::EndsUnknown { reason: reason.clone() });
         }
         has_failed = looked.is_err();
+        let kept = keep_records(&shared, false).await;
+        if let Err(error) = &kept
+            && !is_unkept
+        {
+            tracing::warn!(error, "the audit log could not be kept in order");
+        }
+        is_unkept = kept.is_err();
         let ended = shared.stays.end_if_blind() + looked.unwrap_or_default();
         if ended > 0 {
             shared.observer.observe(Event::SessionsEnding { count: ended });
         }
+    }
+}
+
+/// Gives what sessions have recorded its place, and records what was only counted.
+async fn keep_records(shared: &Shared, is_last: bool) -> Result<(), String> {
+    let kept = async {
+        shared.directory.record_refusals(is_last).await?;
+        shared.directory.chain_records().await
+    };
+    match tokio::time::timeout(PATIENCE, kept).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     }
 }
 

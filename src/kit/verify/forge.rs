@@ -12,7 +12,7 @@ use super::{Error, Road};
 /// What is tried, each in a session of its own: a name and a statement.
 fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
     let id = &other.id;
-    let ticket = format!("s{id}{}", "0".repeat(64));
+    let ticket = format!("s{id}9999999999{}", "0".repeat(64));
     vec![
         ("SET cloison.context", format!("set cloison.context = '{ticket}'")),
         (
@@ -34,7 +34,7 @@ fn forgeries(other: &Tenant) -> Vec<(&'static str, String)> {
         ),
         (
             "set_tenant(other, proof)",
-            format!("select cloison.set_tenant('{id}'::uuid, '{}')", "0".repeat(64)),
+            format!("select cloison.set_tenant('{id}'::uuid, '9999999999{}')", "0".repeat(64)),
         ),
         ("enable_superadmin_mode()", "select cloison.enable_superadmin_mode()".to_owned()),
         ("SET cloison.superadmin", format!("set cloison.superadmin = '{}'", "0".repeat(64))),

@@ -1,6 +1,7 @@
 //! The client's frames on their way to the server.
 
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Buf;
 
@@ -8,8 +9,9 @@ use super::guarded::Judged;
 use super::{ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
-use crate::protocol::{ClientError, Header};
+use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter::{self, Rule};
+use crate::tenant::bind::RENEW_AFTER;
 
 /// What became of the client's next frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,6 +90,9 @@ impl Relay<'_> {
         if self.gate == Gate::Closed && !self.belongs_to_copy(header.tag) {
             return self.wait(header.tag);
         }
+        if self.renews_ahead_of(header.tag)? {
+            return Ok(Admitted::NotYet);
+        }
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
             Rule::CarryText => {
@@ -152,6 +157,40 @@ impl Relay<'_> {
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes(header.frame_len());
         Ok(Admitted::Yes)
+    }
+
+    /// Renews what the session has been given, where that is due and the client's next frame begins
+    /// something new. True: the frame waits for that, or for what has to be answered ahead of it.
+    fn renews_ahead_of(&mut self, tag: u8) -> Result<bool, End> {
+        let begins = match tag {
+            frontend::QUERY
+            | frontend::PARSE
+            | frontend::BIND
+            | frontend::CLOSE
+            | frontend::DESCRIBE
+            | frontend::EXECUTE => true,
+            _ => false,
+        };
+        let may_wait = self.context == ContextState::Bound
+            && !self.exchange.unsynced()
+            && !self.exchange.copy_in()
+            && !self.exchange.unaccountable();
+        if !begins || !may_wait {
+            return Ok(false);
+        }
+        let now = SystemTime::now();
+        let is_due = match self.exchange.status() {
+            TransactionStatus::Idle => self.bound.is_renewal_due(now),
+            // What is renewed in there may be rolled back with it, so that counts for itself.
+            TransactionStatus::Transaction => self.chained.is_some_and(|renewed| {
+                self.bound.is_renewal_due(now) && renewed + RENEW_AFTER <= now
+            }),
+            TransactionStatus::Error => false,
+        };
+        if is_due && self.exchange.is_settled() {
+            self.renew(now)?;
+        }
+        Ok(is_due)
     }
 
     /// The server gets something that it refuses in place of a text that we refuse.

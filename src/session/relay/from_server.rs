@@ -1,6 +1,7 @@
 //! The server's frames on their way to the client, and what they say of the context.
 
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Buf;
 
@@ -91,9 +92,10 @@ impl Relay<'_> {
             Answer::Complete { undoes_settings: true, .. }
                 | Answer::Error { kind: ErrorKind::NotAllowed, .. }
         );
-        if doubtful && self.bound.scope().tenant().is_some() {
+        if doubtful && self.is_bound_again(answer) {
             self.context = ContextState::Doubtful;
         }
+        self.note_blocks(answer);
         if let Answer::Complete { changes_tables: true, .. } = answer {
             self.changes_tables |= self.bound.scope() == Scope::Owner;
         }
@@ -121,6 +123,37 @@ impl Relay<'_> {
         }
     }
 
+    /// Whether such an answer makes the session be bound again. What a super-admin may not, it may not
+    /// afterwards either.
+    fn is_bound_again(&self, answer: Answer) -> bool {
+        match self.bound.scope() {
+            Scope::Tenant(_) => true,
+            Scope::Superadmin => matches!(answer, Answer::Complete { .. }),
+            Scope::Nobody | Scope::Owner => false,
+        }
+    }
+
+    /// Notes where transactions end, of which one may begin the next (`COMMIT AND CHAIN`).
+    fn note_blocks(&mut self, answer: Answer) {
+        match answer {
+            Answer::Complete { ends_block, .. } => self.block_ended |= ends_block,
+            Answer::Ready(Some(status)) => {
+                let has_ended = std::mem::take(&mut self.block_ended);
+                if status != TransactionStatus::Transaction {
+                    self.chained = None;
+                } else if has_ended {
+                    self.chained = Some(SystemTime::UNIX_EPOCH);
+                }
+            }
+            Answer::CopyIn
+            | Answer::Error { .. }
+            | Answer::Other
+            | Answer::Ready(None)
+            | Answer::Status
+            | Answer::Unasked => {}
+        }
+    }
+
     /// When all is answered: binds again if need be, and lets the client go on.
     fn settle(&mut self) -> Result<(), End> {
         let failed = self.exchange.status() == TransactionStatus::Error;
@@ -129,7 +162,7 @@ impl Relay<'_> {
                 // The answers to a bind could be taken for the client's, and the other way round.
                 return Err(End::Told(uncountable()));
             }
-            self.bind_again(1)
+            self.bind_again(1, false)
         } else {
             self.gate = Gate::Open;
             self.guarded.settle();
@@ -137,26 +170,39 @@ impl Relay<'_> {
         }
     }
 
-    fn bind_again(&mut self, attempt: u8) -> Result<(), End> {
-        self.bound.queue_bind().map_err(|_| End::Bug("the bind could not be written"))?;
-        self.context = ContextState::Binding { attempt, error: None };
+    /// Renews what the session has been given before it is over.
+    pub(super) fn renew(&mut self, now: SystemTime) -> Result<(), End> {
+        self.bind_again(1, true)?;
+        if let Some(renewed) = &mut self.chained {
+            *renewed = now;
+            self.bound.renew_soon();
+        }
+        Ok(())
+    }
+
+    fn bind_again(&mut self, attempt: u8, is_renewal: bool) -> Result<(), End> {
+        let queued = self.bound.queue_bind();
+        if !queued.map_err(|_| End::Bug("the bind could not be written"))? {
+            return Err(End::Bug("there is nothing to bind"));
+        }
+        self.context = ContextState::Binding { attempt, error: None, is_renewal };
         self.gate = Gate::Closed;
         Ok(())
     }
 
     /// Notes an answer to our own bind.
     fn note_own_answer(&mut self, answer: Answer) -> Result<(), End> {
-        let ContextState::Binding { attempt, error } = self.context else {
+        let ContextState::Binding { attempt, error, is_renewal } = self.context else {
             return Err(End::Bug("an answer to a bind that was not begun"));
         };
         match answer {
             Answer::Error { kind, .. } => {
-                self.context = ContextState::Binding { attempt, error: Some(kind) };
+                self.context = ContextState::Binding { attempt, error: Some(kind), is_renewal };
                 Ok(())
             }
             Answer::Ready(Some(status)) => {
                 self.exchange.note_status(status);
-                self.finish_bind(attempt, error)
+                self.finish_bind(attempt, error, is_renewal)
             }
             Answer::Ready(None) => Err(End::Bug("the answer to a bind makes no sense")),
             Answer::Complete { .. }
@@ -167,7 +213,12 @@ impl Relay<'_> {
         }
     }
 
-    fn finish_bind(&mut self, attempt: u8, error: Option<ErrorKind>) -> Result<(), End> {
+    fn finish_bind(
+        &mut self,
+        attempt: u8,
+        error: Option<ErrorKind>,
+        is_renewal: bool,
+    ) -> Result<(), End> {
         let failed = self.exchange.status() == TransactionStatus::Error;
         match error {
             None => {
@@ -182,7 +233,9 @@ impl Relay<'_> {
                 self.gate = Gate::Open;
                 Ok(())
             }
-            Some(ErrorKind::Cancelled) if attempt < BIND_ATTEMPTS => self.bind_again(attempt + 1),
+            Some(ErrorKind::Cancelled) if attempt < BIND_ATTEMPTS => {
+                self.bind_again(attempt + 1, is_renewal)
+            }
             Some(_) => Err(End::Told(bind_refused())),
         }
     }

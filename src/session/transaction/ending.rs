@@ -3,13 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Sleep;
 
+use super::relay::{Lent, Relay};
 use crate::protocol::ClientError;
 use crate::session::identity::Myself;
-use crate::session::{draining, expired, remaining};
+use crate::session::relay::End;
+use crate::session::{EXPIRED_GRACE, REVOKED_GRACE, draining, expired, remaining};
 use crate::shutdown::Shutdown;
 use crate::tenant::{Identity, Stay};
 
@@ -28,6 +30,12 @@ pub(super) struct Ending {
     draining: bool,
     signal: Shutdown,
     told: bool,
+    /// A super-admin's or the owner's session ends whatever is open.
+    is_privileged: bool,
+    /// The client may not be here any more.
+    has_lost_leave: bool,
+    /// How long the end waits for the transaction that is open, and what is said then.
+    grace: Option<(Pin<Box<Sleep>>, ClientError)>,
 }
 
 /// How the session ends.
@@ -56,13 +64,31 @@ impl Ending {
             }),
             draining: false,
             told: false,
+            is_privileged: login.is_privileged(),
+            has_lost_leave: false,
+            grace: None,
         }
     }
 
     /// Whether something of it must not be missed: the deadline of a program that is ending, or the
     /// end of somebody new.
     pub(super) fn is_near(&self) -> bool {
-        self.is_new || self.signal.is_draining()
+        self.is_new || self.is_privileged || self.grace.is_some() || self.signal.is_draining()
+    }
+
+    /// Whether the client may not be here any more.
+    pub(super) const fn has_lost_leave(&self) -> bool {
+        self.has_lost_leave
+    }
+
+    /// The session ends: at once, or when nothing is open, but soon.
+    fn end(&mut self, error: ClientError, grace: Duration) -> Verdict {
+        self.told = true;
+        if self.is_privileged {
+            return Verdict::Now(error);
+        }
+        self.grace = Some((Box::pin(tokio::time::sleep(grace)), error.clone()));
+        Verdict::AtRest(error)
     }
 
     /// The session is somebody else, and ends when that one has to go.
@@ -104,22 +130,52 @@ impl Ending {
         if !self.told
             && let Poll::Ready(error) = self.poll_ended(cx)
         {
-            self.told = true;
-            return Poll::Ready(Verdict::AtRest(error));
+            self.has_lost_leave = true;
+            return Poll::Ready(self.end(error, REVOKED_GRACE));
         }
         while !self.told && self.expiry.as_mut().poll(cx).is_ready() {
             // A clock that was set back must not lengthen a session, nor a coarse timer
             // shorten it.
             let left = remaining(self.expires_at);
             if left.is_zero() {
-                self.told = true;
-                return Poll::Ready(Verdict::AtRest(expired()));
+                return Poll::Ready(self.end(expired(), EXPIRED_GRACE));
             }
             self.expiry.as_mut().reset(tokio::time::Instant::now() + left);
+        }
+        if let Some((grace, error)) = &mut self.grace
+            && grace.as_mut().poll(cx).is_ready()
+        {
+            let error = error.clone();
+            self.grace = None;
+            return Poll::Ready(Verdict::Now(error));
         }
         if self.draining {
             return self.shutdown.as_mut().poll(cx).map(|_| Verdict::Now(draining()));
         }
         Poll::Pending
+    }
+}
+
+impl Lent {
+    /// Whether a message to the client has begun and not ended.
+    const fn is_in_frame(&self) -> bool {
+        self.from_server.bytes > 0 && !self.from_server.dropped
+    }
+}
+
+impl Relay<'_> {
+    /// Whether the client has to be told from now on that the session ends.
+    pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match self.ending.poll(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Verdict::AtRest(error)) => {
+                self.last_word = Some(error);
+                Ok(true)
+            }
+            Poll::Ready(Verdict::Now(_)) if self.lent.as_deref().is_some_and(Lent::is_in_frame) => {
+                Err(End::Cut)
+            }
+            Poll::Ready(Verdict::Now(error)) => Err(End::Told(error)),
+        }
     }
 }

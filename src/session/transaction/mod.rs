@@ -38,7 +38,7 @@ use super::cancel::Registration;
 use super::relay::End;
 use super::{Common, Terms};
 use crate::backend::Statuses;
-use crate::pool::{Bound, Pool, SettingsError};
+use crate::pool::{Bound, Pool, Residue, SettingsError};
 use crate::protocol::{ClientError, FrameStream, Severity, message};
 use crate::shutdown::Shutdown;
 use crate::tenant::Identity;
@@ -173,7 +173,7 @@ impl Session<'_> {
             return Err(End::Told(ClientError { severity: Severity::Fatal, ..error }));
         }
         borrower.told = Arc::clone(lent.bound.server().statuses());
-        let residue = lent.residue(false, 0);
+        let residue = Residue { ended: relay.ending.has_lost_leave(), ..lent.residue(false, 0) };
         let refused = lent.bind_refused;
         let again = lent.again.take();
         lent.bound.release_soon(residue);
@@ -194,6 +194,7 @@ impl Session<'_> {
         let Some(lent) = &self.relay.lent else { return };
         let lost = matches!(end, End::ServerLost | End::ServerSaidWhy);
         let residue = lent.residue(lost, self.relay.from_client.bytes);
+        let residue = Residue { ended: self.relay.ending.has_lost_leave(), ..residue };
         let running = residue.pending > 0 && !lost;
         self.registration.end_hold(running).await;
         if let Some(lent) = self.relay.lent.take() {

@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 use super::again::Again;
 use super::block::Block;
 use super::due::Dues;
-use super::ending::{Ending, Verdict};
+use super::ending::Ending;
 use super::from_client::Script;
 use super::identity::InBand;
 use super::memory::Memory;
@@ -215,6 +215,7 @@ impl Lent {
                 + self.from_server.bytes
                 + unsent,
             status: self.status,
+            ended: false,
             too_old: false,
             dirty: self.dirty || self.holds_texts() || !self.touched.is_empty(),
         }
@@ -314,18 +315,6 @@ impl<'a> Relay<'a> {
                 Some(error) => Poll::Ready(End::Told(error)),
                 None => Poll::Pending,
             },
-        }
-    }
-
-    /// Whether the client has to be told from now on that the session ends.
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        match self.ending.poll(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Verdict::AtRest(error)) => {
-                self.last_word = Some(error);
-                Ok(true)
-            }
-            Poll::Ready(Verdict::Now(error)) => Err(End::Told(error)),
         }
     }
 

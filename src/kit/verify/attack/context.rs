@@ -1,6 +1,8 @@
 //! Ways to another's context that a list of statements does not show: text that is run inside
 //! functions, names in front of the kit's, and a ticket that its own tenant gave away.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use postgres_protocol::escape::escape_literal;
 
 use super::{Foray, NO_PAIR, NO_PREY, attack, by_error, pair, taken_back};
@@ -21,7 +23,7 @@ pub(super) async fn all(foray: &mut Foray<'_>) {
 
 /// Each is followed, in the same message, by a look at others' rows.
 fn smuggled(foray: &Foray<'_>) -> Vec<(&'static Attack, String)> {
-    let forged = format!("s{}{}", foray.other.id, "0".repeat(64));
+    let forged = format!("s{}9999999999{}", foray.other.id, "0".repeat(64));
     let set = format!("select set_config('cloison.context', '{forged}', true)::text");
     let text = escape_literal(&set);
     vec![
@@ -111,8 +113,14 @@ async fn replay_on_the_same_process(foray: &Foray<'_>) -> Result<Verdict, Lost> 
         let spent = spend(foray, &mut taker, &ticket).await;
         taker.close().await;
         match spent? {
-            (Verdict::Failed { seen, .. }, true) => {
-                let seen = format!("{seen}, with a ticket that their own tenant gave away");
+            (Verdict::Failed { seen, remedy }, true) => {
+                let Some(left) = seconds_left(&ticket, SystemTime::now()) else {
+                    let seen = format!("{seen}, with a ticket that is good for over a minute");
+                    return Ok(Verdict::failed(seen, remedy));
+                };
+                let seen = format!(
+                    "{seen}, with a ticket that their own tenant gave away, for {left} s more"
+                );
                 return Ok(Verdict::open(seen, "do not print the setting cloison.context"));
             }
             (verdict, true) => return Ok(verdict),
@@ -120,6 +128,14 @@ async fn replay_on_the_same_process(foray: &Foray<'_>) -> Result<Verdict, Lost> 
         }
     }
     Ok(Verdict::skipped("the pool gave other server connections"))
+}
+
+/// For how long a ticket is good; `None` if that is over a minute, or no end stands in it.
+fn seconds_left(ticket: &Answer, now: SystemTime) -> Option<u64> {
+    let ticket = ticket.rows.last()?.get(1)?.as_deref()?;
+    let until: u64 = ticket.get(37..47)?.parse().ok()?;
+    let left = until.saturating_sub(now.duration_since(UNIX_EPOCH).ok()?.as_secs());
+    (left <= 60).then_some(left)
 }
 
 /// What a given ticket shows, and whether that was on the process that it was made for.
