@@ -727,7 +727,7 @@ fn the_work_of_every_reader_is_linear() {
 
 #[test]
 fn what_is_kept_of_a_statement_is_short() {
-    for text in crate::scan::tests::texts(1 << 16) {
+    for text in crate::scan::tests::texts(1 << 11) {
         if let Kind::Set(names) = next(&text, PLAIN, &Surroundings::default()).reading.kind {
             let kept: usize = names.iter().map(String::len).sum();
             assert!(kept < 1000, "{kept} bytes");

@@ -479,11 +479,13 @@ async fn to_the_end(wire: &mut Wire) -> (Vec<u8>, Vec<u8>) {
 
 #[tokio::test]
 async fn no_last_word_stands_in_a_message() {
+    let _alone = LARGE.lock().await;
     let lines = ["", "transaction_timeout = \"500ms\"", "client_write_timeout = \"500ms\""];
     for lines in lines {
         let proxy = proxy::new().set(lines).run().await;
         let mut wire = Wire::tenant(&proxy, A).await;
-        wire.query("begin; select repeat('x', 900000) from generate_series(1, 60)").send().await;
+        wire.ask("begin").await;
+        wire.query("select repeat('x', 900000) from generate_series(1, 60)").send().await;
         tokio::time::sleep(std::time::Duration::from_millis(400)).await;
         if lines.is_empty() {
             wire.message('~', b"no such message").send().await;
