@@ -156,7 +156,7 @@ fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
     rest.map(|(link, _)| link.split_once('#').unwrap_or((link, "")))
 }
 
-/// What GitHub makes of a heading.
+/// A heading's anchor, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let letters = heading.to_lowercase();
     let letters = letters.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));

@@ -100,7 +100,7 @@ impl Stand {
             panic!("{error}: {line}\n{}", fs::read_to_string(folder.join("dev.log")).unwrap())
         });
         let stand = Self { dev, told, folder };
-        // What the documents write for people who look at it.
+        // The documents page for people; nobody looks here.
         let less = stand.folder.join("bin/less");
         fs::write(&less, "#!/bin/sh\nexec cat\n").unwrap();
         fs::set_permissions(&less, fs::Permissions::from_mode(0o755)).unwrap();
@@ -141,7 +141,7 @@ impl Stand {
         }
     }
 
-    /// What serves the same database by a proxy of its own.
+    /// A configuration that serves the same database by a proxy of its own.
     fn configuration(&self) -> String {
         let logins = fs::read_to_string(self.folder.join("data/logins.json")).unwrap();
         let logins: Value = serde_json::from_str(&logins).unwrap();
@@ -193,7 +193,7 @@ impl Stand {
         child.wait_with_output().unwrap()
     }
 
-    /// What went wrong with a block.
+    /// The output of a block that went wrong.
     fn fault(&self, block: &Block, how: &How) -> Option<String> {
         let psql = |url: &str| format!("psql -X -q -v ON_ERROR_STOP=1 \"{url}\"");
         let owner = |url: &str, text: &str| match block.language.as_str() {

@@ -222,8 +222,8 @@ begin
 end;
 $$;
 
--- For operators: chooses a tenant without a proof. A role for which row security does not hold sees
--- all rows all the same, and is warned at each call.
+-- For operators: chooses a tenant without a proof. A role that row security does not hold for still
+-- sees all rows, and is warned at each call.
 create or replace function cloison.set_tenant(tenant uuid)
     returns void
     volatile

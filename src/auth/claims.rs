@@ -136,7 +136,7 @@ impl VerifiedClaims {
         self.0.named_by.as_deref()
     }
 
-    /// What the rule lets a tenant be named by, in the order in which it is tried.
+    /// The names of a tenant that the rule allows, in the order in which they are tried.
     pub fn lookup(&self) -> &[TenantLookup] {
         &self.0.lookup
     }

@@ -10,9 +10,9 @@ use crate::types::Access;
 
 /// Why a token was not accepted, or why the keys that would judge it cannot be used.
 ///
-/// No variant holds a token or key material. What a token says of its issuer, its audience and its
-/// claims' names is quoted, so that it is short and on one line; it is for the log, and no part of
-/// [`Error::refusal`].
+/// No variant holds a token or key material. Its issuer, its audience and its
+/// claims' names are quoted, so that they are short and on one line; they are for the log, and no
+/// part of [`Error::refusal`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not an API key that opens anything: unknown, revoked, expired, or not for this access.
@@ -42,9 +42,9 @@ pub enum Error {
         rule: String,
         /// The claim that names the audience.
         claim: &'static str,
-        /// What it holds, quoted.
+        /// The value of that claim, quoted.
         found: String,
-        /// What the rule has, quoted.
+        /// The rule's audiences, quoted.
         wanted: String,
         /// In what little they differ.
         hint: &'static str,
@@ -151,7 +151,7 @@ pub enum Error {
     /// No rule of the wanted access has the token's issuer.
     #[error("no rule for access {access} has the token's issuer {found}: {rules}")]
     UnknownIssuer {
-        /// What was asked for.
+        /// The access that was asked for.
         access: Access,
         /// The token's issuer, quoted.
         found: String,

@@ -1,4 +1,4 @@
-//! What a token says, as the log may show it: quoted, on one line, and cut where it is long.
+//! Texts of a token, as the log may show them: quoted, on one line, and cut where they are long.
 
 /// Most characters of one text.
 const MOST: usize = 120;
@@ -25,7 +25,7 @@ pub(super) fn quoted_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Strin
     }
 }
 
-/// What two texts differ in, if that is easily overlooked.
+/// The difference of two texts, if it is easily overlooked.
 pub(super) fn little_difference(one: &str, other: &str) -> Option<&'static str> {
     let plain = |text: &str| text.trim().trim_end_matches('/').to_owned();
     if one == other {

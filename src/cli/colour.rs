@@ -31,7 +31,7 @@ const PLAIN: &str = "\x1b[0m";
 /// Signs of a check, wherever they stand.
 const SIGNS: &[(&str, &str)] = &[("✓", GREEN), ("✗", RED), ("○", YELLOW)];
 
-/// What a line begins with, and the colour of that beginning.
+/// Beginnings of lines, and their colours.
 const BEGINNINGS: &[(&str, &str)] = &[
     ("LEVEL ", BOLD),
     ("critical", RED),

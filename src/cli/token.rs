@@ -53,7 +53,7 @@ pub struct Args {
     /// How --key signs: RS256, PS256, ES256 or EdDSA [default: as is usual for the key]
     #[arg(long, value_name = "NAME", requires = "key", value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
-    /// What the token calls --key: its kid, where a key set has several
+    /// The token's kid: the name of --key in a key set that has several
     #[arg(long, value_name = "ID", requires = "key")]
     key_id: Option<String>,
     /// Sign with the secret in this file (HS256), as an issuer's secret_file

@@ -102,7 +102,7 @@ const NAMES: &[(&str, &str)] = &[
     ("tcp_keepidle", KERNEL),
     ("tcp_keepintvl", KERNEL),
     ("tcp_user_timeout", KERNEL),
-    // Of its sections, and of the lines in them.
+    // Its sections, and keys of the lines in them.
     ("pgbouncer", "its keys stand above the first [section], without a heading"),
     ("databases", ONE_DATABASE),
     (
@@ -117,7 +117,7 @@ const NAMES: &[(&str, &str)] = &[
     ("timezone", STARTUP),
 ];
 
-/// What follows "unknown key" for a name of pgbouncer's.
+/// The words behind "unknown key" for a name of pgbouncer's.
 pub(super) fn instead(name: &str) -> Option<String> {
     let known = |(theirs, _): &&(&str, &str)| *theirs == name;
     let (_, instead) = NAMES.iter().find(known)?;
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// What is said to take a name's place has to be there.
+    /// Keys that are said to take a name's place have to be there.
     #[test]
     fn what_takes_their_place_is_a_key() {
         let words = NAMES.iter().flat_map(|(_, reason)| reason.split([' ', ',', ';', ':']));

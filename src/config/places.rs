@@ -19,7 +19,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Of a file and the text in it, which has been read as TOML before.
+    /// The places of a file, whose text has been read as TOML before.
     pub(super) fn of(file: &Path, text: &str) -> Self {
         let mut lines = BTreeMap::new();
         if let Ok(table) = DeTable::parse(text) {

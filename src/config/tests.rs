@@ -901,7 +901,7 @@ algorithms = [
         &format!("{file}:1: listen_port = 70000: expected a whole number from 0 to 65535"),
         &format!("{file}:2: auth_type: unknown key (pgbouncer's): clients present a token"),
         &format!("{file}:6: server.prot: unknown key; did you mean server.port?"),
-        // What is missing is missing from its section.
+        // A key that is missing is missing from its section.
         &format!("{file}:8: control.user: required"),
         &format!(
             "{file}:9: control.password_file = \"none\": cannot be read: No such file or directory \
@@ -911,7 +911,7 @@ algorithms = [
         &format!("{file}:13: pools.tenant.tls_cert_file = 1: expected text"),
         &format!("{file}:15: issuers.app.issuer: required"),
         &format!("{file}:17: issuers.app.algorithms = [\"RS256\", \"XX\"]: expected a list"),
-        // What the environment holds is in no line.
+        // A value of the environment is in no line.
         "pools.tenant.pool_size = \"many\" (from CLOISON_POOLS_TENANT_POOL_SIZE): expected",
         "CLOISON_AUTH_FILE: unknown variable (pgbouncer's): there is no list of users",
     ] {
@@ -964,7 +964,7 @@ public_key_file = 'keys/key.pem'
     assert!(
         matches!(&config.issuers[1].keys, KeySource::PemFile(path) if *path == folder.0.join("keys/key.pem"))
     );
-    // What is printed as being in force holds wherever it is put.
+    // The configuration that is printed holds wherever it is put.
     let printed = effective(&config)
         .replace("\"[redacted]\"", "\"ssssssssssssssssssssssssssssssssssssssss\"");
     assert!(printed.contains(&folder.0.join("server.crt").display().to_string()), "{printed}");

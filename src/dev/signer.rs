@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::key::{encode, to_be_signed};
 use crate::config::Algorithm;
 
-/// What can sign.
+/// The keys that can sign.
 pub const CAN_SIGN: &str = "an RSA key of 2048 to 8192 bits (RS256, PS256), a P-256 key (ES256) or \
      an Ed25519 key (EdDSA), in PEM and not encrypted";
 
@@ -27,9 +27,9 @@ pub enum Error {
     Algorithm {
         /// The file.
         file: PathBuf,
-        /// What was asked for.
+        /// The algorithm that was asked for.
         wanted: &'static str,
-        /// What it signs.
+        /// The algorithms of the key.
         can: &'static str,
     },
     /// The file holds something else.
@@ -37,7 +37,7 @@ pub enum Error {
     Format {
         /// The file.
         file: PathBuf,
-        /// What it seems to hold.
+        /// The kind of thing that it seems to hold.
         found: &'static str,
     },
     /// The file cannot be read.
@@ -92,7 +92,7 @@ impl Pair {
         }
     }
 
-    /// What it signs, the usual one first, and the same in words.
+    /// Its algorithms, the usual one first, and the same in words.
     const fn algorithms(&self) -> (&'static [Algorithm], &'static str) {
         match self {
             Self::Ec(_) => (&[Algorithm::Es256], "ES256"),
@@ -169,7 +169,7 @@ impl Signer {
     }
 }
 
-/// What a file that holds no key to sign with holds, by its label.
+/// A file that holds no key to sign with: what it holds, by its label.
 fn seems(pem: &[u8]) -> &'static str {
     let has = |label: &str| {
         let label = format!("-----BEGIN {label}-----");

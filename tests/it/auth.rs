@@ -285,7 +285,7 @@ async fn report(database: &Database, role: &str) -> String {
 
 #[tokio::test]
 async fn a_role_that_could_step_around_the_policies_is_not_served() {
-    // What the role is to somebody else stays: it may be the server's superuser.
+    // The role stays as it is for others: it may be the server's superuser.
     const OF_ITS_OWN: &str = "_tenant login password '…' in role cloison_tenant -- and name it in";
     let database = Database::new();
     let superuser = database.superuser().await;

@@ -619,8 +619,8 @@ async fn a_role_that_bypasses_policies_is_warned(server: &Server) {
         batch(&superuser, &format!("alter role {role} {attribute}")).await;
         assert!(warned("owner", &set), "{attribute}");
         assert!(warned("owner", "select public.choose()"), "{attribute}");
-        // Who has taken another role has its rights, and who is lent the owner's in a function has
-        // his own afterwards.
+        // SET ROLE gives the other role's rights, and a function lends its owner's only while it
+        // runs.
         assert!(!warned("owner", &format!("set role {other}; {set}")), "{attribute}");
         assert!(!warned("superadmin", "select public.choose()"), "{attribute}");
         batch(&superuser, &format!("alter role {role} no{attribute}")).await;

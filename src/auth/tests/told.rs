@@ -1,4 +1,4 @@
-//! What the log says of a token that is not accepted, and what the client must not see of it.
+//! The log's words about a token that is not accepted, and what the client must not see of them.
 
 use serde_json::{Value, json};
 
