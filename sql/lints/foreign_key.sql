@@ -1,13 +1,17 @@
 -- A foreign key between tenants' tables that does not hold the tenant
--- warning
+-- critical, warning
 --
 -- It is checked past row security: a row of one tenant can refer to another's, which tells that it
--- is there, and keeps its owner from deleting it.
+-- is there, and keeps its owner from deleting it. It is critical where the key has an action: that
+-- comes to the other's rows past row security, and nothing but the kit's guard stops it.
 select
     'foreign_key' as name,
-    'warning' as level,
+    case when k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd')
+         then 'critical' else 'warning' end as level,
     t.name as object,
-    format('%I refers to %s across tenants', k.conname, p.name) as detail,
+    format('%I refers to %s across tenants%s', k.conname, p.name,
+        case when k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd')
+             then ', and acts there past row security' else '' end) as detail,
     concat(
         'begin; ',
         case when u.is_there is null

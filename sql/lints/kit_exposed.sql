@@ -53,7 +53,9 @@ from
               'cloison.try_advisory_xact_lock(text)',
               'cloison.claims()',
               'cloison.claim(text)',
-              'cloison.current_user_id()')
+              'cloison.current_user_id()',
+              'cloison.in_tenant_session()',
+              'cloison.action_statements(oid,text)')
     ) k,
     lateral (
         select case when k.grantee = 0 then 'public'

@@ -29,6 +29,7 @@ where
     and g.tgenabled <> 'D'
     and g.tgparentid = 0
     and p.oid >= 16384
+    and p.pronamespace <> 'cloison'::regnamespace
     and not exists (
         select
         from pg_catalog.pg_depend d

@@ -473,6 +473,11 @@ begin
         end if;
     end if;
 
+    -- A table that inherits has no triggers of its parent's, a partition has.
+    if pg_catalog.to_regprocedure('cloison.apply_guard(regclass)') is not null then
+        perform cloison.apply_guard(relation);
+    end if;
+
     for child in
         select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = protect_one.relation
     loop
@@ -529,6 +534,11 @@ begin
         coalesce(existing_rows_to,
             (select t.id from cloison.tenants t where t.slug = 'system-default')),
         null);
+    -- Of 0013: the tables at the other ends of its foreign keys, too.
+    if pg_catalog.to_regprocedure('cloison.apply_guards(regclass)') is not null then
+        perform cloison.apply_guards(relation);
+        perform cloison.warn_of_actions(relation);
+    end if;
     perform pg_catalog.set_config('cloison.protecting', '', true);
 end;
 $$;
@@ -572,6 +582,11 @@ begin
         continue when not found;
         perform cloison.take_away(item.relation, registered.tenant_column);
     end loop;
+    if pg_catalog.to_regprocedure('cloison.apply_guards(regclass)') is not null
+        and exists (select from pg_catalog.pg_class c where c.oid = unprotect.relation)
+    then
+        perform cloison.apply_guards(relation);
+    end if;
 end;
 $$;
 
@@ -622,6 +637,21 @@ begin
             'alter table %s alter column %I drop default', relation, item.attname);
     end loop;
 end;
+$$;
+
+-- What is wrong with the triggers that 0013 makes; it says so there, and until then nothing.
+do $$
+begin
+    if pg_catalog.to_regprocedure('cloison.guard_findings()') is null then
+        create function cloison.guard_findings()
+            returns table (relation oid, level text, problem text, fix text, key text)
+            stable
+            security definer
+            set search_path = pg_catalog, pg_temp
+            language sql
+        as 'select null::oid, null, null, null, null where false';
+    end if;
+end
 $$;
 
 -- Everything by which protection falls short of what protect() and this file set up, with the SQL
@@ -759,6 +789,9 @@ as $$
     from mine m join pg_catalog.pg_inherits i on i.inhparent = m.oid
     where i.inhrelid not in (select oid from mine)
     union all
+    select g.relation::regclass::text, g.problem, pg_catalog.rtrim(g.fix, ';')
+    from cloison.guard_findings() g
+    union all
     select pg_catalog.format('cloison.%I', c.relname),
         'tenants may reach a table that is for the kit''s owner alone',
         pg_catalog.format('revoke all on cloison.%I from public, cloison_tenant', c.relname)
@@ -798,6 +831,9 @@ as $$
           'cloison.claims()',
           'cloison.claim(text)',
           'cloison.current_user_id()',
+          -- Of 0013.
+          'cloison.in_tenant_session()',
+          'cloison.action_statements(oid,text)',
           -- The compat file's, on 14.
           'cloison.visible_tenants()')
     order by 1, 2;

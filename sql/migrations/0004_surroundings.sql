@@ -109,7 +109,12 @@ as $$
               -- Of 0010.
               'cloison.claims()',
               'cloison.claim(text)',
-              'cloison.current_user_id()')
+              'cloison.current_user_id()',
+              -- Of 0013.
+              'cloison.in_tenant_session()',
+              'cloison.action_statements(oid,text)',
+              'cloison.guard_row()',
+              'cloison.act_as_caller()')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is
     -- known for extensions that have been read: it computes, and leaves nothing. Not among them:

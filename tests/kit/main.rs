@@ -13,6 +13,7 @@ mod claims;
 mod context;
 mod exits;
 mod findings;
+mod guard;
 mod harden;
 mod init;
 mod install;

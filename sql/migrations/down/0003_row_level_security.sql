@@ -28,6 +28,7 @@ begin
     drop function if exists
         cloison.role_findings(name, text),
         cloison.protection_findings(),
+        cloison.guard_findings(),
         cloison.take_away(regclass, name),
         cloison.unprotect(regclass),
         cloison.protect(regclass, text, name, uuid),

@@ -365,8 +365,43 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     owner(
         "create rule log_it as on insert to public.note do also insert into public.secret values (1)",
-        &[("rule_runs_as_owner:public.note:log_it", "warning")],
+        &[
+            ("guard:public.note:~cloison_guard", "critical"),
+            ("rule_runs_as_owner:public.note:log_it", "warning"),
+        ],
         "",
+    ),
+    owner(
+        "alter table public.note disable trigger \"~cloison_guard\"",
+        &[("guard:public.note:~cloison_guard", "critical")],
+        "",
+    ),
+    owner(
+        "create function public.spy() returns trigger language plpgsql as 'begin return null; end'; \
+         create table public.line (tenant_id uuid not null, n int, note_id bigint, \
+             primary key (tenant_id, n), foreign key (tenant_id, note_id) \
+             references public.note on delete cascade); \
+         select cloison.protect('public.line'); \
+         create trigger spy before delete on public.line \
+             for each row execute function public.spy(); \
+         create trigger \"Spy all\" before delete on public.line \
+             for each statement execute function public.spy()",
+        &[
+            ("guard:public.note:RI_Cloison_delete", "warning"),
+            ("trigger_in_action:public.line:line_tenant_id_note_id_fkey", "warning"),
+        ],
+        "select cloison.unprotect('public.line'); drop table public.line; \
+         drop function public.spy()",
+    ),
+    owner(
+        "create function public.spy() returns trigger language plpgsql as 'begin return null; end'; \
+         alter table public.secret add tenant uuid, add note_id bigint, \
+             add constraint noted foreign key (tenant, note_id) \
+             references public.note on update cascade on delete set null deferrable; \
+         create trigger spy before update on public.secret \
+             for each row execute function public.spy()",
+        &[("trigger_in_action:public.secret:noted", "critical")],
+        "alter table public.secret drop tenant, drop note_id; drop function public.spy() cascade",
     ),
     superuser(
         "create publication feed for table public.note",
@@ -394,6 +429,23 @@ pub(super) const FAULTS: &[Fault] = &[
         ],
         "",
     ),
+    superuser(
+        "create role tap login replication",
+        &[("replication_role:tap", "warning")],
+        "drop role tap",
+    ),
+    superuser(
+        "create subscription inflow connection 'host=/nowhere dbname=x' publication feed \
+         with (connect = false)",
+        &[("subscription:inflow", "warning")],
+        "",
+    ),
+    superuser(
+        "create extension tcn; set allow_system_table_mods = on; \
+         update pg_extension set extname = 'pg_cron' where extname = 'tcn'",
+        &[("background_worker:pg_cron", "warning")],
+        "reset allow_system_table_mods",
+    ),
     owner(
         "alter table public.note add constraint one_body unique (body)",
         &[("unique_key:public.note:one_body", "warning")],
@@ -410,11 +462,21 @@ pub(super) const FAULTS: &[Fault] = &[
              references public.doc on delete set null, primary key (tenant_id, n)); \
          select cloison.protect('public.doc'); select cloison.protect('public.line')",
         &[
-            ("foreign_key:public.line:line_doc_fkey", "warning"),
+            ("foreign_key:public.line:line_doc_fkey", "critical"),
             ("unique_key:public.doc:doc_pkey", "warning"),
         ],
         "select cloison.unprotect('public.line'); select cloison.unprotect('public.doc'); \
          drop table public.line, public.doc",
+    ),
+    owner(
+        "alter table public.note add constraint one_id unique (id); \
+         alter table public.page add constraint noted foreign key (note_id) \
+             references public.note (id)",
+        &[
+            ("foreign_key:public.page:noted", "warning"),
+            ("unique_key:public.note:one_id", "warning"),
+        ],
+        "alter table public.page drop constraint noted",
     ),
     owner(
         "alter table public.page add constraint no_overlap exclude using gist (period with &&)",
