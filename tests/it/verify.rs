@@ -74,7 +74,7 @@ pub(crate) async fn state(superuser: &Client, with_sequences: bool) -> Vec<Strin
                   join pg_namespace n on n.oid = c.relnamespace \
                   where c.relkind in ('r', 'p', 'S') and n.nspname not like 'pg\\_%' \
                     and n.nspname <> 'information_schema' \
-                    and c.relname not in ('audit_log', 'audit_head') order by 1";
+                    and c.relname not in ('audit_log', 'audit_head', 'audit_written') order by 1";
     for row in superuser.query(tables, &[]).await.unwrap() {
         let (name, kind): (String, String) = (row.get(0), row.get(1));
         let sql = if kind != "S" {
