@@ -101,14 +101,15 @@ cpu() {
 
 # part NAME: closes one part of the report, and begins the next.
 part() {
-    local now=$SECONDS used
-    used=$(cpu)
-    used=$((used - part_cpu))
-    report+=$(printf '%-44s %6d s %6d.%02d CPU min' "$1" $((now - part_began)) \
-        $((used / 6000)) $((used % 6000 / 60)))$'\n'
-    used=$((used + part_cpu))
+    local now=$SECONDS all used line
+    all=$(cpu)
+    used=$((all - part_cpu))
+    line=$(printf '%-44s %6d s %6d.%02d CPU min' "$1" $((now - part_began)) \
+        $((used / 6000)) $((used % 6000 / 60)))
+    say "took: $line"
+    report+=$line$'\n'
     part_began=$now
-    part_cpu=$used
+    part_cpu=$all
 }
 
 # within USER COMMAND [ARGUMENT…]: in the new Debian, with the settings of this machine's registries.
