@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
             eprintln!("cloison: {}", cli::report(&error));
             cli::audit::EXIT_COULD_NOT_RUN.into()
         }),
-        Verb::Check(args) => cli::check::run(args),
+        Verb::Check(args) => cli::check::run(args).await,
         Verb::Dev(args) => match cli::dev::run(args).await {
             Ok(code) => code,
             Err(cli::dev::Error::Config(errors)) => {

@@ -1,9 +1,11 @@
 //! rustls configurations, made from files: one towards clients, one a login towards Postgres.
 
 mod url;
+mod validity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -38,8 +40,20 @@ pub enum Error {
     /// A file has no certificate where one is due.
     #[error("{0} has no certificate")]
     Empty(PathBuf),
-    /// rustls does not accept what the files hold.
-    #[error("the certificate or key is not usable")]
+    /// A private key that is another certificate's.
+    #[error(
+        "the private key {} does not belong to the certificate {}",
+        .0.key_file.display(), .0.certificate_file.display()
+    )]
+    Mismatch(Box<TlsIdentity>),
+    /// rustls does not accept what a certificate's or a key's file holds.
+    #[error(
+        "the certificate {} with the key {} is not usable",
+        .0.certificate_file.display(), .0.key_file.display()
+    )]
+    Identity(Box<TlsIdentity>, #[source] Box<rustls::Error>),
+    /// rustls does not accept what a file of authorities holds.
+    #[error("the certificate authorities are not usable")]
     Rustls(#[from] rustls::Error),
     /// The authorities cannot be used to verify anything.
     #[error("the certificate authorities are not usable")]
@@ -56,7 +70,10 @@ pub fn acceptor(tls: &ClientTls) -> Result<Option<TlsAcceptor>, Error> {
         return Ok(None);
     };
     let (chain, key) = load(identity)?;
-    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| unfit(identity, error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
@@ -86,7 +103,8 @@ pub fn connector(
     let mut config = match identity {
         Some(identity) => {
             let (chain, key) = load(identity)?;
-            builder.with_client_auth_cert(chain, key)?
+            let made = builder.with_client_auth_cert(chain, key);
+            made.map_err(|error| unfit(identity, error))?
         }
         None => builder.with_no_client_auth(),
     };
@@ -101,6 +119,32 @@ fn load(
     let key = PrivateKeyDer::from_pem_file(&identity.key_file)
         .map_err(|source| Error::Read { path: identity.key_file.clone(), source })?;
     Ok((chain, key))
+}
+
+/// Until when every certificate of a chain is good; `None` if the chain does not say it in a way that
+/// is understood here.
+///
+/// # Errors
+///
+/// Fails when the files cannot be used, or the key is another certificate's.
+pub fn valid_until(identity: &TlsIdentity) -> Result<Option<SystemTime>, Error> {
+    install_provider();
+    let (chain, key) = load(identity)?;
+    let end = chain.iter().map(|certificate| validity::end(certificate)).min().flatten();
+    ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| unfit(identity, error))?;
+    Ok(end)
+}
+
+/// Names both files: which of them is the wrong one, nobody can say.
+fn unfit(identity: &TlsIdentity, source: rustls::Error) -> Error {
+    let identity = Box::new(identity.clone());
+    if matches!(source, rustls::Error::InconsistentKeys(_)) {
+        return Error::Mismatch(identity);
+    }
+    Error::Identity(identity, Box::new(source))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

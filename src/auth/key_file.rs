@@ -71,6 +71,11 @@ impl KeyFile {
         self.look().await.find(id, algorithm)
     }
 
+    /// How many keys the last readable version had.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.state).keys.count()
+    }
+
     /// Reads the file again if it is another one than before.
     async fn look(&self) -> Arc<Keys> {
         let seen = {

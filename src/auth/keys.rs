@@ -36,6 +36,11 @@ impl From<Vec<Key>> for Keys {
 }
 
 impl Keys {
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The keys for `algorithm` with that id; without an id, all for `algorithm`.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
         let mut fitting = self
@@ -88,6 +93,17 @@ impl KeySet {
             Self::Fixed(keys) => Ok(keys.find(None, algorithm)),
             Self::File(file) => Ok(file.find(id, algorithm).await),
             Self::Remote(remote) => remote.find(id, algorithm).await,
+        }
+    }
+}
+
+impl KeySet {
+    /// How many keys there are at this moment.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Fixed(keys) => keys.count(),
+            Self::File(file) => file.count(),
+            Self::Remote(remote) => remote.count(),
         }
     }
 }

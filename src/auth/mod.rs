@@ -22,6 +22,7 @@ mod path;
 mod provider;
 mod quoted;
 mod remote;
+mod status;
 mod token;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use self::key_file::{Format, KeyFile};
 use self::keys::{Found, KeySet};
 use self::known::{Fingerprint, Known, KnownTokens};
 use self::remote::{Limits, RemoteKeys};
+pub use self::status::KeyStatus;
 use self::token::Token;
 
 /// Most rules that an error tells of.

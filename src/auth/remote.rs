@@ -156,6 +156,11 @@ impl RemoteKeys {
         }
     }
 
+    /// How many keys were fetched last.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.state).keys.as_ref().map_or(0, |(keys, _)| keys.count())
+    }
+
     /// Takes the step that is due; returns what to wait for, if anything.
     fn look(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm, asked: Instant) -> Due {
         let mut state = lock(&self.state);

@@ -87,6 +87,45 @@ pub enum Error {
     UnsupportedMethod(u32),
 }
 
+impl Error {
+    /// Whether Postgres is away for now: it may be there in a moment without anybody having changed
+    /// the configuration.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Dial { .. } | Self::Timeout(_) => true,
+            Self::Protocol(protocol::Error::Io(_)) => true,
+            Self::Refused { sqlstate, .. } => is_passing(sqlstate),
+            // The peer hung up, as it does while it shuts down; anything else is about trust.
+            Self::Tls(error) => is_hang_up(error.kind()),
+            Self::NoPassword(_)
+            | Self::Protocol(_)
+            | Self::Scram(_)
+            | Self::TlsRefused
+            | Self::UnsupportedMethod(_) => false,
+        }
+    }
+}
+
+/// SQLSTATEs of a server that starts, stops, or has no room at this moment.
+fn is_passing(sqlstate: &str) -> bool {
+    sqlstate.starts_with("08") || matches!(sqlstate, "57P01" | "57P02" | "57P03" | "53300")
+}
+
+fn is_hang_up(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// The same for what the driver says.
+pub fn is_away(error: &tokio_postgres::Error) -> bool {
+    if let Some(code) = error.code() {
+        return is_passing(code.code());
+    }
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    error.is_closed() || io.is_some_and(|error| is_hang_up(error.kind()))
+}
+
 impl Target {
     /// Prepares logins of `login` at `server`.
     ///

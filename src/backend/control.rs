@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use super::connect::{Error as ConnectError, Target};
+use super::connect::{Error as ConnectError, Target, is_away};
 use crate::types::Secret;
 
 /// Why the proxy's own statement has no answer.
@@ -18,6 +18,16 @@ pub enum Error {
     /// Postgres did not let the control role in.
     #[error("the control role cannot log in")]
     Login(#[source] tokio_postgres::Error),
+}
+
+impl Error {
+    /// Whether Postgres is away for now.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_away(),
+            Self::Login(error) => is_away(error),
+        }
+    }
 }
 
 /// One connection as the control role, opened when needed and again when lost.

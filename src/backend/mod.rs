@@ -7,7 +7,7 @@ mod control;
 mod prepared;
 
 pub use cancel::forward_cancel;
-pub use connect::{Error, Target};
+pub use connect::{Error, Target, is_away};
 pub use connection::{HeldBinds, MOST_ROWS, Reply, ServerConnection, Statuses};
 pub use control::{Control, Error as ControlError};
 pub use prepared::{Prepared, Statement, put_named};

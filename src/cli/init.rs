@@ -30,6 +30,8 @@ use place::{File, Place};
 use roles::make;
 use text::{Account, Server};
 
+pub(super) use place::service_group;
+
 /// Makes a database and this folder ready for `cloison serve`.
 ///
 /// Installs the kit as `cloison install` does, makes the proxy's roles with random passwords, and

@@ -16,6 +16,7 @@ pub mod generate;
 pub mod init;
 pub mod install;
 pub mod lint;
+mod readiness;
 pub mod serve;
 pub mod token;
 pub mod verify;

@@ -2,8 +2,9 @@
 
 mod ends;
 pub mod notify;
+mod ready;
 mod signals;
-mod watch;
+pub(super) mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::configuration::{self, Source};
+use super::readiness;
 use crate::auth::{self, Verifier};
-use crate::backend::{Control, Target};
 use crate::config::{Config, PoolMode};
 use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::Guard;
@@ -34,8 +35,8 @@ use crate::workers::Workers;
 pub use signals::until_signalled;
 
 use notify::Notify;
+use ready::Waiting;
 use signals::Signals;
-use watch::Watch;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -59,21 +60,18 @@ pub enum Error {
     /// A TLS file is not usable.
     #[error("TLS")]
     Tls(#[from] tls::Error),
-    /// The keys of an issuer are not usable.
-    #[error("issuers")]
-    Issuers(#[from] auth::Error),
-    /// The database could not be asked for key and tenants.
+    /// The database could not be asked for sessions that have to end.
     #[error("the database is not ready for the proxy")]
     Directory(#[from] tenant::Error),
     /// The pools cannot be made.
     #[error("pools")]
     Pools(#[from] crate::pool::OpenError),
-    /// A pool's role could see or do more than it may.
+    /// Something is wrong that does not pass by itself.
     #[error("refusing to serve:\n{}", .0.join("\n"))]
-    Unfit(Vec<String>),
-    /// Whether the database keeps tenants apart is not known.
-    #[error("refusing to serve: the database could not be looked over")]
-    Look(#[from] watch::LookError),
+    Unready(Vec<String>),
+    /// The keys of an issuer are not usable.
+    #[error("issuers")]
+    Issuers(#[from] auth::Error),
     /// An address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -119,6 +117,10 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             observer.observe(Event::NotifyFailed { reason: error.to_string() });
         }
     };
+    if rustix::process::geteuid().is_root() {
+        observer.observe(Event::RunsAsRoot);
+    }
+    readiness::files(&args.source).iter().for_each(|check| ready::tell(check, &observer));
     let mut signals = Signals::listen()?;
     let running = tokio::select! {
         started = start(config, observer.clone()) => started?,
@@ -131,15 +133,20 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds everything, checks that the roles and the database are fit, and starts to serve.
+/// Waits until everything is there, and starts to serve: what is away for now is waited for, and no
+/// address is bound before.
 ///
 /// # Errors
 ///
-/// Nothing is bound when anything is wrong.
+/// Something is wrong that does not pass by itself.
 pub async fn start(config: Config, observer: Observer) -> Result<Running, Error> {
-    let shared = Arc::new(build(config, observer.clone()).await?);
-    let mut watch = Watch::new(&shared.config)?;
-    watch.begin(&shared).await?;
+    tls::install_provider();
+    let verifier = Verifier::new(&config.issuers);
+    let mut waiting = Waiting::new(observer.clone(), Notify::from_environment());
+    let ready::Ready { directory, mut watch, standing } =
+        ready::wait(&config, &verifier, &mut waiting).await?;
+    let shared = Arc::new(build(config, verifier?, directory, observer.clone())?);
+    watch.begin(standing, &shared);
     ends::begin(&shared).await?;
     let listeners = bind(&shared.config)?;
     let listeners = listeners.into_iter().map(|listener| (listener, false));
@@ -199,17 +206,13 @@ impl Running {
     }
 }
 
-async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
-    tls::install_provider();
+fn build(
+    config: Config,
+    verifier: Verifier,
+    directory: Directory,
+    observer: Observer,
+) -> Result<Shared, Error> {
     let acceptor = tls::acceptor(&config.client_tls)?;
-    let verifier = Verifier::new(&config.issuers)?;
-    let timeout = config.limits.server_connect_timeout;
-    let control = Control::listening(Target::new(&config.server, &config.control, timeout)?);
-    let directory = Directory::open(control).await?;
-    demand_fit_roles(&config, &directory).await?;
-    if config.api_keys {
-        directory.demand_api_keys().await?;
-    }
     let pools = Pools::new(&config, &observer)?;
     Ok(Shared {
         acceptor,
@@ -225,21 +228,6 @@ async fn build(config: Config, observer: Observer) -> Result<Shared, Error> {
         guard: config.statement_filter.clone().map(Guard::new),
         config,
     })
-}
-
-/// A role that can step around the policies must not carry a tenant's SQL.
-async fn demand_fit_roles(config: &Config, directory: &Directory) -> Result<(), Error> {
-    let mut findings = Vec::new();
-    for (&access, pool) in &config.pools {
-        if access == Access::Owner {
-            continue;
-        }
-        let role = &pool.login.user;
-        for (problem, fix) in directory.role_findings(role, access).await? {
-            findings.push(format!("  pools.{access}: {problem}\n    mend it with: {fix}"));
-        }
-    }
-    if findings.is_empty() { Ok(()) } else { Err(Error::Unfit(findings)) }
 }
 
 /// The addresses of clients that are asked for a password.

@@ -24,6 +24,7 @@ mod pgbouncer;
 mod places;
 mod provider;
 mod reader;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use file::{load, parse};
 pub use limits::TenantLimits;
 pub use provider::Provider;
 pub use reader::read_secret;
+pub use secrets::{SecretFiles, secret_files};
 
 /// Everything that `cloison serve` needs to know, after every check.
 #[derive(Clone, Debug)]

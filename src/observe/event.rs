@@ -64,6 +64,17 @@ pub enum Event {
     },
     /// A cancel request with a key that belongs to no session.
     CancelUnknown,
+    /// Something is not as it should be, and clients are served all the same.
+    CheckFailed {
+        /// What it is about: `certificate`.
+        subject: String,
+        /// What was looked at: a file, a role.
+        value: String,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
     /// No server connection became free in time.
     CheckoutTimedOut {
         /// The pool that was asked.
@@ -156,6 +167,8 @@ pub enum Event {
         /// How many since the last line.
         count: u64,
     },
+    /// The program has all rights of the machine, and needs none of them.
+    RunsAsRoot,
     /// A server connection has logged in.
     ServerConnected {
         /// Its pool.
@@ -233,6 +246,24 @@ pub enum Event {
     SessionsEnding {
         /// How many.
         count: usize,
+    },
+    /// Nobody is served yet, because something is away.
+    Waiting {
+        /// What is away.
+        what: String,
+        /// Why it cannot be used.
+        cause: String,
+        /// What to do if it does not come by itself.
+        cure: String,
+        /// How long it has been away.
+        waited: Duration,
+        /// When it is tried again.
+        next: Duration,
+    },
+    /// Everything that was waited for is there.
+    WaitingOver {
+        /// How long it took.
+        waited: Duration,
     },
     /// A client has logged in.
     SessionStarted {

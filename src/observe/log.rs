@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
-use crate::types::{Access, SessionId};
+use crate::types::{Access, Address, SessionId};
 
 use super::event::{Event, Fault};
 
@@ -67,12 +67,7 @@ pub(super) fn write(event: &Event) {
         Event::ClientRefused { session, fault, code, sqlstate, detail } => {
             write_refusal(*session, *fault, code, sqlstate, detail);
         }
-        Event::ClientsDropped { address } => {
-            warn!(
-                listen.addr = %address,
-                "far more connections than max_client_conn: some are closed unheard"
-            );
-        }
+        Event::ClientsDropped { address } => write_dropped(address),
         Event::DrainFinished { duration } => {
             info!(duration.ms = millis(*duration), "drain finished");
         }
@@ -117,11 +112,39 @@ pub(super) fn write(event: &Event) {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
         Event::SessionsEnding { count } => info!(count, "sessions have to end"),
+        Event::CheckFailed { .. }
+        | Event::RunsAsRoot
+        | Event::Waiting { .. }
+        | Event::WaitingOver { .. } => write_start(event),
         Event::SessionStarted { session, access, tenant, client_addr, user } => {
             let tenant = tenant.map(tracing::field::display);
             info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");
         }
     }
+}
+
+/// What is told ahead of the first client.
+fn write_start(event: &Event) {
+    if let Event::CheckFailed { subject, value, cause, cure } = event {
+        warn!(subject, value, cause, cure, "not as it should be; clients are served");
+    }
+    if let Event::Waiting { what, cause, cure, waited, next } = event {
+        let (waited, next) = (millis(*waited), millis(*next));
+        warn!(what, cause, cure, waited.ms = waited, next.ms = next, "waiting: not ready");
+    }
+    if let Event::WaitingOver { waited } = event {
+        info!(waited.ms = millis(*waited), "everything is there that was waited for");
+    }
+    if matches!(event, Event::RunsAsRoot) {
+        warn!("running as root, which serving does not need: use a user of its own");
+    }
+}
+
+fn write_dropped(address: &Address) {
+    warn!(
+        listen.addr = %address,
+        "far more connections than max_client_conn: some are closed unheard"
+    );
 }
 
 fn write_full(pool: Access, waiting: usize, lasted: Duration) {

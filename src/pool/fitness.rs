@@ -12,7 +12,7 @@ use super::{Error, Pool};
 use crate::backend::{self, Reply, ServerConnection};
 use crate::observe::Event;
 use crate::protocol;
-use crate::types::{Access, ProcessMark};
+use crate::types::{Access, ProcessMark, SessionSettings};
 
 /// Gives the role its password back.
 const CURE: &str = include_str!("../../sql/control/give_password.sql");
@@ -85,6 +85,29 @@ impl Pool {
 
 fn lost(error: std::io::Error) -> backend::Error {
     protocol::Error::Io(error).into()
+}
+
+/// Logs in as a pool does for a client, and out again. With `known`, the role has no defaults but
+/// these.
+///
+/// # Errors
+///
+/// As the first client would meet them.
+pub async fn try_login(
+    target: &backend::Target,
+    known: Option<&[String]>,
+) -> Result<(), super::Error> {
+    let mut server = target.connect(&SessionSettings::default()).await?;
+    let changed = match known {
+        Some(known) => changed_settings(&mut server, known).await?,
+        None => Ok(Vec::new()),
+    };
+    server.terminate().await;
+    match changed {
+        Ok(names) if names.is_empty() => Ok(()),
+        Ok(names) => Err(Error::Unfit(names.join(", "))),
+        Err(refusal) => Err(Error::Unfit(refusal)),
+    }
 }
 
 /// The statement for a superuser, its comment left out.

@@ -28,6 +28,7 @@ use crate::types::{Access, SessionSettings};
 pub use checkout::{BindError, Bound, Checkout};
 pub use door::{Door, Opening};
 pub use error::{Error, OpenError};
+pub use fitness::try_login;
 pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};

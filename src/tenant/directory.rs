@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::auth::TenantClaim;
-use crate::backend::{Control, ControlError};
+use crate::backend::{self, Control, ControlError};
 use crate::config::TenantLookup;
 use crate::recent::Recent;
 use crate::types::{Access, TenantId};
@@ -65,6 +65,17 @@ pub enum Error {
     /// `cloison.tenants.status` has a value that this version does not know.
     #[error("tenant status {0:?} is not known to this version")]
     UnknownStatus(String),
+}
+
+impl Error {
+    /// Whether Postgres is away for now.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Control(error) => error.is_away(),
+            Self::Query(error) => backend::is_away(error),
+            Self::UnknownStatus(_) => false,
+        }
+    }
 }
 
 /// So long an active tenant is known, by its name at login and by its id while its clients stay.

@@ -301,7 +301,8 @@ async fn a_role_that_could_step_around_the_policies_is_not_served() {
         ),
     ] {
         let role = format!("{}_{suffix}", database.name);
-        let make = format!("create role {role} login; grant cloison_tenant to {role};");
+        let login = "login password 'app-secret'";
+        let make = format!("create role {role} {login}; grant cloison_tenant to {role};");
         superuser.batch_execute(&make).await.unwrap();
         assert_eq!(report(&database, &role).await, "", "{suffix}: fit at first");
         superuser.batch_execute(&sql.replace("{}", &role)).await.unwrap();

@@ -27,6 +27,7 @@ mod lint;
 mod notify;
 mod oauth;
 mod pool;
+mod ready;
 mod relay;
 mod service;
 mod session;

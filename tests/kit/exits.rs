@@ -59,6 +59,7 @@ fn each_verb_ends_as_the_readme_says() {
             ("audit verify", "audit verify --database-url URL", 0),
             ("audit verify", "BROKEN audit verify --database-url URL", 1),
             ("audit verify", "audit verify --database-url NOWHERE", 2),
+            ("check --connect", "check --connect --config config/minimal.toml", 1),
             ("lint", "lint --list", 0),
             ("lint", "LEAKS lint --database-url URL", 1),
             ("lint", "lint --database-url NOWHERE", 2),

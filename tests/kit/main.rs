@@ -22,6 +22,7 @@ mod locks;
 mod oracles;
 mod pipeline;
 mod protect;
+mod readiness;
 mod revocations;
 mod support;
 mod surroundings;

@@ -10,6 +10,10 @@ const LIST: &[(&str, How)] = &[
         "cloison init --database-url \"$OWNER_URL\" --tenant acme",
         Not("tests/kit/init.rs runs it, and the commands that it prints"),
     ),
+    (
+        "cloison check --connect --config cloison.toml",
+        Not("tests/kit/readiness.rs runs it; the folder's configuration is of another stand"),
+    ),
     ("cloison install --database-url \"$OWNER_URL\" --compat", Owner),
     ("select cloison.protect('public.orders');", Owner),
     // docs/install.md

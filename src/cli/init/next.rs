@@ -80,7 +80,7 @@ fn commands(done: &Done<'_>) -> Vec<String> {
         shell_word(&done.place.shown(File::Configuration)),
         shell_word(&done.place.shown(File::Environment))
     );
-    let mut commands = vec![format!("cloison check {files}")];
+    let mut commands = vec![format!("cloison check --connect {files}")];
     commands.push(match done.place.is_packaged() {
         true => "systemctl restart cloison".to_owned(),
         false => format!("cloison serve {files}"),

@@ -52,7 +52,7 @@ impl Place {
         }
         let folder = given.canonicalize()?;
         let is_packaged = folder == Path::new(PACKAGED) && rustix::process::geteuid().is_root();
-        let group = if is_packaged { group_id(&fs::read_to_string("/etc/group")?) } else { None };
+        let group = if is_packaged { service_group() } else { None };
         Ok(Self { given: given.to_owned(), folder, group })
     }
 
@@ -78,6 +78,11 @@ impl Place {
     pub(super) fn stage(&self, file: File, content: &str) -> io::Result<Staged> {
         Staged::new(&self.path(file), content.as_bytes(), self.group)
     }
+}
+
+/// The number of the group that the package's service runs as, if the package is installed.
+pub(in crate::cli) fn service_group() -> Option<u32> {
+    fs::read_to_string("/etc/group").ok().and_then(|groups| group_id(&groups))
 }
 
 /// The number of the service's group.

@@ -5,14 +5,14 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Error;
-use crate::backend::{Control, ControlError, Target};
+use crate::backend::{self, Control, ControlError, Target};
 use crate::config::{Config, LintAction};
 use crate::kit::lint::{self, Finding, Level};
 use crate::observe::Event;
 use crate::pool::Opening;
 use crate::proxy::Shared;
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 /// So many times in a row may the lints fail to run before nobody knows how things stand.
 const MOST_FAILURES: u32 = 3;
@@ -20,8 +20,11 @@ const MOST_FAILURES: u32 = 3;
 /// Longer than the lints may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What a look found: critical findings that nobody has accepted, by key.
+pub(in crate::cli) type Standing = Result<BTreeMap<String, Finding>, LookError>;
+
 /// What stands, as of the last look.
-pub(super) struct Watch {
+pub(in crate::cli) struct Watch {
     /// A connection of its own: its transactions must not hold up the questions of logins.
     control: Control,
     /// The roles that this proxy logs in as.
@@ -34,7 +37,7 @@ pub(super) struct Watch {
 
 /// Why it is not known how things stand.
 #[derive(Debug, thiserror::Error)]
-pub enum LookError {
+pub(in crate::cli) enum LookError {
     /// There is no connection.
     #[error("the control connection is not available")]
     Control(#[from] ControlError),
@@ -46,33 +49,35 @@ pub enum LookError {
     Lint(#[from] lint::Error),
 }
 
+impl LookError {
+    /// Whether Postgres is away for now.
+    pub(in crate::cli) fn is_away(&self) -> bool {
+        match self {
+            Self::Control(error) => error.is_away(),
+            Self::Slow(_) => true,
+            Self::Lint(lint::Error::Statement { source, .. }) => backend::is_away(source),
+            Self::Lint(_) => false,
+        }
+    }
+}
+
 impl Watch {
-    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+    pub(in crate::cli) fn new(config: &Config) -> Result<Self, tls::Error> {
         let timeout = config.limits.server_connect_timeout;
-        let target = Target::new(&config.server, &config.control, timeout)
-            .map_err(crate::pool::OpenError::from)?;
+        let target = Target::new(&config.server, &config.control, timeout)?;
         let pools = config.pools.values().map(|pool| &pool.login);
         let logins = pools.chain([&config.control]).map(|login| login.user.clone()).collect();
         let control = Control::new(target);
         Ok(Self { control, logins, standing: BTreeMap::new(), failures: 0 })
     }
 
-    /// The first look: what it finds may keep the proxy from starting.
-    pub(super) async fn begin(&mut self, shared: &Shared) -> Result<(), Error> {
-        let looked = self.look().await;
-        if shared.config.lint.action == LintAction::Refuse {
-            let found = looked?;
-            if !found.is_empty() {
-                return Err(Error::Unfit(found.values().map(refusal).collect()));
-            }
-            return Ok(());
-        }
+    /// Takes the first look, which did not keep the proxy from starting.
+    pub(super) fn begin(&mut self, looked: Standing, shared: &Shared) {
         if looked.is_err() {
             // There is no earlier look to go by.
             self.failures = MOST_FAILURES - 1;
         }
         self.take(looked, shared);
-        Ok(())
     }
 
     /// Looks again and again, and opens and shuts the door.
@@ -94,7 +99,7 @@ impl Watch {
         }
     }
 
-    async fn look(&self) -> Result<BTreeMap<String, Finding>, LookError> {
+    pub(in crate::cli) async fn look(&self) -> Standing {
         let look = async {
             let client = self.control.client().await?;
             Ok::<_, LookError>(lint::run(&client).await?)
@@ -112,7 +117,7 @@ impl Watch {
         finding.name != "login_unfit" || self.logins.contains(&login)
     }
 
-    fn take(&mut self, looked: Result<BTreeMap<String, Finding>, LookError>, shared: &Shared) {
+    fn take(&mut self, looked: Standing, shared: &Shared) {
         match looked {
             Ok(found) => {
                 self.tell_changes(&found, shared);
@@ -150,15 +155,4 @@ impl Watch {
             shared.observer.observe(Event::LintCured { key: key.clone() });
         }
     }
-}
-
-/// Three lines for the operator.
-fn refusal(finding: &Finding) -> String {
-    let Finding { name, object, detail, fix, key, .. } = finding;
-    let fix = fix.as_deref().unwrap_or("no SQL cures it");
-    format!(
-        "  {name}: {object}: {detail}\n    mend it with: {fix}\n    \
-         or live with it: cloison lint --accept '{}' --reason …",
-        key.replace('\'', r"'\''")
-    )
 }
