@@ -247,7 +247,7 @@ async fn admit(
     }
     let mut recorded = None;
     if access != Access::Tenant {
-        let record = AuditRecord::session(&claims, id, address);
+        let record = AuditRecord::session(&claims, id, address).ok_or_else(Refusal::no_name)?;
         let on_record = record::put_on_record((&claims, &mut context), record, wishes, shared);
         recorded = Box::pin(on_record).await?;
     }

@@ -550,6 +550,29 @@ begin
 end;
 $$;
 
+-- Fails unless the caller may change what is the kit's: a super-admin whose session may write, or
+-- the kit's owner. Each function of the kit that changes something and that super-admins may call
+-- begins with it.
+create or replace function cloison.demand_superadmin_write()
+    returns void
+    stable
+    parallel restricted
+    security definer
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    if pg_catalog.pg_has_role(session_user, current_user, 'usage') then
+        return;
+    end if;
+    if not cloison.superadmin_may_write() then
+        raise exception 'this is for super-admins'
+            using errcode = 'insufficient_privilege',
+                  hint = 'First: select cloison.enable_superadmin_mode();';
+    end if;
+end;
+$$;
+
 -- Lets this session see all tenants, until it ends or is reset, and writes that down. For members
 -- of cloison_superadmin. A read-only transaction cannot write it down, and is refused. (A ROLLBACK
 -- takes the row back together with what it let the session read: the proxy writes a row of its

@@ -99,6 +99,7 @@ as $$
 declare
     revocation bigint;
 begin
+    perform cloison.demand_superadmin_write();
     -- What a token's own end has overtaken is of no use to anybody.
     delete from cloison.revocations r where r.until < pg_catalog.now() - interval '1 day';
     insert into cloison.revocations (kind, value, issuer, until, reason)
@@ -188,6 +189,7 @@ declare
     lifted cloison.revocations;
     actor jsonb;
 begin
+    perform cloison.demand_superadmin_write();
     if not pg_catalog.pg_has_role(session_user, current_user, 'usage') then
         actor := cloison.current_actor();
         if actor is null then

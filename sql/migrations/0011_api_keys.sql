@@ -21,7 +21,7 @@ as $$
     select 5;
 $$;
 
--- Fails unless the caller may hand out keys: a super-admin who has said so, or the kit's owner.
+-- Fails unless the caller may look at keys: a super-admin who has said so, or the kit's owner.
 create or replace function cloison.demand_superadmin()
     returns void
     stable
@@ -58,7 +58,7 @@ declare
     secret bytea := '';
     key text;
 begin
-    perform cloison.demand_superadmin();
+    perform cloison.demand_superadmin_write();
     if not exists (select from cloison.tenants t where t.id = tenant and t.status <> 'archived')
     then
         raise exception 'there is no such tenant' using errcode = 'no_data_found';
@@ -121,7 +121,7 @@ as $$
 declare
     tenant uuid;
 begin
-    perform cloison.demand_superadmin();
+    perform cloison.demand_superadmin_write();
     if coalesce(reason, '') = '' then
         raise exception 'why? It is kept in the audit log' using errcode = 'null_value_not_allowed';
     end if;

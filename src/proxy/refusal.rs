@@ -50,6 +50,12 @@ impl Refusal {
         Self { told: Told::Ours(told), fault: Fault::Client, detail: format!("limit {limit}") }
     }
 
+    pub(super) fn no_name() -> Self {
+        let told = ClientError::fatal("28000", "C411", "the token does not say who comes")
+            .hint("Whoever may see more than one tenant is on record by name: the token needs a claim \"sub\".");
+        Self { told: Told::Ours(told), fault: Fault::Client, detail: "no name".into() }
+    }
+
     pub(super) fn no_reason() -> Self {
         let told = ClientError::fatal("28000", "C216", "a super-admin's session needs a reason")
             .hint("Connect with options='-c cloison.reason=…', or with a token that has a claim \"reason\".");

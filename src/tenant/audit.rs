@@ -18,10 +18,12 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// Tells who came, by which road, and from where. Nothing of the token itself.
-    pub fn session(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Self {
-        Self {
-            actor: claims.subject().unwrap_or("unknown").to_owned(),
+    /// Tells who came, by which access path, and from where. Nothing of the token itself. `None`:
+    /// the token does not say who it is.
+    pub fn session(claims: &VerifiedClaims, session: SessionId, client: &Address) -> Option<Self> {
+        let is_name = |subject: &&str| subject.chars().any(char::is_alphanumeric);
+        Some(Self {
+            actor: claims.subject().filter(is_name)?.to_owned(),
             action: format!("session.{}", claims.access()),
             tenant: None,
             session: session.to_string(),
@@ -32,7 +34,7 @@ impl AuditRecord {
                 "act": claims.actor(),
                 "reason": claims.reason(),
             }),
-        }
+        })
     }
 
     /// Tells on top of that for which tenant alone, who can read it and all that follows.

@@ -1,13 +1,17 @@
 //! Keys for software that cannot mint a token, in the token's place.
 
+use serde_json::json;
+
 use crate::support::postgres::{A, B};
-use crate::support::proxy::{self, Proxy, tenant_token};
+use crate::support::proxy::{self, Proxy, tenant_token, token};
 use crate::support::wire::Wire;
 
 const COUNT: &str = "select count(*) from note";
 
 async fn make(proxy: &Proxy, tenant: &str, expires_at: &str) -> String {
-    let admin = proxy.superadmin().await;
+    let token = token("superadmin", json!({}));
+    let write = "options='-c cloison.write=on'";
+    let admin = proxy.connect("cloison_superadmin", &token, write).await.unwrap();
     admin.batch_execute("select cloison.enable_superadmin_mode()").await.unwrap();
     let sql = format!("select cloison.create_api_key('{tenant}', 'etl', {expires_at})");
     admin.query_one(&sql, &[]).await.unwrap().get(0)

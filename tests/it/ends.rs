@@ -101,9 +101,17 @@ async fn a_revoked_subject_is_out_until_that_is_lifted_and_is_one_of_an_issuer()
 async fn a_super_admin_can_be_revoked_and_revokes_through_the_proxy() {
     let proxy = proxy::new().run().await;
     let admin = |jti: &str| token("superadmin", json!({ "jti": jti }));
-    let (mut wire, _) = Wire::login(&proxy, "cloison_superadmin", &admin("one"), &[]).await;
+    let writes = [("cloison.write", "on")];
+    let (mut wire, _) = Wire::login(&proxy, "cloison_superadmin", &admin("one"), &writes).await;
     let (mut other, _) = Wire::login(&proxy, "cloison_superadmin", &admin("two"), &[]).await;
-    let answer = wire.ask("select cloison.revoke_token('two', 'enough')").await;
+    let revoke = |jti: &str| format!("select cloison.revoke_token('{jti}', 'enough')");
+    other.ask("select cloison.enable_superadmin_mode()").await;
+    wire.ask("select cloison.enable_superadmin_mode()").await;
+    let answer = other.ask(&revoke("one")).await;
+    let told = answer.iter().find(|message| message.tag == 'E').unwrap();
+    assert_eq!(told.field('C'), "42501");
+    assert_eq!(told.field('M'), "this super-admin's session is read-only");
+    let answer = wire.ask(&revoke("two")).await;
     assert_eq!(tags(&answer), "TDCZ");
     assert_eq!(told_within_a_second(&mut other).await.field('D'), "cloison: C213");
     assert_eq!(wire.value("select 1").await, "1");

@@ -20,6 +20,7 @@ mod install;
 mod lint;
 mod locks;
 mod oracles;
+mod permits;
 mod pipeline;
 mod protect;
 mod readiness;

@@ -23,6 +23,7 @@ begin
             cloison.renew_superadmin(text, text),
             cloison.sign_superadmin(text),
             cloison.enable_superadmin_mode(),
+            cloison.demand_superadmin_write(),
             cloison.superadmin_may_write(),
             cloison.is_superadmin(),
             cloison.is_signed(text, text, text),
