@@ -12,7 +12,7 @@ use super::{ClientError, Header};
 /// Decides when a frame may be seen.
 pub trait Gate: fmt::Debug + Send {
     /// How many bytes of the body of such a frame it has to see, at most.
-    fn look(&self, tag: u8) -> usize;
+    fn look(&self, header: Header) -> usize;
 
     /// Ready when the frame may be seen. `body` is its beginning; until it is ready it is asked
     /// about the same frame again.
@@ -86,7 +86,7 @@ impl Gated {
                     continue;
                 }
             };
-            let look = self.gate.look(header.tag).min(header.body_len);
+            let look = self.gate.look(header).min(header.body_len);
             let Some(body) = self.raw.get(HEADER_LEN..HEADER_LEN + look) else {
                 break Passed::NeedsMore;
             };
@@ -103,6 +103,26 @@ impl Gated {
     }
 }
 
+/// What has passed a gate of bytes that come in parts of these lengths, and how many frames.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub fn pass_in_parts(gate: Box<dyn Gate>, sent: &[u8], lengths: &[usize]) -> (Vec<u8>, usize) {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let (mut gated, mut incoming) = (Gated::new(gate, BytesMut::new()), BytesMut::new());
+    let (mut rest, mut lengths) = (sent, lengths.iter().cycle());
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(rest.len().min(*lengths.next().unwrap()));
+        gated.raw.extend_from_slice(part);
+        while let Passed::Some(_) = gated.pass(&mut incoming, &mut cx).unwrap() {}
+        rest = behind;
+    }
+    let (mut count, mut at) = (0, 0);
+    while let Ok(Some(header)) = Header::parse(incoming.get(at..).unwrap_or_default()) {
+        (count, at) = (count + 1, at + header.frame_len());
+    }
+    (incoming.to_vec(), count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +132,7 @@ mod tests {
     struct Slow(Vec<u8>, bool);
 
     impl Gate for Slow {
-        fn look(&self, _: u8) -> usize {
+        fn look(&self, _: Header) -> usize {
             2
         }
 

@@ -13,6 +13,8 @@ mod stream;
 pub use client_error::{ClientError, Severity};
 pub use frame::{Frame, Header};
 pub use gate::Gate;
+#[cfg(test)]
+pub use gate::pass_in_parts;
 pub use message::TransactionStatus;
 pub use socket::{Detached, Socket};
 pub use stream::FrameStream;

@@ -79,6 +79,11 @@ impl FrameStream {
         self.gated = Some(Box::new(Gated::new(gate, raw)));
     }
 
+    /// Whether what is read passes a gate.
+    pub const fn is_gated(&self) -> bool {
+        self.gated.is_some()
+    }
+
     /// What the peer is to be told of a frame that did not pass, as its last words.
     pub fn take_refusal(&mut self) -> Option<ClientError> {
         self.gated.as_mut()?.take_refusal()

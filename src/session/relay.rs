@@ -145,8 +145,8 @@ impl<'a> Relay<'a> {
         limits: Option<TenantLimits>,
     ) -> Self {
         Self {
+            guarded: Guarded::new(guard, bound.scope().is_tenants(), client.is_gated()),
             client,
-            guarded: Guarded::new(guard, bound.scope().is_tenants()),
             bound,
             exchange: Exchange::new(),
             tally: Tally::new(limits),

@@ -148,7 +148,7 @@ async fn every_statement_is_on_record_before_it_runs() {
         let lengths = records(&superuser, "length(detail ->> 'text')", "statement").await;
         assert_eq!(lengths.last().unwrap(), "8192");
         let all = records(&superuser, "detail", "statement").await.concat();
-        assert!(!all.contains("secret-value") && all.contains("\"bytes\": 20013"), "{mode:?}");
+        assert!(!all.contains("secret-value") && all.contains("\"bytes\": 20012"), "{mode:?}");
         assert!(is_whole(&superuser).await);
         // Others' statements are nobody's business.
         Wire::tenant(&proxy, A).await.value("select 'a tenant'").await;
@@ -308,6 +308,81 @@ async fn a_super_admin_acts_for_one_tenant_and_the_tenant_can_read_it() {
         let suspend = "update cloison.tenants set status = 'suspended' where slug = 'b'";
         superuser.batch_execute(suspend).await.unwrap();
         assert_eq!(error(&wire.answer().await).field('C'), "57P01", "{mode:?}");
+        proxy.stop().await;
+    }
+}
+
+/// There is no breaking the glass without a name.
+#[tokio::test]
+async fn who_does_not_say_who_comes_gets_no_session() {
+    let proxy = proxy::new().run().await;
+    let superuser = proxy.database.superuser().await;
+    for (user, audience) in [(USER, "superadmin"), ("cloison_owner", "owner")] {
+        for name in [None, Some(""), Some(" "), Some("\u{a0}\u{200b}"), Some("-")] {
+            let mut claims =
+                json!({"iss": "test", "aud": audience, "exp": now() + 60, "reason": "a test"});
+            if let Some(name) = name {
+                claims["sub"] = name.into();
+            }
+            let key = EncodingKey::from_secret(SECRET.as_bytes());
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
+            let told = Wire::refused(&proxy, user, &token, &[]).await;
+            let expected = [("28000", "cloison: C411"), ("28P01", "cloison: C202")];
+            let seen = (told.field('C'), told.field('D'));
+            assert!(expected.contains(&seen), "{audience} {name:?}: {seen:?}");
+            assert!(name.is_some() || seen == expected[0], "{audience}: {seen:?}");
+        }
+    }
+    for action in ["session.superadmin", "session.owner"] {
+        assert!(records(&superuser, "id", action).await.is_empty());
+    }
+    proxy.stop().await;
+}
+
+/// What is on record is what Postgres runs: no name that it would cut, no text that is read in part.
+#[tokio::test]
+async fn what_is_on_record_is_what_has_run() {
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let proxy = in_mode(mode).run().await;
+        let superuser = proxy.database.superuser().await;
+        let mut wire = session(&proxy, &token("superadmin", json!({})), &[]).await;
+        for length in [64, 2_100, 10_000] {
+            let name = "n".repeat(length);
+            wire.parse(&name, "select 'off the record'").bind("", &name, &[]).execute("", 0);
+            wire.sync().send().await;
+            let answer = wire.answer().await;
+            assert_eq!(tags(&answer), "EZ", "{mode:?} {length}");
+            let told = error(&answer);
+            assert_eq!((told.field('C'), told.field('D')), ("42622", "cloison: C412"));
+            wire.parse("", "select 1").bind(&name, "", &[]).execute(&name, 0).sync().send().await;
+            let answer = wire.answer().await;
+            assert_eq!(tags(&answer), "1EZ", "{mode:?} {length}");
+            assert_eq!(error(&answer).field('D'), "cloison: C412");
+        }
+        // It goes on, and the longest name that Postgres keeps will do.
+        let name = "n".repeat(63);
+        wire.parse(&name, "select 'on it'").bind(&name, &name, &[]).execute(&name, 0);
+        wire.sync().send().await;
+        assert_eq!(texts(&wire.answer().await), ["on it"]);
+        let all = records(&superuser, "detail", "statement").await.concat();
+        assert!(!all.contains("off the record") && all.contains(&name), "{mode:?}");
+
+        let hidden =
+            format!("set cloison.jwt = 'x'{};update note set body = ''", " ".repeat(9_300));
+        wire.ask(&hidden).await;
+        let kept = "encode(sha256(convert_to($$HIDDEN$$, 'UTF8')), 'hex')";
+        let is_there = "select count(*) from cloison.audit_log where detail ->> 'sha256' = ";
+        let asked = is_there.to_owned() + &kept.replace("HIDDEN", &hidden);
+        assert_eq!(superuser.query_one(&asked, &[]).await.unwrap().get::<_, i64>(0), 1, "{mode:?}");
+        // A token is not, though it be long; nor is it sent to Postgres.
+        let secret = format!("eyJ{}.{}.{}", "a".repeat(40), "b".repeat(150_000), "c".repeat(43));
+        for sql in [format!("set cloison.jwt = '{secret}'"), format!("select '{secret}'")] {
+            let answer = wire.ask(&sql).await;
+            assert_eq!(tags(&answer).contains('E'), sql.starts_with("set"), "{mode:?}");
+        }
+        let all = records(&superuser, "detail", "statement").await.concat();
+        assert!(!all.contains("eyJ") && all.contains("withheld"), "{mode:?}");
+        assert!(is_whole(&superuser).await);
         proxy.stop().await;
     }
 }

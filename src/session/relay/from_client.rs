@@ -11,6 +11,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter::{self, Rule};
+use crate::session::record;
 use crate::tenant::bind::RENEW_AFTER;
 
 /// What became of the client's next frame.
@@ -93,18 +94,16 @@ impl Relay<'_> {
         if self.renews_ahead_of(header.tag)? {
             return Ok(Admitted::NotYet);
         }
+        if self.client.is_gated()
+            && let Some(settled) = self.judge_recorded(header)?
+        {
+            return Ok(settled);
+        }
         match Rule::of(header.tag, self.bound.scope()) {
             Rule::Carry => {}
             Rule::CarryText => {
-                if self.guarded.is_full() && !self.exchange.unsynced() {
-                    return self.wait(header.tag);
-                }
-                let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
-                let lexis = self.bound.server().lexis();
-                match self.guarded.judge(header, body, lexis)? {
-                    None => return Ok(Admitted::NotAllThere),
-                    Some(Judged::Passes) => {}
-                    Some(Judged::Refused(error)) => return Ok(self.refuse_text(header, error)),
+                if let Some(settled) = self.judge_text(header)? {
+                    return Ok(settled);
                 }
                 let Some(doubtful) = self.look_at_text(header) else {
                     return Ok(Admitted::NotAllThere);
@@ -193,11 +192,45 @@ impl Relay<'_> {
         Ok(is_due)
     }
 
-    /// The server gets something that it refuses in place of a text that we refuse.
-    fn refuse_text(&mut self, header: Header, error: Box<ClientError>) -> Admitted {
+    /// What becomes of a text that may not pass, or of which more has to arrive first.
+    fn judge_text(&mut self, header: Header) -> Result<Option<Admitted>, End> {
+        if self.guarded.is_full() && !self.exchange.unsynced() {
+            return self.wait(header.tag).map(Some);
+        }
+        let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
+        let lexis = self.bound.server().lexis();
+        Ok(match self.guarded.judge(header, body, lexis)? {
+            None => Some(Admitted::NotAllThere),
+            Some(Judged::Passes) => None,
+            Some(Judged::Refused(error)) => Some(self.refuse_text(header, header.tag, error)),
+        })
+    }
+
+    /// The same of a message of somebody whose statements are on record: what is there of it has to
+    /// be what Postgres will do.
+    fn judge_recorded(&mut self, header: Header) -> Result<Option<Admitted>, End> {
+        let within = record::names_within(header.tag).min(header.body_len);
+        let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + within) else {
+            return Ok(Some(Admitted::NotAllThere));
+        };
+        if let Some(error) = record::refuse_names(header, head) {
+            if self.guarded.is_full() && !self.exchange.unsynced() {
+                return self.wait(header.tag).map(Some);
+            }
+            return Ok(Some(self.refuse_text(header, frontend::PARSE, Box::new(error))));
+        }
+        match header.tag {
+            frontend::QUERY | frontend::PARSE => self.judge_text(header),
+            _ => Ok(None),
+        }
+    }
+
+    /// The server gets a text that it refuses, in a message with this tag, in place of what we
+    /// refuse.
+    fn refuse_text(&mut self, header: Header, tag: u8, error: Box<ClientError>) -> Admitted {
         let out = &mut self.bound.server_mut().stream.outgoing;
-        self.guarded.refuse(header.tag, error, out);
-        self.exchange.sent(header.tag);
+        self.guarded.refuse(tag, error, out);
+        self.exchange.sent(tag);
         self.from_client = Rest { bytes: header.frame_len(), dropped: true };
         self.carry_client_bytes(header.frame_len());
         Admitted::Yes

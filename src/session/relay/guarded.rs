@@ -22,7 +22,8 @@ use crate::tenant;
 /// What a `Parse` may hold besides its text: a name, and the types of 65,535 parameters.
 const BESIDES_TEXT: usize = 512 * 1024;
 
-/// A longer text, where nobody judges texts, is not one that sets a token, which has 64 KiB at most.
+/// A longer text, where nobody judges or records texts, is not one that sets a token, which has
+/// 64 KiB at most.
 const MOST_WITH_TOKEN: usize = 128 * 1024;
 
 /// Refusals that may be due before the client's next text waits.
@@ -36,6 +37,8 @@ const WORD: &str = "cloison_refused_";
 pub(super) struct Guarded<'a> {
     guard: Option<&'a Guard>,
     is_tenants: bool,
+    /// Texts are on record, where those that set a token are left out as not run.
+    is_recorded: bool,
     /// Number of the last refusal.
     last: u64,
     /// Oldest first. One that the server skipped stays until all is answered.
@@ -51,8 +54,8 @@ pub(super) enum Judged {
 }
 
 impl<'a> Guarded<'a> {
-    pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool) -> Self {
-        Self { guard, is_tenants, last: 0, due: VecDeque::new(), skips: false }
+    pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool, is_recorded: bool) -> Self {
+        Self { guard, is_tenants, is_recorded, last: 0, due: VecDeque::new(), skips: false }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -67,7 +70,11 @@ impl<'a> Guarded<'a> {
         body: &[u8],
         lexis: Lexis,
     ) -> Result<Option<Judged>, End> {
-        let longest = self.guard.map_or(MOST_WITH_TOKEN, Guard::longest);
+        let longest = match self.guard {
+            Some(guard) => guard.longest(),
+            None if self.is_recorded => usize::MAX,
+            None => MOST_WITH_TOKEN,
+        };
         if self.guard.is_none() && header.body_len > longest {
             return Ok(Some(Judged::Passes));
         }

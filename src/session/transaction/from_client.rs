@@ -15,6 +15,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter::{function_call_refused, violation};
+use crate::session::record;
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
 
 /// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
@@ -160,6 +161,17 @@ impl Relay<'_> {
         if runs && lent.has_left() {
             simple::refuse_moved(lent, header.tag);
             return Ok(self.drop_frame(header));
+        }
+        if self.client.is_gated() {
+            let within = record::names_within(header.tag).min(header.body_len);
+            let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + within) else {
+                return Ok(Admitted::NotAllThere);
+            };
+            if let Some(error) = record::refuse_names(header, head) {
+                lent.again.answered();
+                named::refuse(lent, Box::new(error));
+                return Ok(self.drop_frame(header));
+            }
         }
         match header.tag {
             frontend::QUERY => self.with_body(header, simple::query),

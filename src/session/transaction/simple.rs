@@ -33,6 +33,10 @@ const DEALLOCATED: &[u8] = b"C\0\0\0\x0fDEALLOCATE\0";
 /// Sends a `Query`, or begins to.
 pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let text = body.strip_suffix(b"\0").ok_or_else(|| End::Told(malformed()))?;
+    if text.contains(&0) {
+        // Postgres takes no more than what stands ahead of it for the text, and refuses the rest.
+        return Err(End::Told(malformed()));
+    }
     end_skipping(lent);
     // "A simple Query message also destroys the unnamed statement".
     parts.names.unnamed = None;
