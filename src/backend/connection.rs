@@ -13,7 +13,7 @@ use crate::protocol::message::{self, backend};
 use crate::protocol::{self, Frame, FrameStream};
 use crate::types::{CancelKey, ProcessMark, ServerPid, SessionSettings};
 
-use super::prepared::Prepared;
+use super::prepared::{Prepared, ReadAs};
 use crate::statement::Lexis;
 
 /// A connection that has logged in.
@@ -165,6 +165,12 @@ impl ServerConnection {
     /// How the server reads texts.
     pub const fn lexis(&self) -> Lexis {
         self.lexis
+    }
+
+    /// By which settings the server reads the bytes of texts.
+    pub fn reads_as(&self) -> ReadAs {
+        let encoding = self.statuses.get("client_encoding").cloned().unwrap_or_default();
+        ReadAs { encoding, standard_strings: self.lexis.standard_strings }
     }
 
     /// Gives up buffers that have grown for one large message.

@@ -21,6 +21,24 @@ pub struct Statement {
     reading: Reading,
     /// What the database added to that when it was read.
     surroundings: Arc<Surroundings>,
+    /// How its bytes were read; `None` if every server reads them alike.
+    read_as: Option<ReadAs>,
+}
+
+/// Settings by which a server makes characters and strings of a text's bytes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReadAs {
+    /// `client_encoding`.
+    pub encoding: String,
+    /// `standard_conforming_strings` is on.
+    pub standard_strings: bool,
+}
+
+impl ReadAs {
+    /// Whether they are those of nearly all clients.
+    pub fn is_common(&self) -> bool {
+        self.encoding == "UTF8" && self.standard_strings
+    }
 }
 
 impl Statement {
@@ -31,8 +49,14 @@ impl Statement {
         definition: Bytes,
         reading: Reading,
         surroundings: Arc<Surroundings>,
+        read_as: Option<ReadAs>,
     ) -> Self {
-        Self { number, name: name.into(), definition, reading, surroundings }
+        Self { number, name: name.into(), definition, reading, surroundings, read_as }
+    }
+
+    /// Whether a server with these settings reads it as it was read.
+    pub fn reads_alike(&self, server: &ReadAs) -> bool {
+        self.read_as.as_ref().is_none_or(|read_as| read_as == server)
     }
 
     /// What tells it from every other one.
@@ -188,7 +212,8 @@ mod tests {
     fn statement(number: u64) -> Arc<Statement> {
         let reading = Reading { kind: Kind::Rows, is_clean: true };
         let definition = Bytes::from_static(b"select 1\0\0\0");
-        Arc::new(Statement::new(number, format!("n{number}"), definition, reading, Arc::default()))
+        let (name, here) = (format!("n{number}"), Arc::default());
+        Arc::new(Statement::new(number, name, definition, reading, here, None))
     }
 
     #[test]
@@ -231,7 +256,7 @@ mod tests {
     fn what_was_read_in_other_surroundings_is_in_doubt() {
         let here = Arc::new(Surroundings::default());
         let reading = Reading { kind: Kind::Rows, is_clean: true };
-        let read = Statement::new(1, "n".into(), Bytes::new(), reading, Arc::clone(&here));
+        let read = Statement::new(1, "n".into(), Bytes::new(), reading, Arc::clone(&here), None);
         assert!(read.is_clean(&here));
         assert!(!read.is_clean(&Arc::new(Surroundings::default())));
     }

@@ -69,7 +69,7 @@ pub enum Refusal {
     },
     /// A setting that is not on the list.
     Setting(String),
-    /// `EXPLAIN` with numbers that tell of all tenants' rows.
+    /// `EXPLAIN`: a plan tells of all tenants' rows.
     Explain,
     /// The grammar does not know it.
     Unparsable {
@@ -93,6 +93,11 @@ impl Guard {
     /// Holds tenants to a policy.
     pub fn new(policy: Policy) -> Self {
         Self { policy, passed: Recent::new(REMEMBERED) }
+    }
+
+    /// Whether tenants may see plans and estimates.
+    pub fn shows_plans(&self) -> bool {
+        self.policy.statements.contains(&Group::Explain)
     }
 
     /// Longer texts are refused.

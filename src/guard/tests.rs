@@ -49,9 +49,6 @@ fn what_applications_do_passes() {
         "set session authorization default; reset session authorization; reset role",
         "set role none",
         "call monthly_report(1)",
-        "explain (costs off) select 1",
-        "explain (verbose, costs false, format json) delete from projects",
-        "explain (costs off, analyze off, buffers 0) select 1",
         "select 'alter role'; select $$ do $$",
     ] {
         assert_eq!(judge(text), Ok(()), "{text}");
@@ -116,13 +113,15 @@ fn what_reaches_beyond_the_session_is_refused() {
         ("set app.owner = 'x'", "app.owner"),
         ("set transaction snapshot '1-1-1'", "SET TRANSACTION SNAPSHOT"),
         ("explain select 1", "EXPLAIN"),
+        ("explain (costs off) select 1", "EXPLAIN"),
         ("explain (costs off, costs on) select 1", "EXPLAIN"),
+        ("explain (verbose, costs false, format json) delete from projects", "EXPLAIN"),
+        ("explain (costs off, analyze off, buffers 0) execute a", "EXPLAIN"),
         ("explain analyze select 1", "EXPLAIN"),
         ("explain (costs off, analyze) select 1", "EXPLAIN"),
         ("explain (costs off, buffers true) select 1", "EXPLAIN"),
         ("explain (costs off, newest) select 1", "EXPLAIN"),
         // Inside others, and behind others.
-        ("explain (costs off) create table t as select 1", "CREATE TABLE AS"),
         ("select 1; alter role current_user set a = b", "ALTER ROLE"),
         ("/* select */ do $$ begin end $$; select 1", "DO"),
         ("selec 1", "syntax error at or near \"selec\""),
@@ -165,6 +164,7 @@ fn an_operator_gives_kinds_and_settings_back() {
     pass(Group::Ddl, "create table t (a int)");
     pass(Group::Do, "do $$ begin end $$");
     pass(Group::Explain, "explain (analyze, buffers) select 1");
+    pass(Group::Explain, "explain (costs off) select 1");
     pass(Group::Listen, "listen news; notify news");
     pass(Group::Lock, "lock table projects");
     pass(Group::Maintenance, "vacuum; analyze");

@@ -11,11 +11,15 @@ use super::Bound;
 use super::knowledge::Knowledge;
 use crate::backend::{MOST_ROWS, Reply};
 use crate::protocol::{self, ClientError};
+use crate::statement;
 use crate::tenant::Scope;
 use crate::types::SessionSettings;
 
 const SET: &str = "select pg_catalog.set_config($1, $2, false)";
 const READ: &str = "select pg_catalog.current_setting($1, true)";
+const FORGET: &str = "discard plans";
+/// The portal that it runs in where a client may have an unnamed one.
+const FORGETTING: &str = "_cloison_forgetting";
 const TEXT_OID: u32 = 25;
 
 /// Why a server connection does not have the settings that its client has asked for.
@@ -114,12 +118,13 @@ impl Bound {
         let server = &mut self.loan.server;
         let present = Arc::clone(&server.overrides);
         let out = &mut server.stream.outgoing;
-        let mut changes = 0;
+        let (mut changes, mut bears_on_plans) = (0, false);
         for (name, _) in present.iter().filter(|(name, _)| wanted.value(name).is_none()) {
             // Names of settings that we look after need no quotes.
             frontend::parse("", &format!("reset {name}"), [], out).map_err(protocol::Error::Io)?;
             execute(&[], out)?;
             changes += 1;
+            bears_on_plans |= statement::bears_on_plans(name);
         }
         for (name, value) in
             wanted.iter().filter(|(name, value)| present.value(name) != Some(*value))
@@ -127,6 +132,10 @@ impl Bound {
             frontend::parse("", SET, [TEXT_OID, TEXT_OID], out).map_err(protocol::Error::Io)?;
             execute(&[name, value], out)?;
             changes += 1;
+            bears_on_plans |= statement::bears_on_plans(name);
+        }
+        if bears_on_plans {
+            queue_forgetting(out)?;
         }
         frontend::sync(out);
         server.unnamed = 0;
@@ -136,6 +145,35 @@ impl Bound {
         complete(server.round_trip().await?)?;
         server.overrides = Arc::clone(wanted);
         Ok(())
+    }
+
+    /// Makes Postgres forget what it has made of statements, those of functions included: each is
+    /// analysed and planned anew, under the settings of who runs it next. Manual: "DISCARD".
+    ///
+    /// # Errors
+    ///
+    /// The connection must be reset then.
+    pub async fn forget_plans(&mut self) -> Result<(), SettingsError> {
+        let server = &mut self.loan.server;
+        queue_forgetting(&mut server.stream.outgoing)?;
+        frontend::sync(&mut server.stream.outgoing);
+        server.unnamed = 0;
+        complete(server.round_trip().await?)?;
+        Ok(())
+    }
+
+    /// Queues the same, in a portal that no client names by chance, so that the client's unnamed one
+    /// stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// Cannot fail for texts of this length.
+    pub fn queue_forgetting(&mut self) -> std::io::Result<()> {
+        let server = &mut self.loan.server;
+        server.unnamed = 0;
+        let out = &mut server.stream.outgoing;
+        frontend::parse("", FORGET, [], out)?;
+        run_in(FORGETTING, &[], out)
     }
 
     /// Asks for the values of `names`, and takes them for what is set on the connection now.
@@ -191,15 +229,26 @@ pub enum LocalBindQueued {
 
 /// Appends `Bind` and `Execute` of the unnamed statement with text parameters.
 fn execute(parameters: &[&str], out: &mut bytes::BytesMut) -> Result<(), protocol::Error> {
+    Ok(run_in("", parameters, out)?)
+}
+
+fn run_in(portal: &str, parameters: &[&str], out: &mut bytes::BytesMut) -> std::io::Result<()> {
     let put = |value: &&str, out: &mut bytes::BytesMut| {
         out.put_slice(value.as_bytes());
         Ok(IsNull::No)
     };
-    frontend::bind("", "", [], parameters.iter(), put, [], out).map_err(|error| match error {
-        frontend::BindError::Conversion(error) => std::io::Error::other(error),
-        frontend::BindError::Serialization(error) => error,
-    })?;
-    Ok(frontend::execute("", 0, out)?)
+    frontend::bind(portal, "", [], parameters.iter(), put, [], out).map_err(
+        |error| match error {
+            frontend::BindError::Conversion(error) => std::io::Error::other(error),
+            frontend::BindError::Serialization(error) => error,
+        },
+    )?;
+    frontend::execute(portal, 0, out)
+}
+
+fn queue_forgetting(out: &mut bytes::BytesMut) -> Result<(), protocol::Error> {
+    frontend::parse("", FORGET, [], out)?;
+    execute(&[], out)
 }
 
 fn complete(reply: Reply) -> Result<Vec<Bytes>, SettingsError> {

@@ -43,6 +43,7 @@ impl Answer {
             tag,
             backend::COMMAND_COMPLETE
                 | backend::ERROR_RESPONSE
+                | backend::NOTICE_RESPONSE
                 | backend::PARAMETER_STATUS
                 | backend::READY_FOR_QUERY
         )

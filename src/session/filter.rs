@@ -4,9 +4,12 @@
 
 use std::borrow::Cow;
 
-use crate::guard::Refusal;
-use crate::protocol::ClientError;
-use crate::protocol::message::frontend;
+use bytes::{Bytes, BytesMut};
+
+use crate::guard::{Guard, Refusal};
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::message::{self, frontend};
+use crate::protocol::{ClientError, Header};
 use crate::scan;
 use crate::tenant::Scope;
 
@@ -83,9 +86,9 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
             ClientError::error("42501", "C405", message).hint(hint)
         }
         Refusal::Explain => {
-            let message = "EXPLAIN with costs or times is not available to tenants: it counts \
-                           all tenants' rows";
-            let hint = "Say EXPLAIN (COSTS OFF). The operator of the proxy can allow the rest: \
+            let message = "EXPLAIN is not available to tenants: plans are chosen by estimates \
+                           from all tenants' rows";
+            let hint = "The operator of the proxy can allow it: \
                         allowed_statements = [\"explain\"].";
             ClientError::error("42501", "C405", message).hint(hint)
         }
@@ -111,6 +114,36 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
             ClientError::error("54000", "C013", message).hint(hint)
         }
     }
+}
+
+/// Whether notices that may tell of plans are kept from such a session.
+pub(super) fn hides_plans(scope: Scope, guard: Option<&Guard>) -> bool {
+    scope.is_tenants() && !guard.is_some_and(Guard::shows_plans)
+}
+
+/// What such a session gets of the notices of a login, whole frames.
+pub(super) fn login_notices(notices: Bytes, scope: Scope, guard: Option<&Guard>) -> Bytes {
+    if notices.is_empty() || !hides_plans(scope, guard) {
+        return notices;
+    }
+    let (mut shown, mut rest) = (BytesMut::new(), &notices[..]);
+    while let Ok(Some(header)) = Header::parse(rest) {
+        let Some((frame, behind)) = rest.split_at_checked(header.frame_len()) else { break };
+        if !tells_of_plans(frame.get(HEADER_LEN..).unwrap_or_default()) {
+            shown.extend_from_slice(frame);
+        }
+        rest = behind;
+    }
+    shown.freeze()
+}
+
+/// Whether a notice may tell of a plan or of estimates, which are made from all tenants' rows.
+///
+/// Whoever is connected can turn plans (`debug_print_plan`), sorts and statistics on, by
+/// `set_config()` inside of a function too. Postgres writes them at LOG, DEBUG and INFO; an
+/// application says what it has to say at NOTICE and WARNING.
+pub(super) fn tells_of_plans(notice: &[u8]) -> bool {
+    !matches!(message::error_field(notice, b'V'), Some("NOTICE" | "WARNING"))
 }
 
 /// Words without which no statement undoes the context in plain text: `RESET ALL`,

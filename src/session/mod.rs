@@ -132,6 +132,8 @@ pub async fn run(
             let target = Arc::clone(borrower.pool.target());
             let registration = common.cancels.register(target, None, terms.id, terms.version);
             let mut client = client;
+            let scope = terms.identity.context().scope();
+            let notices = filter::login_notices(notices, scope, common.guard_for(scope));
             greet(&mut client, &borrower.told, &notices, &registration);
             let serve = transaction::run(client, borrower, &registration, &terms, common, shutdown);
             let (client, end, is_amid) = serve.await;
@@ -153,8 +155,9 @@ async fn run_session(
     let server = bound.server();
     let (target, key) = (Arc::clone(bound.target()), Arc::clone(server.key()));
     let registration = common.cancels.register(target, Some(key), terms.id, terms.version);
-    greet(&mut client, server.statuses(), server.login_notices(), &registration);
     let guard = common.guard_for(bound.scope());
+    let notices = filter::login_notices(server.login_notices().clone(), bound.scope(), guard);
+    greet(&mut client, server.statuses(), &notices, &registration);
     let limits = common.limits_for(bound.scope());
     let mut relay = Relay::new(&mut client, &mut bound, guard, limits);
     let end = drive(&mut relay, terms, limits, &registration, shutdown).await;

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
+use super::filter;
 use super::tally::{Standing, Tally};
 use crate::config::TenantLimits;
 use crate::guard::Guard;
@@ -102,6 +103,8 @@ pub(super) struct Relay<'a> {
     block_ended: bool,
     /// The transaction that is open began with the end of another; when it last renewed the context.
     chained: Option<SystemTime>,
+    /// Notices that may tell of plans go nowhere.
+    hides_plans: bool,
 }
 
 /// The bytes of the current frame's body that have not passed.
@@ -147,6 +150,7 @@ impl<'a> Relay<'a> {
         Self {
             guarded: Guarded::new(guard, bound.scope().is_tenants(), client.is_gated()),
             client,
+            hides_plans: filter::hides_plans(bound.scope(), guard),
             bound,
             exchange: Exchange::new(),
             tally: Tally::new(limits),

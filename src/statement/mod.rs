@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use self::lexer::{Token, Tokens};
+pub use self::settings::bears_on_plans;
 use crate::scan;
 
 /// Settings that decide where a string ends, as they are when the server reads the text.
@@ -93,7 +94,10 @@ pub enum Kind {
     /// `SAVEPOINT`, `RELEASE`.
     Savepoint,
     /// `SET LOCAL` of anything but our own settings, `SET TRANSACTION`, `SET CONSTRAINTS`.
-    SetLocal,
+    SetLocal {
+        /// A plan, or what a text means, may depend on it.
+        bears_on_plans: bool,
+    },
     /// `SET` and `RESET` of these settings of the session, in lower case.
     Set(Vec<String>),
     /// `RESET ALL`.
@@ -155,7 +159,7 @@ impl Kind {
             | Self::Rollback { .. }
             | Self::RollbackTo
             | Self::Savepoint
-            | Self::SetLocal
+            | Self::SetLocal { .. }
             | Self::Set(_)
             | Self::ResetAll
             | Self::DiscardAll
@@ -163,6 +167,28 @@ impl Kind {
             | Self::Identity
             | Self::Cursor => false,
             Self::Rows | Self::CopyFromStdin | Self::Session(_) | Self::Other => true,
+        }
+    }
+
+    /// Whether a plan that is made behind it, or what a text means, may depend on what it sets.
+    pub fn bears_on_plans(&self) -> bool {
+        match self {
+            Self::SetLocal { bears_on_plans } => *bears_on_plans,
+            Self::Set(names) => names.iter().any(|name| bears_on_plans(name)),
+            Self::ResetAll | Self::DiscardAll => true,
+            Self::Empty
+            | Self::Begin
+            | Self::Commit { .. }
+            | Self::Rollback { .. }
+            | Self::RollbackTo
+            | Self::Savepoint
+            | Self::Show
+            | Self::Identity
+            | Self::Cursor
+            | Self::Rows
+            | Self::CopyFromStdin
+            | Self::Session(_)
+            | Self::Other => false,
         }
     }
 
@@ -176,7 +202,7 @@ impl Kind {
             Self::Commit { .. } => &[b"COMMIT", b"ROLLBACK"],
             Self::Rollback { .. } | Self::RollbackTo => &[b"ROLLBACK"],
             Self::Savepoint => &[b"SAVEPOINT", b"RELEASE"],
-            Self::SetLocal => &[b"SET"],
+            Self::SetLocal { .. } => &[b"SET"],
             Self::Set(_) => &[b"SET", b"RESET"],
             Self::Identity => &[b"SET", b"RESET", b"SELECT"],
             Self::ResetAll => &[b"RESET"],

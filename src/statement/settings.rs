@@ -26,7 +26,11 @@ impl Reader<'_, '_> {
         // The context is lost by either, and whoever binds it has to know.
         let is_ours = names.iter().any(|name| name.starts_with("cloison."));
         let is_local = is_local && !is_ours || names.is_empty();
-        let kind = if is_local { Kind::SetLocal } else { Kind::Set(names) };
+        let kind = if is_local {
+            Kind::SetLocal { bears_on_plans: names.iter().any(|name| bears_on_plans(name)) }
+        } else {
+            Kind::Set(names)
+        };
         self.tokens.is_at_end().then_some(Reading { kind, is_clean })
     }
 
@@ -209,4 +213,29 @@ const UNORDINARY: [&str; 11] = [
     "transaction_isolation",
     "transaction_read_only",
     "vacuum_mem",
+];
+
+/// Whether a plan, or what a text means to Postgres, may depend on a setting, by its name in lower
+/// case: on every one that is not known for the contrary.
+pub fn bears_on_plans(name: &str) -> bool {
+    !WITHOUT_BEARING.contains(&name)
+}
+
+/// Limits of time, what is told, and how a transaction runs and ends.
+const WITHOUT_BEARING: [&str; 15] = [
+    "application_name",
+    "client_min_messages",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "seed",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_deferrable",
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_timeout",
 ];

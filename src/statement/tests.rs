@@ -6,6 +6,8 @@ use super::*;
 
 const PLAIN: Lexis = Lexis { standard_strings: true, safe_encoding: true };
 
+const SET_LOCAL: Kind = Kind::SetLocal { bears_on_plans: false };
+
 fn read_all(text: &[u8], lexis: Lexis) -> Vec<(String, Reading)> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -331,11 +333,14 @@ fn settings_are_named() {
         "set constraints all deferred",
         "set constraints a.b, c immediate",
     ] {
-        check(text, Kind::SetLocal, true);
+        let bears_on_plans = !text.starts_with("set transaction") && !text.contains("constraints");
+        check(text, Kind::SetLocal { bears_on_plans }, true);
     }
-    for text in ["set local role x", "set local seed = 1"] {
-        check(text, Kind::SetLocal, false);
-    }
+    let harmless = Kind::SetLocal { bears_on_plans: false };
+    check("set local statement_timeout = 100", harmless.clone(), true);
+    check("SET LOCAL Lock_Timeout TO '1s'", harmless.clone(), true);
+    check("set local role x", Kind::SetLocal { bears_on_plans: true }, false);
+    check("set local seed = 1", harmless, false);
     check("set local cloison.context = ''", set(&["cloison.context"]), false);
     check("SET Work_Mem = '1MB'", set(&["work_mem"]), true);
     check("set session \"Work_Mem\" to 4", set(&["work_mem"]), true);
@@ -347,7 +352,8 @@ fn settings_are_named() {
     // Texts that follow in the same pipeline would be read as if it had not changed.
     check("set names 'utf8'", set(&["client_encoding"]), false);
     check("set names", set(&["client_encoding"]), false);
-    check("set local standard_conforming_strings = off", Kind::SetLocal, false);
+    let kind = Kind::SetLocal { bears_on_plans: true };
+    check("set local standard_conforming_strings = off", kind, false);
     check("set schema 'x'", set(&["search_path"]), true);
     check("set xml option document", set(&["xmloption"]), true);
     check(
@@ -537,7 +543,7 @@ fn tags_belong_to_kinds() {
     let rows = [&b"SELECT 5"[..], b"INSERT 0 1", b"UPDATE 0", b"DELETE 1", b"MERGE 1", b"COPY 1"];
     for tag in rows {
         assert!(Kind::Rows.accepts_tag(tag) && Kind::Other.accepts_tag(tag));
-        assert!(!Kind::Begin.accepts_tag(tag) && !Kind::SetLocal.accepts_tag(tag));
+        assert!(!Kind::Begin.accepts_tag(tag) && !SET_LOCAL.accepts_tag(tag));
     }
     assert!(Kind::Rows.accepts_tag(b"DECLARE CURSOR") && !Kind::Rows.accepts_tag(b"SET"));
     assert!(!Kind::Rows.accepts_tag(b"") && !Kind::Rows.accepts_tag(b"SELECTED"));
@@ -545,8 +551,7 @@ fn tags_belong_to_kinds() {
     assert!(Kind::Commit { chain: false }.accepts_tag(b"ROLLBACK"));
     assert!(!Kind::Rollback { chain: false }.accepts_tag(b"COMMIT"));
     assert!(
-        Kind::SetLocal.accepts_tag(b"SET CONSTRAINTS")
-            && Kind::Cursor.accepts_tag(b"CLOSE CURSOR ALL")
+        SET_LOCAL.accepts_tag(b"SET CONSTRAINTS") && Kind::Cursor.accepts_tag(b"CLOSE CURSOR ALL")
     );
     assert!(Kind::Session(Feature::TempTable).accepts_tag(b"CREATE TABLE AS"));
 }

@@ -35,6 +35,7 @@ const HOSTILE: &[&str] = &[
     "copy note to '/tmp/note'",
     "copy note from program 'id'",
     "explain analyze select * from note",
+    "explain (costs off) select * from note",
     "vacuum note",
     "prepare transaction 'x'",
 ];

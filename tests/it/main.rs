@@ -26,6 +26,7 @@ mod limits;
 mod lint;
 mod notify;
 mod oauth;
+mod plans;
 mod pool;
 mod ready;
 mod relay;

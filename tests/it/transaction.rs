@@ -9,6 +9,7 @@ mod pipeline;
 mod plans;
 mod residue;
 mod settings;
+mod sharing;
 mod statements;
 mod tickets;
 mod waiting;

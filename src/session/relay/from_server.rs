@@ -11,6 +11,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::answer::{Answer, ErrorKind};
+use crate::session::filter;
 use crate::tenant::Scope;
 
 impl Relay<'_> {
@@ -65,7 +66,10 @@ impl Relay<'_> {
         if let Some(refusal) = &refusal {
             refusal.encode(&mut self.client.outgoing);
         }
-        let dropped = refusal.is_some() || (ours && !answer.is_for_the_client());
+        let hidden = header.tag == backend::NOTICE_RESPONSE
+            && self.hides_plans
+            && filter::tells_of_plans(body);
+        let dropped = refusal.is_some() || hidden || (ours && !answer.is_for_the_client());
         if answer == Answer::Status && look == header.body_len {
             self.bound.server_mut().note_next_status(header.frame_len());
         }

@@ -49,7 +49,7 @@ impl Block {
             }
             Kind::Empty
             | Kind::Savepoint
-            | Kind::SetLocal
+            | Kind::SetLocal { .. }
             | Kind::Set(_)
             | Kind::Show
             | Kind::Cursor

@@ -7,6 +7,7 @@ use bytes::Buf;
 use super::due::{Due, Execute, Parse, Whose};
 use super::moved::Moved;
 use super::relay::{Copy, Lent, Relay};
+use super::settling::Settling;
 use super::tracked::Ended;
 use crate::backend::HeldBinds;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
@@ -14,7 +15,7 @@ use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
-use crate::statement::Kind;
+use crate::statement::{self, Kind};
 use crate::tenant::Scope;
 
 /// The settings that Postgres reports and a client may change, in the majors that we know.
@@ -84,6 +85,7 @@ impl Relay<'_> {
             header.tag,
             backend::COMMAND_COMPLETE
                 | backend::ERROR_RESPONSE
+                | backend::NOTICE_RESPONSE
                 | backend::PARAMETER_STATUS
                 | backend::READY_FOR_QUERY
         );
@@ -102,6 +104,12 @@ impl Relay<'_> {
         };
         if let (Fate::Forward, Some(error)) = (&fate, limited) {
             fate = Fate::Refuse(Box::new(error));
+        }
+        if header.tag == backend::NOTICE_RESPONSE
+            && filter::hides_plans(lent.bound.scope(), self.guard)
+            && filter::tells_of_plans(lent.body(look))
+        {
+            fate = Fate::Drop;
         }
         let dropped = !matches!(fate, Fate::Forward);
         if !matches!(fate, Fate::Drop) {
@@ -296,6 +304,9 @@ impl Lent {
             .map_or_else(Vec::new, |(name, _)| name.to_ascii_lowercase());
         let known = REPORTED.into_iter().find(|known| known.as_bytes() == name);
         if let Some(known) = known {
+            if statement::bears_on_plans(known) {
+                self.settling.doubt();
+            }
             self.touched.insert(known.to_owned());
         }
     }
@@ -303,7 +314,7 @@ impl Lent {
     /// A command has completed, or given all rows that were asked for.
     fn complete(&mut self, header: Header, look: usize, execute: Execute) -> Fate {
         self.settle(&execute.kind);
-        if execute.whose == Whose::Ours {
+        if execute.whose == Whose::Ours && execute.kind == Kind::Rows {
             self.note_bound();
         }
         if header.tag == b's' && execute.kind == Kind::Identity {
@@ -320,7 +331,10 @@ impl Lent {
             let discards_all = filter::discards_all(tag);
             let drops_statements = discards_all || tag == b"DEALLOCATE ALL";
             // A reading that was wrong is no proof of anything.
-            self.dirty |= !fits;
+            if !fits {
+                self.dirty = true;
+                self.settling.doubt();
+            }
             if drops_statements {
                 let server = self.bound.server_mut();
                 server.prepared.clear();
@@ -331,6 +345,7 @@ impl Lent {
                 // Nothing was sent behind it, so nothing is forgotten that it has not undone.
                 self.bound.server_mut().forget_session();
                 self.touched.clear();
+                self.settling = Settling::default();
                 self.discarded = true;
                 // And what the client came with is on the next one.
                 self.keeps = false;

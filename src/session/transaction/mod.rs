@@ -22,6 +22,7 @@ mod named;
 mod names;
 mod portals;
 mod relay;
+mod settling;
 mod simple;
 mod tracked;
 
@@ -157,6 +158,7 @@ impl Session<'_> {
         if !lent.touched.is_empty() && Box::pin(borrower.keep_settings(lent)).await.is_err() {
             lent.dirty = true;
         }
+        Box::pin(lent.settle_plans()).await;
         if lent.stale_plan {
             lent.bound.tables_changed();
         }

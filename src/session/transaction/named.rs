@@ -12,7 +12,7 @@ use super::from_client::Parts;
 use super::memory::OVERHEAD;
 use super::names::{NameError, Unnamed};
 use super::relay::{Copy, Lent};
-use crate::backend::{Statement, put_named};
+use crate::backend::{ReadAs, Statement, put_named};
 use crate::pool::LocalBindQueued;
 use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
@@ -89,8 +89,13 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         parse_unnamed(lent, parts, definition, reading);
         return Ok(());
     }
+    let is_plain = text.is_ascii() && !text.contains(&b'\\');
+    let read_as = (!is_plain).then(|| lent.bound.server().reads_as());
+    // What others have prepared is the same only if it means the same here.
+    let is_shared = !lent.settling.is_unsettled() && read_as.as_ref().is_none_or(ReadAs::is_common);
     let surroundings = &lent.knowledge.surroundings;
-    let Some(statement) = parts.statements.intern(definition, reading, surroundings) else {
+    let statement = parts.statements.intern(definition, reading, surroundings, read_as, is_shared);
+    let Some(statement) = statement else {
         return Err(End::Bug("no random bytes for the name of a statement"));
     };
     parts.names.insert(name, Arc::clone(&statement));
@@ -196,6 +201,7 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
         lent.copy = Copy::Asked;
     }
     lent.discarding |= discards;
+    lent.forget_plans_behind(&holds)?;
     lent.hold_behind(&holds);
     Ok(())
 }
@@ -268,6 +274,10 @@ fn prepared<'a>(
     }
     let statement = Arc::clone(parts.names.get(name)?);
     if !lent.bound.server_mut().prepared.is_held(&statement) {
+        if !statement.reads_alike(&lent.bound.server().reads_as()) {
+            // Its bytes would be read as another text. Postgres says that there is none.
+            return None;
+        }
         prepare(lent, parts, &statement, None);
     }
     let reading = statement.reading().clone();
@@ -297,6 +307,9 @@ fn prepare(
 /// Notes what such a statement leaves, and binds the tenant ahead of it if it has to be.
 pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
     lent.dirty |= !is_clean;
+    if !is_clean || kind.bears_on_plans() {
+        lent.settling.unsettle();
+    }
     match kind {
         Kind::ResetAll | Kind::DiscardAll => {
             let overrides = Arc::clone(&lent.bound.server().overrides);
@@ -314,7 +327,7 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         | Kind::Rollback { .. }
         | Kind::RollbackTo
         | Kind::Savepoint
-        | Kind::SetLocal
+        | Kind::SetLocal { .. }
         | Kind::Show
         | Kind::Identity
         | Kind::Cursor
@@ -394,4 +407,11 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
 
 fn out(lent: &mut Lent) -> &mut BytesMut {
     &mut lent.bound.server_mut().stream.outgoing
+}
+
+/// The error for a text that is too long to be looked at as a whole.
+pub(super) fn too_long(length: usize) -> ClientError {
+    let message = format!("a statement of {length} bytes is too long for transaction pooling");
+    ClientError::fatal("54000", "C013", message)
+        .hint("At most 16 MiB. Send values as parameters or by COPY.")
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::memory::OVERHEAD;
-use crate::backend::Statement;
+use crate::backend::{ReadAs, Statement};
 use crate::pool;
 use crate::recent::Recent;
 use crate::statement::{Kind, Reading, Surroundings};
@@ -59,13 +59,23 @@ impl Statements {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The statement of a definition; `None` if it needs a name and the system has no randomness.
+    /// The statement of a definition, one of its own if it `is_shared` by nobody; `None` if it needs
+    /// a name and the system has no randomness.
+    ///
+    /// Shared is what means the same to all: its bytes are read alike, and it is analysed and planned
+    /// under the settings that its server connection is known to have.
     pub(super) fn intern(
         &self,
         definition: &[u8],
         reading: Reading,
         surroundings: &Arc<Surroundings>,
+        read_as: Option<ReadAs>,
+        is_shared: bool,
     ) -> Option<Arc<Statement>> {
+        if !is_shared {
+            let definition = Bytes::copy_from_slice(definition);
+            return self.named(definition, reading, surroundings, read_as);
+        }
         let hash = self.hasher.hash_one(definition);
         let is_short = definition.len() <= LONGEST_KEPT;
         if is_short {
@@ -85,12 +95,8 @@ impl Statements {
         if let Some(known) = known.filter(fits) {
             return Some(known);
         }
-        let name = format!("_cloison_{}", pool::random_name().ok()?);
         let definition = Bytes::copy_from_slice(definition);
-        let surroundings = Arc::clone(surroundings);
-        let number = self.number();
-        let statement = Statement::new(number, name, definition, reading, surroundings);
-        let statement = Arc::new(statement);
+        let statement = self.named(definition, reading, surroundings, read_as)?;
         shared.by_definition.insert(hash, Arc::downgrade(&statement));
         shared.sweep();
         drop(shared);
@@ -98,6 +104,19 @@ impl Statements {
             self.kept.insert(hash, Arc::clone(&statement));
         }
         Some(statement)
+    }
+
+    fn named(
+        &self,
+        definition: Bytes,
+        reading: Reading,
+        surroundings: &Arc<Surroundings>,
+        read_as: Option<ReadAs>,
+    ) -> Option<Arc<Statement>> {
+        let name = format!("_cloison_{}", pool::random_name().ok()?);
+        let (number, surroundings) = (self.number(), Arc::clone(surroundings));
+        let new = Statement::new(number, name, definition, reading, surroundings, read_as);
+        Some(Arc::new(new))
     }
 }
 
@@ -191,7 +210,7 @@ mod tests {
 
     fn intern(statements: &Statements, text: &[u8], there: &Arc<Surroundings>) -> Arc<Statement> {
         let reading = Reading { kind: Kind::Rows, is_clean: true };
-        statements.intern(text, reading, there).unwrap()
+        statements.intern(text, reading, there, None, true).unwrap()
     }
 
     #[test]
@@ -242,9 +261,13 @@ mod tests {
         assert!(a.number() != b.number() && a.name() != b.name());
         // Not what stands in place of a statement about the identity.
         let reading = Reading { kind: Kind::Identity, is_clean: true };
-        let ours = statements.intern(b"select 1\0\0\0", reading, &here).unwrap();
+        let ours = statements.intern(b"select 1\0\0\0", reading, &here, None, true).unwrap();
         assert!(!Arc::ptr_eq(&a, &ours));
         assert!(!Arc::ptr_eq(&ours, &intern(&statements, b"select 1\0\0\0", &here)));
+        // Nor one that is nobody else's.
+        let reading = Reading { kind: Kind::Rows, is_clean: true };
+        let own = statements.intern(b"select 1\0\0\0", reading, &here, None, false).unwrap();
+        assert!(own.number() != a.number() && own.name() != a.name());
         // Read anew when what is known of the database has changed.
         let elsewhere = Arc::new(Surroundings::default());
         assert!(!Arc::ptr_eq(&a, &intern(&statements, b"select 1\0\0\0", &elsewhere)));

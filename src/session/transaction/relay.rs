@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::moved::{Moved, Step};
 use super::names::{Names, Statements};
 use super::portals::Portals;
+use super::settling::Settling;
 use super::tracked::{Ended, Tracked};
 use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
@@ -82,6 +83,7 @@ pub(super) struct Lent {
     pub(super) yields: bool,
     /// Something that outlives the transaction may have been left.
     pub(super) dirty: bool,
+    pub(super) settling: Settling,
     /// Settings of the session that statements have changed.
     pub(super) touched: BTreeSet<String>,
     /// The connection stays with the client until it leaves.
@@ -153,6 +155,7 @@ impl Lent {
             yields: false,
             dirty: false,
             touched: BTreeSet::new(),
+            settling: Settling::default(),
             pinned: false,
             bind_refused: false,
             discarded: false,
@@ -217,7 +220,7 @@ impl Lent {
             status: self.status,
             ended: false,
             too_old: false,
-            dirty: self.dirty || self.holds_texts() || !self.touched.is_empty(),
+            dirty: self.is_dirty(),
         }
     }
 }

@@ -140,7 +140,10 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
     }
     let instead = deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
     named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
+    let kind = reading.kind.clone();
     put_piece(lent, text, reading, instead);
+    lent.forget_plans_behind(&kind)?;
+    lent.hold_behind(&kind);
     Ok(())
 }
 
@@ -185,12 +188,10 @@ pub(super) fn put_piece(
     lent.dues.push(Due::Parse(Parse::Ours));
     lent.dues.push(Due::Bind(Whose::Ours));
     lent.dues.push(Due::Describe(Whose::Ours));
-    let kind = reading.kind.clone();
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind: reading.kind, instead }));
     lent.bound.server_mut().unnamed = 0;
     put_parse(if instead.is_some() { b"" } else { text }, out(lent));
     out(lent).extend_from_slice(RUN);
-    lent.hold_behind(&kind);
 }
 
 /// Lets a pipeline fail in which something follows on a change of the tenant that the server

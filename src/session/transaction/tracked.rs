@@ -50,7 +50,7 @@ impl Ended {
             Kind::Savepoint
             | Kind::Empty
             | Kind::Begin
-            | Kind::SetLocal
+            | Kind::SetLocal { .. }
             | Kind::Set(_)
             | Kind::Show
             | Kind::Cursor
