@@ -127,18 +127,19 @@ fn bind(criterion: &mut Criterion) {
     let tenant: TenantId = TENANT.parse().unwrap();
     let mut buffer = BytesMut::with_capacity(1024);
     let now = SystemTime::now();
+    let process = ProcessMark::default();
     let statement = LocalBind::new("_cloison_0123456789abcdef".to_owned());
     criterion.bench_function("bind, a transaction", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind_local(black_box(tenant), None, 4242, &statement, now, &mut buffer);
+            signer.bind_local(black_box(tenant), None, process, &statement, now, &mut buffer);
             buffer.len()
         });
     });
     criterion.bench_function("bind, a session", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            signer.bind(black_box(tenant), None, now, 4242, &mut buffer).unwrap();
+            signer.bind(black_box(tenant), None, (now, now), process, &mut buffer).unwrap();
             buffer.len()
         });
     });

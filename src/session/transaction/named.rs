@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use super::due::{Due, Execute, Parse, Whose};
 use super::from_client::Parts;
 use super::memory::OVERHEAD;
-use super::names::{NameError, Unnamed};
+use super::names::{Unnamed, name_refused};
 use super::relay::{Copy, Lent};
 use crate::backend::{ReadAs, Statement, put_named};
 use crate::pool::LocalBindQueued;
@@ -369,20 +369,6 @@ pub(super) fn refusal(kind: &Kind, parts: &Parts<'_>) -> Option<Box<ClientError>
     Some(Box::new(ClientError::error("0A000", "C402", message).hint(hint)))
 }
 
-fn name_refused(error: NameError, name: &[u8]) -> ClientError {
-    match error {
-        NameError::Taken => {
-            let name = String::from_utf8_lossy(name);
-            let message = format!("prepared statement \"{name}\" already exists");
-            ClientError::error("42P05", "C403", message)
-        }
-        NameError::TooMany => {
-            let message = "too many prepared statements in this session";
-            ClientError::error("53400", "C404", message).hint("Close those that are not needed.")
-        }
-    }
-}
-
 /// The client gets `frame` from us, when its turn comes.
 fn owe(lent: &mut Lent, parts: &mut Parts<'_>, frame: &'static [u8]) {
     if lent.dues.skipping() {
@@ -407,11 +393,4 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
 
 fn out(lent: &mut Lent) -> &mut BytesMut {
     &mut lent.bound.server_mut().stream.outgoing
-}
-
-/// The error for a text that is too long to be looked at as a whole.
-pub(super) fn too_long(length: usize) -> ClientError {
-    let message = format!("a statement of {length} bytes is too long for transaction pooling");
-    ClientError::fatal("54000", "C013", message)
-        .hint("At most 16 MiB. Send values as parameters or by COPY.")
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::memory::OVERHEAD;
 use crate::backend::{ReadAs, Statement};
 use crate::pool;
+use crate::protocol::ClientError;
 use crate::recent::Recent;
 use crate::statement::{Kind, Reading, Surroundings};
 
@@ -162,6 +163,21 @@ fn size(name: &[u8], statement: &Statement) -> usize {
 pub(super) enum NameError {
     Taken,
     TooMany,
+}
+
+/// The error for a name that a client cannot give.
+pub(super) fn name_refused(error: NameError, name: &[u8]) -> ClientError {
+    match error {
+        NameError::Taken => {
+            let name = String::from_utf8_lossy(name);
+            let message = format!("prepared statement \"{name}\" already exists");
+            ClientError::error("42P05", "C403", message)
+        }
+        NameError::TooMany => {
+            let message = "too many prepared statements in this session";
+            ClientError::error("53400", "C404", message).hint("Close those that are not needed.")
+        }
+    }
 }
 
 impl Names {
