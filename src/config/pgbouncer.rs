@@ -111,7 +111,10 @@ const NAMES: &[(&str, &str)] = &[
     ),
     ("peers", "a client cancels at the proxy that it is connected to"),
     ("dbname", "server.database says which"),
-    ("connect_query", "ALTER ROLE … SET, and role_settings, give the pools' role its defaults"),
+    (
+        "connect_query",
+        "role_settings, and ALTER ROLE … SET at Postgres, give the role of a pool its defaults",
+    ),
     ("client_encoding", STARTUP),
     ("datestyle", STARTUP),
     ("timezone", STARTUP),
