@@ -143,13 +143,10 @@ impl Relay<'_> {
             }
             Rule::Violation => return Err(End::Told(filter::violation(header.tag))),
         }
-        if header.tag == frontend::SYNC
-            && self.gate == Gate::ClosesAtSync
-            && !self.exchange.copy_in()
-        {
-            self.gate = Gate::Closed;
-        }
         if header.tag == frontend::SYNC {
+            if self.gate == Gate::ClosesAtSync && !self.exchange.copy_in() {
+                self.gate = Gate::Closed;
+            }
             self.guarded.synced();
         }
         self.exchange.sent(header.tag);
