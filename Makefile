@@ -48,7 +48,7 @@ deps-postgres:
 deps-drivers:
 	tests/setup-drivers.sh
 
-CI_PARTS := deps fmt clippy doc deny test
+CI_PARTS := deps fmt clippy doc deny bare test
 
 ci: $(CI_PARTS) ## What CI runs
 
