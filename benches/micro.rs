@@ -14,7 +14,7 @@ use cloison::guard::{Guard, Policy};
 use cloison::protocol::{Frame, Header};
 use cloison::statement::Lexis;
 use cloison::tenant::bind::{LocalBind, Signer};
-use cloison::types::{Access, TenantId};
+use cloison::types::{Access, ProcessMark, TenantId};
 use criterion::{BatchSize, Criterion, Throughput};
 use serde_json::json;
 
