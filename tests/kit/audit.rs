@@ -276,7 +276,7 @@ async fn no_session_holds_the_chain(server: &Server) {
     batch(&control, "set lock_timeout = '2s'; set statement_timeout = '5s'").await;
     for (access, hold) in [
         ("superadmin", "select cloison.enable_superadmin_mode()"),
-        ("superadmin", "select cloison.revoke_token('x', 'y')"),
+        ("owner", "select cloison.revoke_token('x', 'y')"),
         ("owner", "insert into cloison.audit_log (actor, action) values ('x', 'y')"),
         ("owner", "select cloison.audit_chain()"),
         ("owner", "select from cloison.audit_head for update"),

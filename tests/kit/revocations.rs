@@ -125,6 +125,8 @@ async fn only_super_admins_revoke(server: &Server) {
 async fn nobody_lifts_what_concerns_himself(server: &Server) {
     let database = server.database().await;
     let (owner, admin) = (database.owner().await, database.session("superadmin").await);
+    batch(&admin, "select cloison.enable_superadmin_mode()").await;
+    database.permit_writes(&admin).await;
     batch(
         &database.session("control").await,
         "select cloison.audit_append('ada', 'session.superadmin', null, 's', '{\"token_id\": \"t1\"}')",
