@@ -132,9 +132,13 @@ impl Stand {
         let url = match name {
             "acme" => &self.told["tenants"][0]["url"],
             "globex" => &self.told["tenants"][1]["url"],
+            "writing superadmin" => &self.told["superadmin_url"],
             name => &self.told[format!("{name}_url").as_str()],
         };
         let url = url.as_str().unwrap();
+        if name == "writing superadmin" {
+            return format!("{url}?options=-c%20cloison.write%3Don");
+        }
         match database {
             Some(database) => format!("{}/{database}", url.rsplit_once('/').unwrap().0),
             None => url.to_owned(),

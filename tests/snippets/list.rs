@@ -55,10 +55,10 @@ const LIST: &[(&str, How)] = &[
     ("cloison lint --database-url \"$OWNER_URL\" ", Owner),
     ("select cloison.watch_schema('public', 'protect');", Owner),
     // docs/superadmin.md
-    ("TOKEN=$(cloison token --access superadmin)", Served),
+    ("TOKEN=$(cloison token --access superadmin", Served),
     ("cloison audit verify --database-url \"$OWNER_URL\"", Served),
     // docs/api-keys.md
-    ("select enable_superadmin_mode();", As("superadmin", &[])),
+    ("select enable_superadmin_mode();", As("writing superadmin", &[])),
     // docs/revocation.md
     ("select cloison.revoke_token('the-jti'", Owner),
     // docs/providers.md
