@@ -43,6 +43,17 @@ from (
         k.convalidated as is_validated,
         coalesce(to_jsonb(k) ->> 'conenforced' = 'false', false)
             or coalesce(to_jsonb(k) ->> 'conperiod' = 'true', false) as is_unusual,
+        -- What of the application its action runs, with a row and with the statement alone.
+        case when k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd') then coalesce(
+            case when k.confdeltype = 'c' then cloison.action_code(k.conrelid, 'DELETE', 'ROW') end,
+            case when k.confdeltype in ('n', 'd') or k.confupdtype in ('c', 'n', 'd')
+                 then cloison.action_code(k.conrelid, 'UPDATE', 'ROW') end) end as row_code,
+        case when k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd') then coalesce(
+            case when k.confdeltype = 'c'
+                 then cloison.action_code(k.conrelid, 'DELETE', 'STATEMENT') end,
+            case when k.confdeltype in ('n', 'd') or k.confupdtype in ('c', 'n', 'd')
+                 then cloison.action_code(k.conrelid, 'UPDATE', 'STATEMENT') end) end
+            as statement_code,
         obj_description(k.oid, 'pg_constraint') as comment,
         exists (
             select

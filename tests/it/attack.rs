@@ -70,6 +70,28 @@ const MUTATIONS: &[Mutation] = &[
          drop materialized view public.kept",
     ),
     (
+        "create table public.above (tenant_id uuid not null, id int, primary key (tenant_id, id)); \
+         create table public.below (tenant_id uuid not null, id int, \
+             constraint up foreign key (tenant_id, id) references public.above on delete cascade); \
+         select cloison.protect('public.above'), cloison.protect('public.below'); \
+         alter table public.below disable trigger \"!cloison_guard_row\"",
+        &["public.below key up: action", "public.below: policies"],
+        "select cloison.unprotect('public.below'), cloison.unprotect('public.above'); \
+         drop table public.below, public.above",
+    ),
+    (
+        "create table public.above (tenant_id uuid not null, id int, primary key (tenant_id, id)); \
+         create table public.aside (tenant uuid, id int, \
+             constraint up foreign key (tenant, id) references public.above on delete cascade); \
+         select cloison.protect('public.above'); \
+         create function public.nop() returns trigger language plpgsql as 'begin return old; end'; \
+         create trigger nop before delete on public.aside \
+             for each row execute function public.nop()",
+        &["public.aside key up: action"],
+        "select cloison.unprotect('public.above'); \
+         drop table public.aside, public.above; drop function public.nop()",
+    ),
+    (
         "grant create on schema public to cloison_tenant",
         &["session: create_table"],
         "revoke create on schema public from cloison_tenant",

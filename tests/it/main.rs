@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod actions;
 mod api_keys;
 mod attack;
 mod auth;

@@ -152,6 +152,12 @@ pub(super) struct ForeignKey {
     pub(super) is_unusual: bool,
     pub(super) comment: Option<String>,
     pub(super) has_tenant: bool,
+    /// What of the application its action runs with each row.
+    #[serde(default)]
+    pub(super) row_code: Option<String>,
+    /// What it runs with the statement alone.
+    #[serde(default)]
+    pub(super) statement_code: Option<String>,
 }
 
 /// A view over tables of the mapping.

@@ -3,6 +3,7 @@
 //! Each attack is a promise that either holds, by a layer that what came back tells, or does not.
 //! Whatever is written is rolled back in the message that wrote it, or is gone with the session.
 
+mod actions;
 mod context;
 mod door;
 mod keys;
@@ -53,6 +54,7 @@ pub(super) async fn all(
     progress(&format!("tenant {side}: views and keys"));
     views::all(&mut foray).await?;
     keys::all(&mut foray).await?;
+    actions::all(&mut foray).await?;
     progress(&format!("tenant {side}: rights and contexts"));
     rights::all(&mut foray).await?;
     context::all(&mut foray).await;

@@ -105,6 +105,8 @@ pub enum Layer {
     Scrub,
     /// The database: the key holds the tenant, so that no two tenants meet in it.
     Key,
+    /// The database: what runs for the tenant as somebody else is kept to the tenant's rows.
+    Guard,
     /// Postgres itself does not do it for anybody, or not here.
     Server,
 }
@@ -260,6 +262,7 @@ impl Layer {
             Self::Context => "signed context",
             Self::Scrub => "pool scrub",
             Self::Key => "key",
+            Self::Guard => "guard",
             Self::Server => "Postgres itself",
         }
     }

@@ -3,6 +3,7 @@
 //! Each step says whether it is done by a question to the catalogue. The way back has steps of its
 //! own, not the others in reverse: an old key is built beside the new one, too.
 
+mod action;
 mod check;
 mod column;
 mod conflict;
@@ -88,6 +89,7 @@ pub fn make(mapping: &Mapping, catalogue: &Catalogue) -> Result<Plan, Vec<Refusa
     draft.columns();
     draft.indexes();
     draft.foreign_keys();
+    draft.actions();
     draft.swap_keys();
     draft.protect();
     draft.conflicts();

@@ -121,6 +121,30 @@ fn a_key_stays_with_a_foreign_key_that_cannot_change() {
 }
 
 #[test]
+fn code_in_an_action_is_told_before_it_begins() {
+    let told = |catalogue: &Catalogue, mapping: &Mapping| {
+        let plan = make(mapping, catalogue).unwrap();
+        let notes = plan.notes.iter().map(|note| format!("{}: {}", note.about, note.text));
+        notes.filter(|note| note.contains("the action of")).collect::<Vec<_>>()
+    };
+    let mut catalogue = catalogue(150_000, Some("CASCADE"));
+    assert_eq!(told(&catalogue, &mapping()), [""; 0]);
+    catalogue.foreign_keys[0].row_code = Some("trigger counted".into());
+    catalogue.foreign_keys[0].statement_code = Some("trigger summed".into());
+    let notes = told(&catalogue, &mapping());
+    assert!(notes[0].contains("line_bill_fkey runs trigger counted: in a tenant's"), "{notes:?}");
+    assert!(notes[1].contains("would run trigger summed past row security"), "{notes:?}");
+    // A table that no guard stands on.
+    let global = Mapping { global: vec!["line".into()], tables: vec!["bill".into()], ..mapping() };
+    let notes = told(&catalogue, &global);
+    assert!(notes[0].contains("no tenant is served until line_bill_fkey has no"), "{notes:?}");
+    // A key that cannot be widened.
+    catalogue.foreign_keys[0].is_match_full = true;
+    let notes = told(&catalogue, &mapping());
+    assert!(notes[2].contains("can come to another tenant's row"), "{notes:?}");
+}
+
+#[test]
 fn all_that_stands_in_the_way_is_said_at_once() {
     let mut catalogue = catalogue(150_000, None);
     catalogue.owns_kit = false;
