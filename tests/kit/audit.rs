@@ -399,10 +399,10 @@ async fn an_archive_and_what_is_left_prove_each_other(server: &Server) {
         (text.replacen(lines[7], "", 1), Kind::Truncated),
     ] {
         std::fs::write(&altered, wrong.trim_end()).unwrap();
-        assert_eq!(kind(&[altered.clone()]), expected);
+        assert_eq!(kind(std::slice::from_ref(&altered)), expected);
     }
     std::fs::write(&altered, "{}").unwrap();
-    assert!(audit::check_files(&[altered.clone()]).is_err());
+    assert!(audit::check_files(std::slice::from_ref(&altered)).is_err());
 
     // Neither does a checkpoint of one's own make room, nor is it believed.
     let superuser = database.superuser().await;

@@ -287,9 +287,10 @@ impl Entry {
         for name in ["actor", "action"] {
             put_field(Some(line[name].as_str()?.as_bytes()), &mut fields);
         }
-        let tenant = match &line["tenant_id"] {
-            Value::Null => None,
-            tenant => Some(Uuid::parse_str(tenant.as_str()?).ok()?),
+        let tenant = &line["tenant_id"];
+        let tenant = match tenant.is_null() {
+            true => None,
+            false => Some(Uuid::parse_str(tenant.as_str()?).ok()?),
         };
         put_field(tenant.as_ref().map(|tenant| &tenant.as_bytes()[..]), &mut fields);
         put_field(line["session"].as_str().map(str::as_bytes), &mut fields);

@@ -158,15 +158,15 @@ impl Relay<'_> {
     /// Renews what the session has been given, where that is due and the client's next frame begins
     /// something new. True: the frame waits for that, or for what has to be answered ahead of it.
     fn renews_ahead_of(&mut self, tag: u8) -> Result<bool, End> {
-        let begins = match tag {
+        let begins = matches!(
+            tag,
             frontend::QUERY
-            | frontend::PARSE
-            | frontend::BIND
-            | frontend::CLOSE
-            | frontend::DESCRIBE
-            | frontend::EXECUTE => true,
-            _ => false,
-        };
+                | frontend::PARSE
+                | frontend::BIND
+                | frontend::CLOSE
+                | frontend::DESCRIBE
+                | frontend::EXECUTE
+        );
         let may_wait = self.context == ContextState::Bound
             && !self.exchange.unsynced()
             && !self.exchange.copy_in()
