@@ -102,7 +102,7 @@ pub async fn serve_client(
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
         guard: shared.guard.as_ref(),
-        limits: shared.config.limits.tenant,
+        limits: &shared.config.limits.tenant,
     };
     session::run(client, lease, terms, &common, shutdown).await;
 }

@@ -77,14 +77,14 @@ pub struct Common<'a> {
     /// What tenants' statements may be.
     pub guard: Option<&'a Guard>,
     /// What one tenant may take.
-    pub limits: TenantLimits,
+    pub limits: &'a TenantLimits,
 }
 
 impl<'a> Common<'a> {
     /// What limits such a session: only tenants have any.
     const fn limits_for(&self, scope: Scope) -> Option<TenantLimits> {
         match scope {
-            Scope::Tenant(_) | Scope::Nobody => Some(self.limits),
+            Scope::Tenant(_) | Scope::Nobody => Some(*self.limits),
             Scope::Superadmin | Scope::Owner => None,
         }
     }

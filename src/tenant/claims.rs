@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn signed_claims_are_what_other_implementations_compute() {
-        // python3: body = b'p1800000030{"sub":"ada"}'
+        // python3: body = b'p1800000044{"sub":"ada"}'
         //          hmac.new(bytes(range(32)), b'cloison:claims:1:' + UUID(TENANT).bytes + body
         //          + b'0123456789abcdef' * 2, 'sha256').hexdigest()
         let key: Vec<u8> = (0..32).collect();
@@ -84,7 +84,7 @@ mod tests {
         let signed = claims.for_session(&signer, TENANT.parse().unwrap(), mark, at(1_799_999_999));
         assert_eq!(
             String::from_utf8(signed).unwrap(),
-            "p1800000030{\"sub\":\"ada\"}73e609f13f9140f7710e9479db43bcc98a2c7852475a368b190b4f3541838653"
+            "p1800000044{\"sub\":\"ada\"}3905bcf79988ec8528ed12027b842c5315b57e73f1c1eb136d9453f2c342cfd8"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Server, batch, run};
@@ -26,11 +27,12 @@ fn documented() -> BTreeMap<String, [String; 2]> {
     .collect()
 }
 
-fn ends(words: &str, url: &str) -> (i32, String) {
+fn ends(words: &str, url: &str, folder: &Path) -> (i32, String) {
     let words = words.split(' ').map(|word| match word {
-        "URL" => url,
-        "NOWHERE" => "host=/nowhere user=x",
-        _ => word,
+        "URL" => url.to_owned(),
+        "NOWHERE" => "host=/nowhere user=x".to_owned(),
+        "ARCHIVE" | "ANOTHER" | "CUT" => folder.join(word).display().to_string(),
+        _ => word.to_owned(),
     });
     let output = Command::new(env!("CARGO_BIN_EXE_cloison")).args(words).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -46,6 +48,8 @@ fn each_verb_ends_as_the_readme_says() {
         let url = database.url("owner");
         let broken = "set session_replication_role = replica; delete from cloison.audit_log; \
                       update cloison.audit_head set position = 7";
+        let folder = std::env::temp_dir().join(format!("cloison-exits-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
         let leaks = "grant select on public.plain to cloison_tenant";
         let mut seen = BTreeMap::new();
         for (verb, words, expected) in [
@@ -57,7 +61,26 @@ fn each_verb_ends_as_the_readme_says() {
             ),
             ("adopt", "adopt --database-url NOWHERE", 1),
             ("audit verify", "audit verify --database-url URL", 0),
+            (
+                "audit archive",
+                "audit archive --before 2999-01-01 --to ARCHIVE --database-url URL",
+                0,
+            ),
+            (
+                "audit archive",
+                "audit archive --before 2999-01-01 --to ANOTHER --database-url NOWHERE",
+                2,
+            ),
+            ("audit check", "audit check ARCHIVE", 0),
+            ("audit check", "CUT audit check CUT", 1),
+            ("audit check", "audit check /nowhere", 2),
+            ("audit verify", "audit verify --database-url URL", 0),
             ("audit verify", "BROKEN audit verify --database-url URL", 1),
+            (
+                "audit archive",
+                "audit archive --before 2999-01-01 --to ANOTHER --database-url URL",
+                1,
+            ),
             ("audit verify", "audit verify --database-url NOWHERE", 2),
             ("check --connect", "check --connect --config config/minimal.toml", 1),
             ("lint", "lint --list", 0),
@@ -77,10 +100,16 @@ fn each_verb_ends_as_the_readme_says() {
             let (before, words) = match words.split_once(' ').unwrap_or((words, "")) {
                 ("BROKEN", words) => (broken, words),
                 ("LEAKS", words) => (leaks, words),
+                ("CUT", words) => {
+                    let text = fs::read_to_string(folder.join("ARCHIVE")).unwrap();
+                    let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
+                    fs::write(folder.join("CUT"), kept).unwrap();
+                    ("", words)
+                }
                 _ => ("", words),
             };
             batch(&database.superuser().await, before).await;
-            let (code, told) = ends(words, &url);
+            let (code, told) = ends(words, &url, &folder);
             assert_eq!(code, expected, "{words}: {told}");
             if let (code @ 1..=2, Some(cells)) = (expected, documented.get(verb)) {
                 assert_ne!(cells[code as usize - 1], "–", "{verb} {code}");
@@ -96,5 +125,6 @@ fn each_verb_ends_as_the_readme_says() {
                 .map(|code| (&**verb, code))
         });
         assert!(said.eq(seen.into_keys()), "{documented:?}");
+        fs::remove_dir_all(folder).unwrap();
     });
 }

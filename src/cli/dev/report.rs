@@ -92,7 +92,7 @@ impl Report {
         writeln!(out, "  DATABASE_URL=$(cat {})", self.shown(&file))?;
         writeln!(out, "\nTokens end after twelve hours. Another, by the same key:")?;
         let slug = example.map_or("acme", |tenant| &tenant.slug);
-        writeln!(out, "  cloison token --tenant {slug} --data-dir {}", self.shown(""))?;
+        writeln!(out, "  cloison token --tenant {slug} \\\n    --data-dir {}", self.shown(""))?;
         for (name, value) in [
             ("issuer", self.issuer.to_owned()),
             ("audience", self.audience.to_owned()),

@@ -104,7 +104,7 @@ const TOKENS: &str = "Who signs the tokens? \"secret\" for your application with
     a provider (auth0, clerk, cognito, entra, firebase, keycloak, okta, supabase, workos,\n\
     zitadel), or the https URL of a JWK Set";
 
-const POOL_MODE: &str = "Pool mode: session, or transaction to serve many clients";
+const POOL_MODE: &str = "Pool mode, session or transaction (which serves many clients)";
 
 const LISTEN: &str = "Where do clients connect? An address and a port, or *:6432";
 
