@@ -98,6 +98,19 @@ impl KeyFile {
     }
 }
 
+impl KeyFile {
+    /// Reads the file now, whether or not its date has changed. Returns how many keys it holds; a
+    /// broken file leaves the keys of before in force.
+    pub(super) async fn reread(&self) -> Result<usize, KeysError> {
+        let version = tokio::fs::metadata(&self.path).await.ok().as_ref().map(version_of);
+        let keys = self.format.parse(tokio::fs::read(&self.path).await, &self.path)?;
+        let count = keys.count();
+        let mut state = lock(&self.state);
+        *state = State { keys: Arc::new(keys), version, checked: Instant::now() };
+        Ok(count)
+    }
+}
+
 impl Format {
     fn parse(&self, content: std::io::Result<Vec<u8>>, path: &Path) -> Result<Keys, KeysError> {
         let content = content

@@ -159,6 +159,18 @@ impl Verifier {
         Error::UnknownIssuer { access, found: quoted::quoted(issuer), rules: told.join("; ") }
     }
 
+    /// Reads the key files of all rules again. Returns, for each rule that has one, how many keys
+    /// it holds now, or why the keys of before stay in force.
+    pub async fn reread_key_files(&self) -> Vec<(&str, Result<usize, KeysError>)> {
+        let mut read = Vec::new();
+        for rule in &self.rules {
+            if let KeySet::File(file) = &*rule.keys {
+                read.push((rule.issuer.name.as_str(), file.reread().await));
+            }
+        }
+        read
+    }
+
     /// Forgets the tokens whose claims are `gone`: they are not to take up room.
     pub fn forget(&self, gone: impl Fn(&VerifiedClaims) -> bool) {
         self.known.forget(gone);

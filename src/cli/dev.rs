@@ -142,7 +142,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     drop(stdout);
     printed.map_err(Error::Print)?;
 
-    serve::until_signalled().await?;
+    running.until_signalled().await?;
     running.stop().await;
     // A file that stays is no worse than one after a power failure.
     let _ = fs::remove_file(&prepared.files.state);

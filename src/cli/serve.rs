@@ -93,7 +93,6 @@ pub enum Error {
 }
 
 /// A proxy that serves in the background.
-#[derive(Debug)]
 pub struct Running {
     /// What it listens on.
     pub addresses: Vec<Address>,
@@ -101,6 +100,7 @@ pub struct Running {
     shutdown_timeout: Duration,
     tasks: JoinSet<()>,
     observer: Observer,
+    shared: Arc<Shared>,
 }
 
 /// Runs the verb.
@@ -127,7 +127,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         () = signals.received() => return Ok(ExitCode::SUCCESS),
     };
     tell(notify.ready());
-    signals.received().await;
+    running.until_ended(&mut signals).await;
     tell(notify.stopping(running.shutdown_timeout));
     running.stop().await;
     Ok(ExitCode::SUCCESS)
@@ -179,7 +179,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
     let shutdown_timeout = shared.config.limits.shutdown_timeout;
     observer.observe(Event::Ready);
-    Ok(Running { addresses, trigger, shutdown_timeout, tasks, observer })
+    Ok(Running { addresses, trigger, shutdown_timeout, tasks, observer, shared })
 }
 
 impl Running {

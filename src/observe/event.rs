@@ -131,6 +131,23 @@ pub enum Event {
         /// What is the matter.
         reason: String,
     },
+    /// A signal asked for key files to be read again, and a rule's file could not be used. The keys
+    /// of before stay in force.
+    KeyFileKept {
+        /// The rule.
+        rule: String,
+        /// What is wrong with the file.
+        reason: String,
+    },
+    /// A signal asked for key files to be read again, and a rule's file was.
+    KeyFileRead {
+        /// The rule.
+        rule: String,
+        /// How many keys it holds.
+        keys: usize,
+    },
+    /// A signal asked for key files to be read again, and no rule has one.
+    NoKeyFiles,
     /// An address is listened on.
     Listening {
         /// The address, with the port that was picked.
@@ -240,6 +257,11 @@ pub enum Event {
         reason: &'static str,
         /// How long it lasted.
         duration: Duration,
+    },
+    /// A signal came that changes nothing.
+    SignalIgnored {
+        /// Its name.
+        signal: &'static str,
     },
     /// Sessions end as soon as nothing is open: their tokens were revoked, their tenants are not
     /// served any more, or the database has not answered for too long.

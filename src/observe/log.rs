@@ -78,6 +78,11 @@ pub(super) fn write(event: &Event) {
         Event::IdentityRefused { session, code, asked_for, reason } => {
             info!(%session, code, tenant.asked_for = asked_for, reason, "in-band identity refused");
         }
+        Event::KeyFileKept { rule, reason } => {
+            error!(rule, reason, "key file cannot be used: the keys of before stay in force");
+        }
+        Event::KeyFileRead { rule, keys } => info!(rule, keys, "key file read again"),
+        Event::NoKeyFiles => info!("no issuer has a key file to read again"),
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
         Event::LintCured { key } => info!(key, "a critical finding is gone"),
         Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
@@ -110,6 +115,12 @@ pub(super) fn write(event: &Event) {
         }
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
+        }
+        Event::SignalIgnored { signal } => {
+            warn!(
+                signal,
+                "signal ignored: TERM, INT and QUIT end the proxy, HUP reads key files again"
+            );
         }
         Event::SessionsEnding { count } => info!(count, "sessions have to end"),
         Event::CheckFailed { .. }

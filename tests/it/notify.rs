@@ -1,10 +1,13 @@
-//! What `cloison serve` tells the service manager that started it.
+//! What `cloison serve` tells the service manager that started it, and what signals do to it.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::postgres::Database;
 use crate::support::proxy::SECRET;
@@ -22,11 +25,7 @@ fn the_service_manager_hears_of_ready_and_of_the_drain() {
     assert!(heard(&manager).contains(&"READY=1".to_owned()));
     // Clients are let in by then.
     UnixStream::connect(folder.join(".s.PGSQL.6432")).unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&serve),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
+    kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
     let stopping = heard(&manager);
     assert!(stopping.contains(&"STOPPING=1".to_owned()), "{stopping:?}");
     // shutdown_timeout and ten seconds.
@@ -35,14 +34,59 @@ fn the_service_manager_hears_of_ready_and_of_the_drain() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A pooler that dies of a signal takes the statements of all its clients along.
+#[test]
+fn no_signal_but_term_int_and_quit_ends_the_proxy() {
+    let database = Database::new();
+    let folder = std::env::temp_dir().join(format!("cloison-signals-{}", database.name));
+    std::fs::create_dir(&folder).unwrap();
+    let keys = folder.join("keys.json");
+    write_config(&folder.join("cloison.toml"), &folder, &database);
+    let mut serve = command(&folder).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
+    let mut logged = |wanted: &str| loop {
+        // It ends with the process.
+        let line = log.next().expect("the proxy is gone").unwrap();
+        if line.contains(wanted) {
+            return line;
+        }
+    };
+    logged("ready");
+    let send = |serve: &Child, signal| kill_process(Pid::from_child(serve), signal).unwrap();
+    send(&serve, Signal::USR1);
+    assert!(logged("signal ignored").contains("USR1"));
+    send(&serve, Signal::USR2);
+    assert!(logged("signal ignored").contains("USR2"));
+    send(&serve, Signal::HUP);
+    let line = logged("key file read again");
+    assert!(line.contains("rule=\"file\"") && line.contains("keys=1"), "{line}");
+    std::fs::write(&keys, "broken").unwrap();
+    send(&serve, Signal::HUP);
+    assert!(logged("the keys of before stay in force").contains("rule=\"file\""));
+    UnixStream::connect(folder.join(".s.PGSQL.6432")).unwrap();
+    send(&serve, Signal::QUIT);
+    logged("drain finished");
+    assert!(serve.wait().unwrap().success());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The public key of RFC 8037, appendix A.2.
+const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "use": "sig",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn serve(folder: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cloison"))
-        .args(["serve", "--config"])
-        .arg(folder.join("cloison.toml"))
+    command(folder)
         .env("NOTIFY_SOCKET", folder.join("notify"))
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+fn command(folder: &Path) -> Command {
+    std::fs::write(folder.join("keys.json"), KEYS).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloison"));
+    command.args(["serve", "--config"]).arg(folder.join("cloison.toml"));
+    command
 }
 
 /// The assignments of the next message.
@@ -83,6 +127,11 @@ fn write_config(file: &Path, folder: &Path, database: &Database) {
         audience = "tenant"
         algorithms = ["HS256"]
         secret = "{SECRET}"
+        [issuers.file]
+        issuer = "file"
+        audience = "tenant"
+        algorithms = ["EdDSA"]
+        jwks_file = "{folder}/keys.json"
         "#
     );
     let mut options = std::fs::OpenOptions::new();

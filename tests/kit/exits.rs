@@ -45,6 +45,9 @@ fn each_verb_ends_as_the_readme_says() {
     run(async {
         let database = server.database().await;
         batch(&database.owner().await, TABLES).await;
+        batch(&database.owner().await, "select cloison.revoke_token('jti', 'for the record')")
+            .await;
+        batch(&database.superuser().await, "select cloison.audit_chain()").await;
         let url = database.url("owner");
         let broken = "set session_replication_role = replica; delete from cloison.audit_log; \
                       update cloison.audit_head set position = 7";
