@@ -47,7 +47,7 @@ pub(super) const TICKET_SECONDS: u64 = 30;
 /// is older than [`RENEW_AFTER`]; the rest bridges clocks that disagree, and transactions that the
 /// server begins late.
 const SESSION_SECONDS: u64 = 45;
-/// See [`SESSION_SECONDS`].
+/// See `SESSION_SECONDS`.
 pub const RENEW_AFTER: Duration = Duration::from_secs(15);
 /// The latest second that ten digits can say.
 pub(super) const LAST_SECOND: u64 = 9_999_999_999;
