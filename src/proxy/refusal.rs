@@ -246,8 +246,9 @@ impl From<protocol::Error> for Refusal {
     }
 }
 
-/// Whether Postgres refused the login for what the client asked (a setting's value) or for a
-/// reason that everybody may know (it is full, it is starting), and not for our own login.
+/// Whether Postgres refused the login for what the client asked (a setting's value, an encoding that
+/// it cannot convert) or for a reason that everybody may know (it is full, it is starting), and not
+/// for our own login.
 fn concerns_client(sqlstate: &str) -> bool {
-    ["22", "42", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
+    ["0A", "22", "42", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
 }

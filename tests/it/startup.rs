@@ -181,6 +181,11 @@ async fn an_invalid_value_gets_the_servers_own_words() {
     let told = Wire::refused(&proxy, "app", &tenant_token(A), &own).await;
     assert_eq!(told.field('C'), "22023");
     assert_eq!(told.field('M'), "invalid value for parameter \"DateStyle\": \"nonsense\"");
+    // Drivers try again after class 08, as after an outage.
+    let own = [("client_encoding", "MULE_INTERNAL")];
+    let told = Wire::refused(&proxy, "app", &tenant_token(A), &own).await;
+    assert_eq!(told.field('C'), "0A000");
+    assert!(told.field('M').contains("MULE_INTERNAL"), "{}", told.field('M'));
     // The slot of the connection that failed is free again.
     assert_eq!(proxy.tenant(A).await.query("select * from note", &[]).await.unwrap().len(), 3);
     proxy.stop().await;
