@@ -99,7 +99,7 @@ async fn the_superadmin_manages_tenants(server: &Server) {
         "truncate cloison.audit_log",
         "select * from cloison.signing_key",
         "select * from cloison.signing_material()",
-        "select cloison.bind_tenant(gen_random_uuid(), false, '', '')",
+        "select cloison.bind_tenant(gen_random_uuid(), '', '')",
     ] {
         denied(&session, sql).await;
     }

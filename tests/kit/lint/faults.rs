@@ -294,8 +294,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "",
     ),
     owner(
-        "grant execute on function cloison.bind_tenant(uuid, boolean, bytea, bytea) to public",
-        &[("kit_exposed:cloison.bind_tenant(uuid,boolean,bytea,bytea):public:execute", "critical")],
+        "grant execute on function cloison.bind_tenant(uuid, bytea, bytea) to public",
+        &[("kit_exposed:cloison.bind_tenant(uuid,bytea,bytea):public:execute", "critical")],
         "",
     ),
     owner(
