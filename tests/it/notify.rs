@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use crate::support::proxy::SECRET;
 #[test]
 fn the_service_manager_hears_of_ready_and_of_the_drain() {
     let database = Database::new();
-    let folder = std::env::temp_dir().join(format!("cloison-notify-{}", database.name));
-    std::fs::create_dir(&folder).unwrap();
+    let folder = folder("notify");
     let manager = UnixDatagram::bind(folder.join("notify")).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write_config(&folder.join("cloison.toml"), &folder, &database);
@@ -38,8 +37,7 @@ fn the_service_manager_hears_of_ready_and_of_the_drain() {
 #[test]
 fn no_signal_but_term_int_and_quit_ends_the_proxy() {
     let database = Database::new();
-    let folder = std::env::temp_dir().join(format!("cloison-signals-{}", database.name));
-    std::fs::create_dir(&folder).unwrap();
+    let folder = folder("signals");
     let keys = folder.join("keys.json");
     write_config(&folder.join("cloison.toml"), &folder, &database);
     let mut serve = command(&folder).stderr(Stdio::piped()).spawn().unwrap();
@@ -73,6 +71,14 @@ fn no_signal_but_term_int_and_quit_ends_the_proxy() {
 /// The public key of RFC 8037, appendix A.2.
 const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "use": "sig",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// An empty folder. One of a run that failed, with the same process id, is replaced.
+fn folder(purpose: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("cloison-{purpose}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
 
 fn serve(folder: &Path) -> Child {
     command(folder)

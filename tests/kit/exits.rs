@@ -52,6 +52,7 @@ fn each_verb_ends_as_the_readme_says() {
         let broken = "set session_replication_role = replica; delete from cloison.audit_log; \
                       update cloison.audit_head set position = 7";
         let folder = std::env::temp_dir().join(format!("cloison-exits-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).unwrap();
         let leaks = "grant select on public.plain to cloison_tenant";
         let mut seen = BTreeMap::new();
