@@ -211,6 +211,8 @@ paste() {
 first_row() {
     local log=$work/run.log lines first second others
     say "make run"
+    # It is looked at at once, maybe before make has opened it.
+    : > "$log"
     within "$user_or_root" make -C /srv/cloison run > "$log" 2>&1 < /dev/null &
     runner=$!
     printed() { [ "$(grep -cE '^ *psql ' "$log")" -ge 3 ]; }
