@@ -96,23 +96,13 @@ pub(super) fn write(event: &Event) {
         Event::RefusalsUntold { count } => {
             warn!(count, "too many refused requests: some were not logged");
         }
-        Event::ServerConnected { pool, pid, duration } => {
-            info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");
-        }
-        Event::ServerDiscarded { pool, pid, reason } => {
-            info!(%pool, server.pid = pid.0, reason, "server connection discarded");
-        }
-        Event::ServerLockedOut { pool, role, reason, fix } => {
-            write_locked_out(*pool, role, reason, fix);
-        }
-        Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
-        Event::PoolFull { pool, waiting, lasted } => write_full(*pool, *waiting, *lasted),
-        Event::PoolRelieved { pool, lasted } => {
-            info!(%pool, lasted.ms = millis(*lasted), "no client waits for a server connection");
-        }
-        Event::PoolLearnt { pool, resets_because } => {
-            write_learnt(*pool, resets_because.as_deref())
-        }
+        Event::PoolFull { .. }
+        | Event::PoolLearnt { .. }
+        | Event::PoolRelieved { .. }
+        | Event::ServerConnected { .. }
+        | Event::ServerDiscarded { .. }
+        | Event::ServerLockedOut { .. }
+        | Event::ServerUnfit { .. } => write_pool(event),
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
@@ -148,6 +138,30 @@ fn write_start(event: &Event) {
     }
     if matches!(event, Event::RunsAsRoot) {
         warn!("running as root, which serving does not need: use a user of its own");
+    }
+}
+
+/// What happens to pools and their server connections.
+fn write_pool(event: &Event) {
+    match event {
+        Event::ServerConnected { pool, pid, duration } => {
+            info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");
+        }
+        Event::ServerDiscarded { pool, pid, reason } => {
+            info!(%pool, server.pid = pid.0, reason, "server connection discarded");
+        }
+        Event::ServerLockedOut { pool, role, reason, fix } => {
+            write_locked_out(*pool, role, reason, fix);
+        }
+        Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
+        Event::PoolFull { pool, waiting, lasted } => write_full(*pool, *waiting, *lasted),
+        Event::PoolRelieved { pool, lasted } => {
+            info!(%pool, lasted.ms = millis(*lasted), "no client waits for a server connection");
+        }
+        Event::PoolLearnt { pool, resets_because } => {
+            write_learnt(*pool, resets_because.as_deref())
+        }
+        _ => {}
     }
 }
 
