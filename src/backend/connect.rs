@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::connection::ServerConnection;
-use crate::config::{Login, Server, ServerAddress, ServerTlsMode};
+use crate::config::{Keepalive, Login, Server, ServerAddress, ServerTlsMode};
 use crate::protocol::message::{self, backend};
 use crate::protocol::{self, Frame, FrameStream, Socket};
 use crate::tls;
@@ -40,6 +40,7 @@ pub struct Target {
     user: String,
     password: Option<Secret<String>>,
     timeout: Duration,
+    keepalive: Keepalive,
 }
 
 /// Why there is no server connection.
@@ -132,7 +133,12 @@ impl Target {
     /// # Errors
     ///
     /// Fails when a certificate or a key cannot be used.
-    pub fn new(server: &Server, login: &Login, timeout: Duration) -> Result<Self, tls::Error> {
+    pub fn new(
+        server: &Server,
+        login: &Login,
+        timeout: Duration,
+        keepalive: Keepalive,
+    ) -> Result<Self, tls::Error> {
         let connector = tls::connector(
             server.tls_mode,
             server.tls_ca_file.as_deref(),
@@ -146,6 +152,7 @@ impl Target {
             user: login.user.clone(),
             password: login.password.clone(),
             timeout,
+            keepalive,
         })
     }
 
@@ -211,6 +218,7 @@ impl Target {
         let failed = |source| Error::Dial { address: format!("{host}:{port}"), source };
         let mut tcp = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
+        self.keepalive.apply(&tcp).map_err(failed)?;
         let Some(connector) = &self.connector else {
             return Ok(Socket::Tcp(tcp));
         };

@@ -252,7 +252,7 @@ fn bind_tcp(config: &Config, mut port: u16) -> Result<Vec<Listener>, Error> {
     for &ip in &config.listen.addresses {
         let address = SocketAddr::new(ip, port);
         let failed = |source| Error::Listen { address: Address::Tcp(address), source };
-        let listener = match Listener::tcp(address) {
+        let listener = match Listener::tcp(address, &config.keepalive) {
             // `*` means every address that there is, on a host without IPv6, too.
             Err(error) if ip.is_ipv6() && ip.is_unspecified() && lacks_ipv6(&error) => continue,
             bound => bound.map_err(failed)?,

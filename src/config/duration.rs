@@ -8,6 +8,10 @@ use toml::Value;
 pub(super) const ALLOWED: &str =
     r#"a duration: seconds as a number, or text such as "500ms", "30s", "5m" or "2h""#;
 
+/// What [`parse_whole`] takes.
+pub(super) const ALLOWED_WHOLE: &str =
+    r#"a duration of whole seconds, as a number or as text such as "30s" or "5m""#;
+
 /// Longest duration: beyond it an operator meant 0, "no limit", and clocks begin to overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -21,6 +25,11 @@ pub(super) fn parse(value: &Value) -> Option<Duration> {
         parse_text(value.as_str()?)?
     };
     (duration <= LONGEST).then_some(duration)
+}
+
+/// The same, without parts of a second.
+pub(super) fn parse_whole(value: &Value) -> Option<Duration> {
+    parse(value).filter(|duration| duration.subsec_nanos() == 0)
 }
 
 /// The shortest spelling that [`parse`] reads back as the same duration.

@@ -17,7 +17,8 @@ use super::issuer::{ALGORITHMS, LOOKUPS};
 use super::provider::PROVIDERS;
 use super::reader::REDACTED;
 use super::{
-    Config, Issuer, KeySource, Login, Pool, PoolMode, ServerAddress, TlsIdentity, duration,
+    Config, Issuer, Keepalive, KeySource, Login, Pool, PoolMode, ServerAddress, TlsIdentity,
+    duration,
 };
 
 /// The configuration as it is in force: TOML that reads back as the same, once the secrets, which
@@ -97,7 +98,9 @@ fn limits(page: &mut Page, config: &Config) {
     page.duration("query_timeout", tenant.query);
     page.duration("transaction_timeout", tenant.transaction);
     page.duration("idle_transaction_timeout", tenant.idle_transaction);
+    page.duration("client_idle_timeout", tenant.client_idle);
     page.duration("client_write_timeout", tenant.client_write);
+    keepalive(page, &config.keepalive);
     page.number("max_packet_size", tenant.packet);
     page.number("max_pipeline", tenant.pipeline);
     page.number("max_savepoints", tenant.savepoints);
@@ -105,6 +108,14 @@ fn limits(page: &mut Page, config: &Config) {
     page.duration("server_idle_timeout", limits.server_idle_timeout);
     page.duration("server_lifetime", limits.server_lifetime);
     page.duration("shutdown_timeout", limits.shutdown_timeout);
+}
+
+fn keepalive(page: &mut Page, keepalive: &Keepalive) {
+    page.value("tcp_keepalive", &Value::Boolean(keepalive.is_on));
+    page.duration("tcp_keepidle", keepalive.idle);
+    page.duration("tcp_keepintvl", keepalive.interval);
+    page.number("tcp_keepcnt", keepalive.probes);
+    page.duration("tcp_user_timeout", keepalive.user_timeout);
 }
 
 fn filter(page: &mut Page, policy: Option<&Policy>) {

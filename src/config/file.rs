@@ -8,6 +8,7 @@ use toml::Table;
 use tracing_subscriber::EnvFilter;
 
 use super::error::{Error, Errors};
+use super::keepalive;
 use super::login::{self, Defaults};
 use super::places::Places;
 use super::reader::{Reader, Section};
@@ -151,6 +152,7 @@ pub(super) fn config(reader: &Reader) -> Config {
         oauth,
         api_keys: top.boolean("api_keys"),
         limits,
+        keepalive: keepalive::read(&top),
         worker_threads: top.number("worker_threads", 1..=MOST_WORKERS).unwrap_or_default(),
         transaction_pooling: transaction_pooling(&top),
         startup_parameters,

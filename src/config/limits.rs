@@ -31,6 +31,8 @@ pub struct TenantLimits {
     pub transaction: Duration,
     /// Longest wait for a client inside a transaction.
     pub idle_transaction: Duration,
+    /// Longest wait for a client outside a transaction.
+    pub client_idle: Duration,
     /// Longest message of an established session, in bytes.
     pub packet: usize,
     /// Longest wait for a client to take something of what it has been sent.
@@ -54,6 +56,7 @@ pub(super) fn of_tenants(top: &Section<'_>) -> TenantLimits {
         query: top.duration("query_timeout"),
         transaction: top.duration("transaction_timeout"),
         idle_transaction: top.duration("idle_transaction_timeout"),
+        client_idle: top.duration("client_idle_timeout"),
         packet: top.number("max_packet_size", 1_024..=LONGEST_PACKET).unwrap_or_default(),
         client_write: top.duration("client_write_timeout"),
         pipeline: top.number("max_pipeline", 16..=MOST_PIPELINE).unwrap_or_default(),

@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod filter;
 mod issuer;
+mod keepalive;
 mod key_source;
 mod keys;
 mod limits;
@@ -31,6 +32,7 @@ mod tests;
 pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
+pub use keepalive::Keepalive;
 pub use limits::TenantLimits;
 pub use provider::Provider;
 pub use reader::read_secret;
@@ -57,6 +59,8 @@ pub struct Config {
     pub api_keys: bool,
     /// Time and number limits that a client cannot lift.
     pub limits: Limits,
+    /// How soon a client or a Postgres that has vanished is noticed.
+    pub keepalive: Keepalive,
     /// Threads that serve clients. At least one.
     pub worker_threads: usize,
     /// The rules of transaction pooling.

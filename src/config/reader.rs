@@ -184,6 +184,11 @@ impl Section<'_> {
         self.read(key, duration::ALLOWED, duration::parse).unwrap_or_default()
     }
 
+    /// A duration for what counts in seconds.
+    pub(super) fn whole_seconds(&self, key: &str) -> Duration {
+        self.read(key, duration::ALLOWED_WHOLE, duration::parse_whole).unwrap_or_default()
+    }
+
     /// A whole number within `range`, or nothing if absent or wrong.
     pub(super) fn number<T: TryFrom<i64>>(
         &self,

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::config::Keepalive;
 use crate::protocol::Socket;
 use crate::types::Address;
 use crate::workers::Workers;
@@ -40,12 +41,12 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds a TCP address.
+    /// Binds a TCP address. Accepted sockets have its `keepalive`.
     ///
     /// # Errors
     ///
     /// Fails when the address is taken or not ours.
-    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+    pub fn tcp(address: SocketAddr, keepalive: &Keepalive) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
             socket2::Type::STREAM.nonblocking(),
@@ -58,6 +59,7 @@ impl Listener {
         socket.set_reuse_address(true)?;
         // Accepted sockets take it over.
         socket.set_tcp_nodelay(true)?;
+        keepalive.apply(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
@@ -237,13 +239,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_to_a_client_is_not_held_back() {
-        let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    async fn accepted_sockets_hold_nothing_back_and_are_probed() {
+        let second = Duration::from_secs(1);
+        let keepalive = Keepalive {
+            is_on: true,
+            idle: 7 * second,
+            interval: 3 * second,
+            probes: 2,
+            user_timeout: 9 * second,
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::tcp(address, &keepalive).unwrap();
         let Ok(Address::Tcp(address)) = listener.address() else { panic!("no address") };
         let _client = tokio::net::TcpStream::connect(address).await.unwrap();
         let Ok(Socket::Tcp(accepted)) = listener.accept().await else { panic!("no socket") };
         assert!(accepted.nodelay().unwrap());
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), keepalive.idle);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), keepalive.interval);
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), keepalive.probes);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(keepalive.user_timeout));
     }
+
     #[tokio::test]
     async fn every_user_of_the_machine_may_connect_to_the_unix_socket() {
         let folder = std::env::temp_dir().join(format!("cloison-socket-{}", std::process::id()));

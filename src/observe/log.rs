@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
-use crate::types::{Access, Address, SessionId};
+use crate::types::{Access, Address, ServerPid, SessionId};
 
 use super::event::{Event, Fault};
 
@@ -96,22 +96,21 @@ pub(super) fn write(event: &Event) {
         Event::RefusalsUntold { count } => {
             warn!(count, "too many refused requests: some were not logged");
         }
-        Event::PoolFull { .. }
-        | Event::PoolLearnt { .. }
-        | Event::PoolRelieved { .. }
-        | Event::ServerConnected { .. }
-        | Event::ServerDiscarded { .. }
-        | Event::ServerLockedOut { .. }
-        | Event::ServerUnfit { .. } => write_pool(event),
+        Event::ServerConnected { pool, pid, duration } => write_connected(*pool, *pid, *duration),
+        Event::ServerDiscarded { pool, pid, reason } => write_discarded(*pool, *pid, reason),
+        Event::ServerLockedOut { pool, role, reason, fix } => {
+            write_locked_out(*pool, role, reason, fix);
+        }
+        Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
+        Event::PoolFull { pool, waiting, lasted } => write_full(*pool, *waiting, *lasted),
+        Event::PoolRelieved { pool, lasted } => write_relieved(*pool, *lasted),
+        Event::PoolLearnt { pool, resets_because } => {
+            write_learnt(*pool, resets_because.as_deref())
+        }
         Event::SessionEnded { session, reason, duration } => {
             info!(%session, reason, duration.ms = millis(*duration), "session ended");
         }
-        Event::SignalIgnored { signal } => {
-            warn!(
-                signal,
-                "signal ignored: TERM, INT and QUIT end the proxy, HUP reads key files again"
-            );
-        }
+        Event::SignalIgnored { signal } => write_ignored(signal),
         Event::SessionsEnding { count } => info!(count, "sessions have to end"),
         Event::CheckFailed { .. }
         | Event::RunsAsRoot
@@ -141,28 +140,20 @@ fn write_start(event: &Event) {
     }
 }
 
-/// What happens to pools and their server connections.
-fn write_pool(event: &Event) {
-    match event {
-        Event::ServerConnected { pool, pid, duration } => {
-            info!(%pool, server.pid = pid.0, duration.ms = millis(*duration), "server connected");
-        }
-        Event::ServerDiscarded { pool, pid, reason } => {
-            info!(%pool, server.pid = pid.0, reason, "server connection discarded");
-        }
-        Event::ServerLockedOut { pool, role, reason, fix } => {
-            write_locked_out(*pool, role, reason, fix);
-        }
-        Event::ServerUnfit { pool, role, settings } => write_unfit(*pool, role, settings),
-        Event::PoolFull { pool, waiting, lasted } => write_full(*pool, *waiting, *lasted),
-        Event::PoolRelieved { pool, lasted } => {
-            info!(%pool, lasted.ms = millis(*lasted), "no client waits for a server connection");
-        }
-        Event::PoolLearnt { pool, resets_because } => {
-            write_learnt(*pool, resets_because.as_deref())
-        }
-        _ => {}
-    }
+fn write_connected(pool: Access, pid: ServerPid, duration: Duration) {
+    info!(%pool, server.pid = pid.0, duration.ms = millis(duration), "server connected");
+}
+
+fn write_discarded(pool: Access, pid: ServerPid, reason: &str) {
+    info!(%pool, server.pid = pid.0, reason, "server connection discarded");
+}
+
+fn write_relieved(pool: Access, lasted: Duration) {
+    info!(%pool, lasted.ms = millis(lasted), "no client waits for a server connection");
+}
+
+fn write_ignored(signal: &str) {
+    warn!(signal, "signal ignored: TERM, INT and QUIT end the proxy, HUP reads key files again");
 }
 
 fn write_dropped(address: &Address) {

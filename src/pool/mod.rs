@@ -121,7 +121,8 @@ impl Pools {
         let door = Arc::new(Door::default());
         for (&access, pool) in &config.pools {
             let timeout = config.limits.server_connect_timeout;
-            let target = Arc::new(Target::new(&config.server, &pool.login, timeout)?);
+            let target =
+                Arc::new(Target::new(&config.server, &pool.login, timeout, config.keepalive)?);
             let key = PoolKey { access, database: config.server.database.clone() };
             let pool = Pool {
                 key: key.clone(),

@@ -38,6 +38,8 @@ pub(super) struct Standing {
     pub(super) transaction: Option<u64>,
     /// It waits for the client.
     pub(super) idle: Option<u64>,
+    /// The client asks for nothing, outside a transaction.
+    pub(super) rest: Option<u64>,
     /// The client has not taken all of what it was sent; what it has taken last.
     pub(super) unread: Option<u64>,
 }
@@ -100,6 +102,7 @@ impl Tally {
             query: is_asked.then_some(self.answers),
             transaction: is_open.then_some(self.transactions),
             idle: (is_open && !is_asked).then_some(self.answers),
+            rest: (!is_open && !is_asked).then_some(self.answers),
             unread: None,
         }
     }

@@ -26,6 +26,7 @@ pub(super) struct Watch {
     query: Seen,
     transaction: Seen,
     idle: Seen,
+    rest: Seen,
     unread: Seen,
     /// When the statement that goes on was cancelled.
     cancelled: Option<(u64, Instant)>,
@@ -60,7 +61,10 @@ impl Watch {
     /// `None` if nothing has to be looked at.
     pub(super) fn new(limits: Option<TenantLimits>) -> Option<Self> {
         let limits = limits?;
-        let set = [limits.query, limits.transaction, limits.idle_transaction, limits.client_write];
+        let TenantLimits {
+            query, transaction, idle_transaction, client_idle, client_write, ..
+        } = limits;
+        let set = [query, transaction, idle_transaction, client_idle, client_write];
         let shortest = set.into_iter().filter(|limit| !limit.is_zero()).min()?;
         let every = (shortest / 4).clamp(SOONEST, LATEST);
         Some(Self {
@@ -70,9 +74,15 @@ impl Watch {
             query: Seen::default(),
             transaction: Seen::default(),
             idle: Seen::default(),
+            rest: Seen::default(),
             unread: Seen::default(),
             cancelled: None,
         })
+    }
+
+    /// Whether a client that rests is looked at, too.
+    pub(super) const fn limits_rest(&self) -> bool {
+        !self.limits.client_idle.is_zero()
     }
 
     /// Ready when something has lasted too long.
@@ -100,6 +110,10 @@ impl Watch {
         let lasted = self.idle.look(now, standing.idle);
         if is_past(lasted, self.limits.idle_transaction) {
             return Some(ended("25P03", "idle-in-transaction", "idle_transaction_timeout"));
+        }
+        let lasted = self.rest.look(now, standing.rest);
+        if is_past(lasted, self.limits.client_idle) {
+            return Some(ended("57P05", "idle-session", "client_idle_timeout"));
         }
         let lasted = self.unread.look(now, standing.unread);
         if is_past(lasted, self.limits.client_write) {

@@ -87,6 +87,33 @@ async fn a_client_that_takes_nothing_is_sent_away() {
     proxy.stop().await;
 }
 
+/// Whoever asks for nothing gives its place to somebody who does, where the operator says so.
+#[tokio::test]
+async fn a_client_that_asks_for_nothing_is_sent_away() {
+    let lines = "client_idle_timeout = \"600ms\"";
+    let proxy = proxy::new().pool_size(2).set(lines).run().await;
+    let mut idle = Wire::tenant(&proxy, A).await;
+    assert_eq!(idle.value(COUNT).await, "3");
+    let mut busy = Wire::tenant(&proxy, B).await;
+    // Neither a long statement nor a transaction is idleness of that kind.
+    assert_eq!(busy.value("select 1 from pg_sleep(1)").await, "1");
+    busy.ask("begin").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(busy.value(COUNT).await, "5");
+    busy.ask("commit").await;
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(busy.value(COUNT).await, "5");
+    }
+    for wire in [&mut idle, &mut busy] {
+        let told = tokio::time::timeout(Duration::from_secs(3), wire.answer()).await;
+        let told = told.expect("within the limit");
+        assert_eq!(error(&told).field('C'), "57P05");
+        assert!(wire.receive().await.is_none());
+    }
+    proxy.stop().await;
+}
+
 /// A client that has said all that it has to say to come in, and waits.
 async fn waiting(proxy: &proxy::Proxy, tenant: &str) -> Wire {
     let mut wire = Wire::connect(proxy.address).await;

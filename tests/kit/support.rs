@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use cloison::backend::{Control, Target};
-use cloison::config;
+use cloison::config::{self, Keepalive};
 use cloison::kit::harden;
 use cloison::kit::migrate;
 use cloison::tenant::Directory;
@@ -341,7 +341,8 @@ impl Database<'_> {
             tls_ca_file: None,
         };
         let login = config::Login { user: self.login("control"), password: None, identity: None };
-        let target = Target::new(&server, &login, Duration::from_secs(30)).unwrap();
+        let target =
+            Target::new(&server, &login, Duration::from_secs(30), Keepalive::default()).unwrap();
         Directory::open(Control::new(target)).await.unwrap()
     }
 

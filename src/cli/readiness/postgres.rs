@@ -20,7 +20,7 @@ pub(super) async fn look(config: &Config) -> Looked {
     let here = format!("{place} as {}", config.control.user);
     let check = Check::good("postgres", here.clone());
     let timeout = config.limits.server_connect_timeout;
-    let target = match Target::new(&config.server, &config.control, timeout) {
+    let target = match Target::new(&config.server, &config.control, timeout, config.keepalive) {
         Ok(target) => target,
         Err(error) => {
             looked.checks.push(check.fails(Stops::Start, in_one_line(&error), TLS));
@@ -167,7 +167,7 @@ async fn login(check: Check, config: &Config, access: Access) -> Check {
     // Without tenants there is nothing to serve; whoever else cannot get in keeps none of them out.
     let stops = if access == Access::Tenant { Stops::Start } else { Stops::Nothing };
     let timeout = config.limits.server_connect_timeout;
-    let target = match Target::new(&config.server, &pool.login, timeout) {
+    let target = match Target::new(&config.server, &pool.login, timeout, config.keepalive) {
         Ok(target) => target,
         Err(error) => return check.fails(stops, in_one_line(&error), TLS),
     };

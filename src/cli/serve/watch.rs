@@ -64,7 +64,7 @@ impl LookError {
 impl Watch {
     pub(in crate::cli) fn new(config: &Config) -> Result<Self, tls::Error> {
         let timeout = config.limits.server_connect_timeout;
-        let target = Target::new(&config.server, &config.control, timeout)?;
+        let target = Target::new(&config.server, &config.control, timeout, config.keepalive)?;
         let pools = config.pools.values().map(|pool| &pool.login);
         let logins = pools.chain([&config.control]).map(|login| login.user.clone()).collect();
         let control = Control::new(target);

@@ -291,9 +291,12 @@ impl<'a> Relay<'a> {
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let Some(watch) = &mut self.watch else { return Poll::Pending };
         let (lent, tally) = (self.lent.as_deref(), &self.tally);
+        if lent.is_none() && !watch.limits_rest() {
+            return Poll::Pending;
+        }
         let is_unread = !self.client.outgoing.is_empty();
-        let standing =
-            || lent.map_or_else(Standing::default, |lent| lent.standing(tally, is_unread));
+        let at_rest = || tally.standing(false, TransactionStatus::Idle);
+        let standing = || lent.map_or_else(at_rest, |lent| lent.standing(tally, is_unread));
         watch.poll(cx, standing).map(|exceeded| match exceeded {
             Exceeded::Cancel => Step::Cancel,
             Exceeded::End(error) => Step::End(End::Told(error)),
