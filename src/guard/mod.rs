@@ -20,7 +20,7 @@ use pg_raw_parse::Error;
 
 use crate::recent::Recent;
 use crate::scan;
-use crate::statement::Lexis;
+use crate::statement::{self, Lexis};
 
 pub use kind::Group;
 pub use settings::is_setting_name;
@@ -57,6 +57,12 @@ const MOST_EFFORT_A_BYTE: usize = 512;
 const LEAST_EFFORT: usize = 1_000_000;
 const MOST_EFFORT: usize = 36_000_000;
 
+/// Most parts of a name with dots: Postgres takes three where it is not the name of a setting.
+const MOST_NAME_PARTS: usize = 64;
+
+/// What the grammar needs for a character that it counts, in the same steps.
+const COUNTED: usize = 5;
+
 /// Why a text may not pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refusal {
@@ -80,6 +86,8 @@ pub enum Refusal {
     },
     /// It holds bytes that may not be what they look like.
     Unreadable,
+    /// The grammar would need far more time or memory for it than for others of its length.
+    Costly,
     /// It is longer than the limit.
     TooLong {
         /// In bytes.
@@ -132,8 +140,10 @@ impl Guard {
         if is_short && self.passed.get(text).is_some() {
             return Ok(());
         }
-        if scanning_effort(text) > most_effort(text.len()) {
-            return Err(Refusal::Unreadable);
+        let grammar = statement::effort(text);
+        let effort = scanning_effort(text).saturating_add(grammar.counted.saturating_mul(COUNTED));
+        if effort > most_effort(text.len()) || grammar.name_parts > MOST_NAME_PARTS {
+            return Err(Refusal::Costly);
         }
         self.parse(text)?;
         if is_short {

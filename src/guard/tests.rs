@@ -239,8 +239,23 @@ fn depth_and_length_do_no_harm() {
     // A minute, if it were parsed.
     for run in ["/*".repeat(100_000), "+".repeat(200_000)] {
         let text = format!("select 1 {run} 1");
-        assert_eq!(judge(&text), Err(Refusal::Unreadable), "{}", run.len());
+        assert_eq!(judge(&text), Err(Refusal::Costly), "{}", run.len());
     }
+    // All memory, and minutes.
+    let name = "a.".repeat(100_000);
+    for text in [
+        format!("set {name}a = 1"),
+        format!("reset {}", name.trim_end_matches('.')),
+        format!("set /**/ {}\"a\" = 1", "\"a\"\n. ".repeat(1_000)),
+        format!("select 0x1f; show {name}a"),
+        format!("grant set on parameter {name}a to b"),
+        "create global temporary table a();".repeat(10_000),
+        "create GLOBAL/**/temp table a();".repeat(10_000),
+    ] {
+        assert_eq!(judge(&text), Err(Refusal::Costly), "{}", &text[..40]);
+    }
+    let many = format!("select {}1 from a", "a.b.c, 'global temporary', 1.5, ".repeat(20_000));
+    assert_eq!(judge(&many), Ok(()));
     let ruler = format!("/*{}*/ select '{}'", "*".repeat(2_000), "=".repeat(2_000));
     assert_eq!(judge(&ruler), Ok(()));
     let long = format!("select '{}'", "x".repeat(1 << 20));
@@ -291,7 +306,7 @@ fn the_work_is_linear() {
     crate::scan::tests::is_linear("guard", |text| {
         // One that remembers nothing.
         let guard = Guard::new(Policy { longest: 1 << 20, ..Policy::default() });
-        if guard.judge(text, lexis) != Err(Refusal::Unreadable) {
+        if guard.judge(text, lexis) != Err(Refusal::Costly) {
             assert!(super::scanning_effort(text) <= 512 * text.len() + 1_000_000);
         }
     });

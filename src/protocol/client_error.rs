@@ -75,6 +75,11 @@ impl ClientError {
         self
     }
 
+    /// Bytes that are kept for it beyond its own size.
+    pub fn bytes(&self) -> usize {
+        self.message.len() + self.hint.as_ref().map_or(0, |hint| hint.len())
+    }
+
     /// Appends the `ErrorResponse` to `buffer`.
     pub fn encode(&self, buffer: &mut BytesMut) {
         let severity = match self.severity {

@@ -99,6 +99,10 @@ impl Exchange {
             frontend::COPY_DONE | frontend::COPY_FAIL if self.copy_in => self.copy_in = false,
             // The end of a COPY that has failed, and been answered, already.
             frontend::COPY_DONE | frontend::COPY_FAIL if self.is_settled() => {}
+            // Nobody sends so many for a COPY; which of them one would be the end of, is not known.
+            frontend::COPY_DONE | frontend::COPY_FAIL if self.is_full() => {
+                self.unaccountable = true;
+            }
             frontend::COPY_DONE | frontend::COPY_FAIL => self.ask(Request::CopyEnd),
             // A Flush alone asks for nothing.
             frontend::COPY_DATA | frontend::FLUSH => {}
@@ -348,6 +352,13 @@ mod tests {
             }
             assert!(exchange.pending() <= MOST_PENDING);
         });
+        // A client may send these past the limit: they belong to a COPY, if there is one.
+        let mut exchange = play(">P");
+        for _ in 0..3 * MOST_PENDING {
+            exchange.sent(frontend::COPY_DONE);
+            exchange.sent(frontend::COPY_FAIL);
+        }
+        assert!(exchange.pending.len() <= MOST_PENDING && exchange.unaccountable());
         let mut exchange = play(">S >S >Q >P >B >E >S");
         assert_eq!((exchange.pending(), exchange.syncs), (4, 3));
         for left in [3, 2, 1, 0] {

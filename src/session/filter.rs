@@ -104,9 +104,14 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
         Refusal::Unreadable => {
             let message = "the statement cannot be read with certainty";
             let hint = "Backslashes need standard_conforming_strings = on, other characters than \
-                        ASCII a client_encoding such as UTF8; thousands of operator characters \
-                        in a row are too many.";
+                        ASCII a client_encoding such as UTF8.";
             ClientError::error("42501", "C408", message).hint(hint)
+        }
+        Refusal::Costly => {
+            let message = "the statement takes far longer to read than others of its length";
+            let hint = "Thousands of operator characters in a row, names of more than 64 parts, \
+                        and thousands of GLOBAL TEMPORARY are too many.";
+            ClientError::error("54001", "C408", message).hint(hint)
         }
         Refusal::TooLong { length, longest } => {
             let message = format!("a statement of {length} bytes is longer than {longest}");

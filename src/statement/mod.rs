@@ -5,6 +5,7 @@
 //! when in doubt it is not clean. It is written for Postgres 14 to 18.
 
 mod control;
+mod effort;
 mod functions;
 pub mod identity;
 mod lexer;
@@ -17,6 +18,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub use self::effort::{Effort, effort};
 use self::lexer::{Token, Tokens};
 pub use self::settings::bears_on_plans;
 use crate::scan;

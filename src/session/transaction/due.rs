@@ -83,14 +83,40 @@ impl Parse {
 #[derive(Debug)]
 pub(super) struct Dues {
     queue: VecDeque<Due>,
+    /// Bytes that are kept for them.
+    bytes: usize,
     /// Most of them.
     most: usize,
-    /// There were so many, and half of them have to be answered first.
+    /// There were so many, or so many bytes, and half of them have to be answered first.
     is_full: bool,
     /// The server skips everything up to a Sync that has not been sent.
     skipping: bool,
     /// Messages were sent since the last Sync.
     unsynced: bool,
+}
+
+/// So many bytes may be kept for them; one more is taken by whoever has kept less.
+const MOST_BYTES: usize = 256 * 1024;
+
+impl Due {
+    /// Bytes that are kept for it beyond its own size. A statement that others have, too, counts for
+    /// each of them.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Parse(Parse::Named(statement, name)) => {
+                statement.definition().len() + name.as_ref().map_or(0, |name| name.len())
+            }
+            Self::Parse(Parse::Refused(refusal)) => refusal.bytes(),
+            Self::Bind(_)
+            | Self::Close(_)
+            | Self::Describe(_)
+            | Self::Execute(_)
+            | Self::Owed(_)
+            | Self::Parse(_)
+            | Self::Query
+            | Self::Sync(_) => 0,
+        }
+    }
 }
 
 /// Answers for which there is room from the start: those of one statement and its bind.
@@ -100,12 +126,13 @@ impl Dues {
     /// None is due; at most so many are to be.
     pub(super) fn new(most: usize) -> Self {
         let queue = VecDeque::with_capacity(FIRST);
-        Self { queue, most, is_full: false, skipping: false, unsynced: false }
+        Self { queue, bytes: 0, most, is_full: false, skipping: false, unsynced: false }
     }
 
     /// Whether more may be asked before some answers have come.
     pub(super) fn has_room(&mut self) -> bool {
-        self.is_full = self.queue.len() >= if self.is_full { self.most / 2 } else { self.most };
+        let share = if self.is_full { 2 } else { 1 };
+        self.is_full = self.queue.len() >= self.most / share || self.bytes > MOST_BYTES / share;
         !self.is_full
     }
 
@@ -123,6 +150,7 @@ impl Dues {
             self.skipping = false;
         }
         self.unsynced = !matches!(due, Due::Sync(_));
+        self.bytes = self.bytes.saturating_add(due.bytes());
         self.queue.push_back(due);
         true
     }
@@ -140,7 +168,10 @@ impl Dues {
     /// Takes the refusal that is due next.
     pub(super) fn pop_refused(&mut self) -> Option<Box<ClientError>> {
         match self.queue.pop_front() {
-            Some(Due::Parse(Parse::Refused(refusal))) => Some(refusal),
+            Some(Due::Parse(Parse::Refused(refusal))) => {
+                self.bytes -= refusal.bytes();
+                Some(refusal)
+            }
             Some(other) => {
                 self.queue.push_front(other);
                 None
@@ -151,7 +182,9 @@ impl Dues {
 
     /// Takes what has been answered.
     pub(super) fn pop(&mut self) -> Option<Due> {
-        self.queue.pop_front()
+        let due = self.queue.pop_front();
+        self.bytes -= due.as_ref().map_or(0, Due::bytes);
+        due
     }
 
     /// Takes the next frame that the client gets from us, if its turn has come.
@@ -169,7 +202,7 @@ impl Dues {
     pub(super) fn pop_skipped(&mut self) -> Option<Due> {
         match self.queue.front() {
             Some(Due::Sync(_)) => None,
-            Some(_) => self.queue.pop_front(),
+            Some(_) => self.pop(),
             None => {
                 self.skipping = true;
                 None
@@ -242,6 +275,23 @@ mod tests {
         }
         assert!(!dues.has_room() && dues.pop().is_some());
         assert!(dues.has_room() && !dues.is_full());
+    }
+
+    #[test]
+    fn what_keeps_many_bytes_is_awaited_as_well() {
+        let refused = || {
+            let error = ClientError::error("XX000", "C000", "x".repeat(100_000));
+            Due::Parse(Parse::Refused(Box::new(error)))
+        };
+        let mut dues = Dues::new(100);
+        for _ in 0..3 {
+            assert!(dues.has_room() && dues.push(refused()));
+        }
+        assert!(!dues.has_room() && dues.is_full());
+        assert!(dues.pop_refused().is_some() && !dues.has_room());
+        assert!(dues.pop_skipped().is_some() && dues.has_room());
+        assert!(dues.pop().is_some());
+        assert_eq!(dues.bytes, 0);
     }
 
     #[test]

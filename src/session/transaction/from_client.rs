@@ -19,7 +19,7 @@ use crate::session::record;
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
 
 /// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
-const NAMES_WITHIN: usize = 8 * 1024;
+pub(super) const NAMES_WITHIN: usize = 8 * 1024;
 
 const FLUSH: &[u8] = b"H\0\0\0\x04";
 
@@ -129,6 +129,9 @@ impl Relay<'_> {
         }
         if let Some(settled) = self.admit_without_server(header)? {
             return Ok(settled);
+        }
+        if self.lent.is_none() {
+            return self.admit_ahead_of_server(header);
         }
         let Some(lent) = &mut self.lent else {
             return Ok(Admitted::NeedsServer);

@@ -68,6 +68,10 @@ impl Relay<'_> {
         }
         let is_text = matches!(header.tag, frontend::QUERY | frontend::PARSE);
         if is_text && self.guard.is_none() && header.body_len > MOST_READ {
+            let begins = self.client.incoming.len() - HEADER_LEN;
+            if header.tag == frontend::PARSE && begins < NAME_WITHIN {
+                return Ok(Some(Admitted::NotAllThere));
+            }
             return self.stream(header).map(Some);
         }
         let refusal = match self.guard {
@@ -81,8 +85,8 @@ impl Relay<'_> {
             _ => None,
         };
         let refusal = refusal.or_else(|| self.keep_while_it_comes(header.body_len));
-        let Some(lent) = &mut self.lent else { return Ok(Some(Admitted::NeedsServer)) };
         let Some(refusal) = refusal else { return Ok(None) };
+        let Some(lent) = &mut self.lent else { return Ok(Some(Admitted::NeedsServer)) };
         self.names.unnamed = self.names.unnamed.take().filter(|_| header.tag != frontend::QUERY);
         simple::refuse(lent, header.tag, refusal);
         Ok(Some(self.drop_frame(header)))
@@ -106,11 +110,8 @@ impl Relay<'_> {
         let surroundings = std::sync::Arc::clone(&lent.knowledge.surroundings);
         lent.dirty = true;
         if header.tag == frontend::PARSE {
-            let look = header.body_len.min(NAME_WITHIN);
-            let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
-                return Ok(Admitted::NotAllThere);
-            };
-            let (name, _) = split_cstr(head).ok_or_else(|| End::Told(malformed()))?;
+            let head = self.client.incoming.get(HEADER_LEN..HEADER_LEN + NAME_WITHIN);
+            let (name, _) = head.and_then(split_cstr).ok_or_else(|| End::Told(malformed()))?;
             if !name.is_empty() {
                 // It would have to be kept.
                 let refusal = memory::exceeded(header.body_len, self.memory.limit());

@@ -6,6 +6,7 @@
 //! statement from running.
 
 mod again;
+mod begun;
 mod block;
 mod deallocate;
 mod departure;

@@ -158,6 +158,9 @@ fn size(name: &[u8], statement: &Statement) -> usize {
     name.len() + statement.definition().len() + OVERHEAD
 }
 
+/// Of a name so many bytes are repeated in an error: Postgres itself keeps no more.
+const LONGEST_SHOWN: usize = 63;
+
 /// Why a client cannot have a statement of a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NameError {
@@ -169,7 +172,7 @@ pub(super) enum NameError {
 pub(super) fn name_refused(error: NameError, name: &[u8]) -> ClientError {
     match error {
         NameError::Taken => {
-            let name = String::from_utf8_lossy(name);
+            let name = String::from_utf8_lossy(name.get(..LONGEST_SHOWN).unwrap_or(name));
             let message = format!("prepared statement \"{name}\" already exists");
             ClientError::error("42P05", "C403", message)
         }

@@ -191,3 +191,46 @@ async fn logins_at_postgres_are_few_at_a_time() {
     assert!((2..=40).contains(&logins), "{logins}");
     proxy.stop().await;
 }
+
+/// A message that has only begun needs no server connection, and does not ask for one again and
+/// again.
+#[tokio::test]
+async fn who_has_not_said_all_does_not_queue() {
+    let proxy = pooled().set("query_wait_timeout = 1").run().await;
+    let mut b = Wire::tenant(&proxy, B).await;
+    b.ask("begin; select 1").await;
+    let said = |tag: u8, body: &[u8]| {
+        let mut frame = vec![tag];
+        frame.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+        frame.extend_from_slice(body);
+        frame
+    };
+    let long = format!("select '{}'\0", "x".repeat(100_000));
+    for (whole, answer) in [
+        (said(b'Q', b"select 7\0"), "TDCZ"),
+        (said(b'Q', long.as_bytes()), "TDCZ"),
+        (said(b'P', b"a\0select 7\0\0\0"), "1Z"),
+        (said(b'B', b"\0a\0\0\0\0\0\0\0"), "2Z"),
+        (said(b'D', b"Sa\0"), "tTZ"),
+        (said(b'C', b"Sa\0"), "3Z"),
+    ] {
+        let shown = char::from(whole[0]);
+        let mut a = Wire::tenant(&proxy, super::A).await;
+        if !matches!(whole[0], b'Q' | b'P') {
+            b.ask("commit").await;
+            a.parse("a", "select 7").sync().send().await;
+            a.answer().await;
+            b.ask("begin; select 1").await;
+        }
+        let (first, rest) = whole.split_at(whole.len() - 2);
+        a.raw(first).send().await;
+        let told = tokio::time::timeout(Duration::from_secs(2), a.receive()).await;
+        assert!(told.is_err(), "{shown}: {told:?}");
+        b.ask("commit").await;
+        let rest = a.raw(rest);
+        if whole[0] == b'Q' { rest } else { rest.sync() }.send().await;
+        assert_eq!(tags(&a.answer().await), answer, "{shown}");
+        b.ask("begin; select 1").await;
+    }
+    proxy.stop().await;
+}
