@@ -1,5 +1,7 @@
 //! `cloison token`: mints a development token and prints it, and nothing else, on stdout.
 
+mod options;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,13 +26,13 @@ pub struct Args {
     #[arg(long, value_name = "LIST", conflicts_with = "tenant")]
     tenants: Option<String>,
     /// What the token allows: tenant, superadmin or owner
-    #[arg(long, default_value = "tenant", value_parser = parse_access)]
+    #[arg(long, default_value = "tenant", value_parser = options::access)]
     access: Access,
     /// Further claims, a JSON object
     #[arg(long, value_name = "JSON")]
     claims: Option<String>,
     /// How long the token is valid: 90s, 15m, 1h, 7d
-    #[arg(long, default_value = "1h", value_parser = parse_ttl)]
+    #[arg(long, default_value = "1h", value_parser = options::ttl)]
     ttl: Duration,
     /// The sub claim
     #[arg(long)]
@@ -51,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     key: Option<PathBuf>,
     /// How --key signs: RS256, PS256, ES256 or EdDSA [default: as is usual for the key]
-    #[arg(long, value_name = "NAME", requires = "key", value_parser = parse_algorithm)]
+    #[arg(long, value_name = "NAME", requires = "key", value_parser = options::algorithm)]
     algorithm: Option<Algorithm>,
     /// The token's kid: the name of --key in a key set that has several
     #[arg(long, value_name = "ID", requires = "key")]
@@ -83,6 +85,12 @@ pub enum Error {
     /// The key that was given cannot be used.
     #[error("--key does not do")]
     Signer(#[source] signer::Error),
+    /// A super-admin or an owner without a name.
+    #[error(
+        "--access {0} needs --subject, the name of its holder: the proxy records who comes, and \
+         refuses a token without a name"
+    )]
+    NoSubject(Access),
     /// A token for more than one tenant names none.
     #[error("--tenant does not go with --access {0}")]
     NeedlessTenant(Access),
@@ -160,6 +168,9 @@ fn claims(args: Args, now: SystemTime) -> Result<Map<String, Value>, Error> {
     {
         return Err(Error::Reserved("sub".to_owned(), "--subject sets it"));
     }
+    if args.access != Access::Tenant && !claims.get("sub").is_some_and(is_name) {
+        return Err(Error::NoSubject(args.access));
+    }
     let issued = now.duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
     let expires = issued.checked_add(args.ttl).ok_or(Error::Clock)?;
     let audience = args.audience.unwrap_or_else(|| default_audience(args.access).to_owned());
@@ -190,6 +201,11 @@ fn put(claims: &mut Map<String, Value>, path: &str, tenants: Value) -> Result<()
     }
 }
 
+/// Whether a subject is a name by which the proxy can record its holder.
+fn is_name(subject: &Value) -> bool {
+    subject.as_str().is_some_and(|name| name.chars().any(char::is_alphanumeric))
+}
+
 fn default_audience(access: Access) -> &'static str {
     match access {
         Access::Tenant => dev::AUDIENCE,
@@ -197,38 +213,6 @@ fn default_audience(access: Access) -> &'static str {
         Access::Owner => dev::OWNER_AUDIENCE,
     }
 }
-
-fn parse_access(text: &str) -> Result<Access, String> {
-    let access = Access::ALL.into_iter().find(|access| access.as_str() == text);
-    access.ok_or_else(|| "expected tenant, superadmin or owner".to_owned())
-}
-
-fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
-    let can_sign = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
-    let algorithm = can_sign.into_iter().find(|algorithm| algorithm.as_str() == text);
-    algorithm.ok_or_else(|| "expected RS256, PS256, ES256 or EdDSA".to_owned())
-}
-
-fn parse_ttl(text: &str) -> Result<Duration, String> {
-    let seconds = || {
-        let unit = text.chars().next_back()?;
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 60 * 60,
-            'd' => 24 * 60 * 60,
-            _ => return None,
-        };
-        number.checked_mul(seconds).filter(|seconds| (1..=MAX_TTL).contains(seconds))
-    };
-    seconds()
-        .map(Duration::from_secs)
-        .ok_or_else(|| "expected a number and a unit, such as 90s, 15m, 1h or 7d".to_owned())
-}
-
-/// Ten years, in seconds: a development token is no reason for more.
-const MAX_TTL: u64 = 10 * 365 * 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -283,7 +267,13 @@ mod tests {
     #[test]
     fn each_access_has_an_audience_of_its_own() {
         for access in ["superadmin", "owner"] {
-            let claims = minted(&["--access", access]).unwrap();
+            for nameless in [&[][..], &["--subject", ""], &["--subject", "-"]] {
+                let refused = minted(&[&["--access", access], nameless].concat()).unwrap_err();
+                assert!(refused.starts_with(&format!("--access {access} needs --subject")));
+            }
+            let named = ["--access", access, "--claims", r#"{"sub":"ada"}"#];
+            assert_eq!(minted(&named).unwrap()["sub"], "ada");
+            let claims = minted(&["--access", access, "--subject", "ada"]).unwrap();
             assert_eq!(claims["aud"], json!(format!("cloison-dev-{access}")));
             assert!(!claims.contains_key("tenant_id"));
         }
@@ -305,8 +295,8 @@ mod tests {
         let file = std::env::temp_dir().join(format!("cloison-token-{}", Uuid::new_v4()));
         for (access, line) in [
             (Access::Tenant, &["--tenant", "acme"][..]),
-            (Access::Superadmin, &["--access", "superadmin"]),
-            (Access::Owner, &["--access", "owner"]),
+            (Access::Superadmin, &["--access", "superadmin", "--subject", "ada"]),
+            (Access::Owner, &["--access", "owner", "--subject", "ada"]),
         ] {
             std::fs::write(&file, key.jwks().to_string()).unwrap();
             let rule = config::Issuer {
@@ -393,17 +383,6 @@ mod tests {
         ] {
             let refused = minted(&line).unwrap_err();
             assert!(refused.contains(message), "{line:?}: {refused}");
-        }
-    }
-
-    #[test]
-    fn a_ttl_is_a_number_and_a_unit() {
-        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3_600), ("7d", 604_800)] {
-            assert_eq!(parse_ttl(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        let huge = format!("{}d", u64::MAX);
-        for text in ["", "s", "1", "0s", "-1s", "1.5h", "1w", "1é", " 1h", &huge, "3651d"] {
-            assert!(parse_ttl(text).is_err(), "{text}");
         }
     }
 }
