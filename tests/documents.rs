@@ -95,8 +95,22 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Whether `cargo test` knows it by this path behind its target's name.
+/// Whether `cloison verify` has a check of this name.
+fn is_check(root: &Path, check: &str) -> bool {
+    let folders = ["src/kit/verify", "src/kit/verify/attack"];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    files.map(|entry| entry.unwrap().path()).filter(|file| file.is_file()).any(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        let mut attacks = text.split("Attack =").skip(1);
+        attacks.any(|text| text.split('"').nth(1) == Some(check))
+    })
+}
+
+/// Whether `cargo test` knows it by this path behind its target's name, or `cloison verify` has it.
 fn is_test(root: &Path, test: &str) -> bool {
+    if let Some(check) = test.strip_prefix("verify::") {
+        return is_check(root, check);
+    }
     let parts: Vec<&str> = test.split("::").collect();
     let [target, modules @ .., name] = &parts[..] else { return false };
     let folder = if *target == "lib" { root.join("src") } else { root.join("tests").join(target) };

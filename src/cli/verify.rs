@@ -22,9 +22,10 @@ use crate::kit::verify::{self, Conclusion, ProbeRows, Report, Roads};
 
 /// Tries, through the proxy and as two tenants, everything that isolation forbids.
 ///
-/// Without options it goes to the running `cloison dev`. Whatever it writes is rolled back; the
-/// super-admin's session is in the audit log. Exit code 0: nothing leaks; 1: it could not be tried,
-/// or too little could; 2: something leaks.
+/// Without options it goes to the running `cloison dev`. In each table in which a tenant has no row
+/// it makes one, and removes it at the end, also when it is stopped. Whatever else it writes is
+/// rolled back; the super-admin's session is in the audit log. Exit code 0: nothing leaks; 1: it
+/// could not be tried, or too little could; 2: something leaks.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A tenant's URL through the proxy, with its token as password
@@ -69,9 +70,9 @@ pub struct Args {
     /// Where `cloison dev` keeps its data
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tenant_url", "config"])]
     data_dir: Option<PathBuf>,
-    /// Where a tenant has no rows, make one, and remove it at the end
+    /// Where a tenant has no rows, make none: what needs rows is then not tried there
     #[arg(long)]
-    probe_rows: bool,
+    no_probe_rows: bool,
     /// Write every outcome as JSON; - is stdout, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -171,7 +172,10 @@ async fn run_on(roads: &Roads, args: &Args) -> Result<ExitCode, Error> {
         progress("");
         return chaos::report(&outcome?, args);
     }
-    let probe_rows = if args.probe_rows { ProbeRows::Make } else { ProbeRows::Without };
+    let probe_rows = match args.no_probe_rows {
+        true => ProbeRows::Without,
+        false => ProbeRows::Make,
+    };
     let report = verify::run(roads, probe_rows, stopped, &mut progress).await;
     progress("");
     publish(&report?, args)

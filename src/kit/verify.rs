@@ -1,8 +1,9 @@
 //! VERIFY: tries, through the proxy and as two tenants, everything that isolation forbids.
 //!
 //! What it finds is an outcome, never an error; errors are what keeps it from trying. Whatever it
-//! writes is in transactions that are rolled back, so the database is left as it was, but for the
-//! audit log, which tells of the super-admin's session.
+//! writes is in transactions that are rolled back, but for a row in each table in which a tenant has
+//! none, which it removes at the end. So the database is left as it was, but for the audit log, which
+//! tells of the super-admin's session, and for sequences.
 
 mod attack;
 mod catalogue;
@@ -11,34 +12,27 @@ mod check;
 mod forge;
 mod probe;
 mod report;
+mod road;
+mod samples;
 mod session;
+mod shape;
 mod superadmin;
 mod tenant;
 mod wire;
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
-
 pub use self::catalogue::TenantName;
 pub use self::check::{Attack, Check, Layer, Owasp, Section};
 pub use self::report::{Conclusion, Outcome, Report, Side, Standing, Tally, Verdict};
+pub use self::road::Road;
 
 use self::attack::Foray;
 use self::catalogue::{Counts, Table, Tenant};
 use self::probe::Probes;
 use self::session::{Session, told};
 use self::tenant::Trial;
-use crate::tls::{self, Tls, UrlError};
-
-/// A way into the database.
-#[derive(Clone, Debug)]
-pub struct Road {
-    who: String,
-    config: Config,
-    tls: Tls,
-}
+use crate::tls::UrlError;
 
 /// The ways that the suite goes.
 #[derive(Clone, Debug)]
@@ -140,40 +134,6 @@ impl Error {
     }
 }
 
-impl Road {
-    /// Reads the URL of a road through the proxy; `who` names it in messages.
-    ///
-    /// # Errors
-    ///
-    /// It is no URL, or demands TLS.
-    pub fn new(who: &str, url: &str) -> Result<Self, Error> {
-        let mut road = Self::straight(who, url)?;
-        if road.config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::Tls);
-        }
-        // Single messages go there, too, and both in the same way.
-        road.config.ssl_mode(SslMode::Disable);
-        Ok(road)
-    }
-
-    /// Reads the URL of a road straight to the database, over TLS if it says so.
-    ///
-    /// # Errors
-    ///
-    /// It is no URL, or has options that cannot be used.
-    pub fn straight(who: &str, url: &str) -> Result<Self, Error> {
-        let (mut config, tls) = tls::parse_url(url).map_err(|error| match error {
-            UrlError::Config(_) => Error::Url(who.to_owned()),
-            other @ (UrlError::Mode(_)
-            | UrlError::Weak(_)
-            | UrlError::Identity
-            | UrlError::Files(_)) => Error::Options(who.to_owned(), other),
-        })?;
-        config.application_name("cloison verify");
-        Ok(Self { who: who.to_owned(), config, tls })
-    }
-}
-
 /// Tries everything. `progress` is told what comes next.
 ///
 /// It gives up once `stopped` is done. Dropping the future instead may leave probe rows behind.
@@ -188,6 +148,7 @@ pub async fn run(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     progress("looking around");
+    let ran = superadmin::ran(&roads.superadmin).await;
     let superadmin = Session::open(&roads.superadmin).await?;
     let superadmin_login = catalogue::fit_role(&superadmin, "the super-admin").await?;
     let operator = match &roads.operator {
@@ -224,7 +185,7 @@ pub async fn run(
     };
     let tried = match made {
         Ok(()) => tokio::select! {
-            tried = suite.try_all(before, progress) => tried,
+            tried = suite.try_all(before, ran, progress) => tried,
             () = stopped => Err(Error::Interrupted),
         },
         Err(error) => Err(error),
@@ -303,7 +264,7 @@ impl Suite<'_> {
         for ((probes, road), tenant) in
             probes.iter_mut().zip(&self.roads.tenants).zip(&self.tenants)
         {
-            probes.make(road, tenant, &self.tables).await?;
+            probes.make(road, tenant, self.operator, &mut self.tables).await?;
         }
         let tables = self.tables.drain(..).map(|(table, _)| table).collect();
         self.count(tables).await
@@ -312,6 +273,7 @@ impl Suite<'_> {
     async fn try_all(
         &mut self,
         before: BTreeMap<String, Verdict>,
+        ran: superadmin::Ran,
         progress: &mut dyn FnMut(&str),
     ) -> Result<(), Error> {
         let [road_a, road_b] = &self.roads.tenants;
@@ -322,6 +284,11 @@ impl Suite<'_> {
         for (subject, verdict) in after {
             self.put(subject, Check::Superadmin, None, verdict);
         }
+        for (subject, verdict) in superadmin::permits(self.superadmin, self.operator).await? {
+            self.put(subject, Check::Attack(&superadmin::PERMIT), None, verdict);
+        }
+        let verdict = superadmin::recorded(self.superadmin, ran).await?;
+        self.put("session".to_owned(), Check::Attack(&superadmin::RECORD), None, verdict);
         progress("policies");
         self.try_catalogue().await
     }

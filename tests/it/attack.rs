@@ -124,6 +124,26 @@ const MUTATIONS: &[Mutation] = &[
          pg_catalog.lo_import(text) from cloison_tenant; \
          revoke select on pg_catalog.pg_statistic from cloison_tenant",
     ),
+    // A super-admin who has not asked to write.
+    (
+        "create or replace function cloison.demand_superadmin_write() returns void stable \
+         security definer language sql as ''",
+        &[
+            "cloison.create_api_key(uuid,text,timestamp with time zone): superadmin_permit",
+            "cloison.lift_revocation(bigint,text): superadmin_permit",
+            "cloison.revoke_token(text,text,text,timestamp with time zone): superadmin_permit",
+        ],
+        KIT,
+    ),
+    // A record that does not tell what has run.
+    (
+        "create function public.forget() returns trigger language plpgsql as \
+         $$ begin new.detail := new.detail - 'sha256'; return new; end $$; \
+         create trigger a_forget before insert on cloison.audit_log \
+         for each row execute function public.forget()",
+        &["session: superadmin_record"],
+        "drop trigger a_forget on cloison.audit_log; drop function public.forget()",
+    ),
     // A context that is not signed.
     (
         "create or replace function cloison.current_tenant_id() returns uuid stable \
@@ -259,6 +279,27 @@ async fn what_is_open_is_held_once_it_is_revoked() {
         assert!(layers.iter().all(|layer| layer.contains("Some(Grant)")), "{name}: {layers:?}");
     }
     proxy.stop().await;
+}
+
+/// Where an operator lets tenants see plans, that is told; elsewhere nothing shows them.
+#[tokio::test]
+async fn plans_that_are_shown_are_told() {
+    let checks = ["session: explain_plan", "session: plan_messages"];
+    for (lines, expected) in [("", &[][..]), ("allowed_statements = [\"explain\"]", &checks[..])] {
+        let proxy = proxy::new().set(lines).pool_size(4).run().await;
+        with_tables(&proxy).await;
+        let url = proxy.database.superuser_url();
+        let roads = roads(&proxy, [A, B], Some(&url));
+        let report = run(&roads, ProbeRows::Without).await.unwrap();
+        assert_eq!(failures(&report), [""; 0]);
+        let open = open(&report);
+        for check in checks {
+            assert_eq!(open.iter().any(|name| name == check), expected.contains(&check), "{check}");
+        }
+        let shared = report.outcomes.iter().filter(|o| o.check.id() == "shared_statement");
+        assert!(shared.clone().count() == 2 && shared.clone().all(|o| o.verdict.is_passed()));
+        proxy.stop().await;
+    }
 }
 
 /// Memberships belong to the whole cluster, so a role of the test's own has them.

@@ -29,6 +29,7 @@ mod notify;
 mod oauth;
 mod plans;
 mod pool;
+mod probe_rows;
 mod ready;
 mod relay;
 mod service;

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::own::{self, Mode};
+use super::own::{self, Mode, Without};
 use super::{EXIT_FINDINGS, Error, text};
+use crate::cli::serve::Running;
 use crate::config;
 use crate::dev::cluster::Cluster;
 use crate::kit::migrate;
@@ -16,6 +17,12 @@ struct Breakage {
     sql: &'static str,
     check: &'static str,
     cure: &'static str,
+}
+
+/// A setting of the proxy's that opens something, and the checks that have to tell of it.
+struct Opening {
+    lines: &'static str,
+    checks: &'static [&'static str],
 }
 
 /// Runs it, in both pool modes.
@@ -46,11 +53,8 @@ async fn try_all(
     let mut page = String::new();
     let mut unnoticed = 0;
     for mode in [Mode::Session, Mode::Transaction] {
-        let config = CONFIG.replace("PORT", &port.to_string());
-        let config = config::parse(&config, std::iter::empty()).map_err(scratch)?;
-        let operator = Road::new("the operator", &url)?;
-        let (roads, running) = own::start(config, Some(mode), &[], operator).await?;
         text::line(&mut page, &format!("{mode:?} pooling"));
+        let (roads, running) = start(mode, "", port, &url).await?;
         for breakage in BREAKAGES {
             progress(&format!("{mode:?} pooling, without: {}", breakage.layer));
             database.batch_execute(breakage.sql).await.map_err(scratch)?;
@@ -72,8 +76,30 @@ async fn try_all(
             }
         }
         running.stop().await;
+        for opening in OPENINGS {
+            progress(&format!("{mode:?} pooling, with {}", opening.lines));
+            let (roads, running) = start(mode, opening.lines, port, &url).await?;
+            let report = suite(&roads).await;
+            running.stop().await;
+            let report = report?;
+            for check in opening.checks {
+                let is_told = is_told(&report, check);
+                unnoticed += usize::from(!is_told);
+                let mark = if is_told { "✓" } else { "✗ NOT NOTICED:" };
+                text::line(&mut page, &format!("  {mark} {}: told by {check}", opening.lines));
+            }
+        }
     }
     Ok((page, unnoticed))
+}
+
+/// A proxy with these lines in its configuration.
+async fn start(mode: Mode, lines: &str, port: u16, url: &str) -> Result<(Roads, Running), Error> {
+    let config = format!("{lines}\n{}", CONFIG.replace("PORT", &port.to_string()));
+    let config = config::parse(&config, std::iter::empty()).map_err(scratch)?;
+    let operator = Road::new("the operator", url)?;
+    // What is broken is what lint would find, and it would keep the suite out.
+    own::start(config, Some(mode), &[Without::Lint], operator).await
 }
 
 async fn suite(roads: &Roads) -> Result<Report, Error> {
@@ -90,6 +116,12 @@ fn is_as_expected(report: &Report, check: &str) -> bool {
     } else {
         failed.any(|outcome| outcome.check.id() == check)
     }
+}
+
+/// Whether the report tells each time that what the check is about is open.
+fn is_told(report: &Report, check: &str) -> bool {
+    let mut of = report.outcomes.iter().filter(|outcome| outcome.check.id() == check).peekable();
+    of.peek().is_some() && of.all(|outcome| matches!(outcome.verdict, Verdict::Open { .. }))
 }
 
 fn failed(report: &Report) -> impl Iterator<Item = String> {
@@ -154,6 +186,22 @@ const BREAKAGES: &[Breakage] = &[
         cure: "revoke scratch_owner from scratch_tenant",
     },
     Breakage {
+        layer: "the super-admin's permit to write",
+        sql: "create or replace function cloison.demand_superadmin_write() returns void stable \
+              security definer language sql as ''",
+        check: "superadmin_permit",
+        cure: include_str!("../../../sql/migrations/0002_functions.sql"),
+    },
+    Breakage {
+        layer: "the record of a super-admin's statements",
+        sql: "create function public.forget() returns trigger language plpgsql as \
+              $$ begin new.detail := new.detail - 'sha256'; return new; end $$; \
+              create trigger a_forget before insert on cloison.audit_log \
+              for each row execute function public.forget()",
+        check: "superadmin_record",
+        cure: "drop trigger a_forget on cloison.audit_log; drop function public.forget()",
+    },
+    Breakage {
         layer: "views of the reader",
         sql: "create view public.every_note as select * from public.note; \
               grant select on public.every_note to cloison_tenant",
@@ -161,6 +209,11 @@ const BREAKAGES: &[Breakage] = &[
         cure: "drop view public.every_note",
     },
 ];
+
+const OPENINGS: &[Opening] = &[Opening {
+    lines: "allowed_statements = [\"explain\"]",
+    checks: &["explain_plan", "plan_messages"],
+}];
 
 const CONFIG: &str = r#"
     listen_port = 1

@@ -7,6 +7,7 @@ mod actions;
 mod context;
 mod door;
 mod keys;
+mod plans;
 mod residue;
 mod rights;
 mod shared;
@@ -64,6 +65,7 @@ pub(super) async fn all(
     shared::all(&mut foray).await;
     progress(&format!("tenant {side}: messages"));
     wire::all(&mut foray).await?;
+    plans::all(&mut foray).await;
     progress(&format!("tenant {side}: the door"));
     door::all(&mut foray).await;
     Ok(foray.found)
@@ -165,7 +167,12 @@ fn open_unless_refused(answer: &Answer, seen: &str, remedy: &str) -> Verdict {
     }
 }
 
-const fn attack(id: &'static str, section: Section, owasp: Owasp, promise: &'static str) -> Attack {
+pub(super) const fn attack(
+    id: &'static str,
+    section: Section,
+    owasp: Owasp,
+    promise: &'static str,
+) -> Attack {
     Attack { id, section, owasp, promise }
 }
 
@@ -175,6 +182,6 @@ const SHORT: Duration = Duration::from_secs(2);
 /// Nothing waits for long.
 const BEGIN: &str = "begin; set local lock_timeout = '3s'; set local statement_timeout = '8s'";
 
-const NO_PREY: &str = "the other tenant has no rows to reach (--probe-rows)";
+const NO_PREY: &str = "the other tenant has no rows to reach";
 
 const NO_PAIR: &str = "it takes two sessions at once, and the pool has no second connection";

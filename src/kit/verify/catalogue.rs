@@ -39,8 +39,8 @@ pub(super) struct Table {
     pub(super) mend: String,
     /// All columns, besides the tenant's, that can be written.
     pub(super) others: Vec<String>,
-    /// Columns that have to be given, and something of their type.
-    pub(super) required: Vec<(String, String)>,
+    /// Why a tenant without rows could not be given one: A, B.
+    unmade: [Option<String>; 2],
 }
 
 /// Who a tenant is, as far as anybody may know.
@@ -95,6 +95,23 @@ impl Table {
         if self.column_type == "uuid" { Some(&tenant.id) } else { tenant.external_key.as_deref() }
     }
 
+    /// Why a tenant without rows has been given none.
+    pub(super) fn unmade(&self, side: Side) -> Option<&str> {
+        let [a, b] = &self.unmade;
+        match side {
+            Side::A => a.as_deref(),
+            Side::B => b.as_deref(),
+        }
+    }
+
+    pub(super) fn set_unmade(&mut self, side: Side, why: String) {
+        let [a, b] = &mut self.unmade;
+        match side {
+            Side::A => *a = Some(why),
+            Side::B => *b = Some(why),
+        }
+    }
+
     /// Whether there are rows for tenants to see, update and delete.
     pub(super) fn is_tenants(&self) -> bool {
         self.class == Class::Tenant
@@ -131,8 +148,6 @@ pub(super) async fn tables(operator: &Session) -> Result<Vec<Table>, Error> {
             ("tenant" | "shared", true) => Class::Part,
             _ => Class::Global,
         };
-        let required: Vec<String> = row.try_get(7).map_err(unreadable)?;
-        let samples: Vec<String> = row.try_get(8).map_err(unreadable)?;
         tables.push(Table {
             name: row.try_get(0).map_err(unreadable)?,
             class,
@@ -140,8 +155,8 @@ pub(super) async fn tables(operator: &Session) -> Result<Vec<Table>, Error> {
             column_type: row.try_get(3).map_err(unreadable)?,
             defaulted: row.try_get(5).map_err(unreadable)?,
             others: row.try_get(6).map_err(unreadable)?,
-            mend: row.try_get(9).map_err(unreadable)?,
-            required: required.into_iter().zip(samples).collect(),
+            mend: row.try_get(7).map_err(unreadable)?,
+            unmade: [None, None],
         });
     }
     Ok(tables)
@@ -327,25 +342,8 @@ const TABLES: &str = "
             a.attname,
             a.attnum as number,
             pg_catalog.quote_ident(a.attname) as name,
-            pg_catalog.format_type(a.atttypid, a.atttypmod) as type,
             a.atthasdef or a.attidentity <> '' as has_default,
-            t.typtype = 'd' as is_domain,
-            a.attnotnull and not a.atthasdef and a.attidentity = '' as is_required,
-            case
-                when t.typcategory = 'N' then '0'
-                when t.typcategory = 'B' then 'false'
-                when t.typcategory = 'D' then 'now'
-                when t.typcategory = 'A' then '{}'
-                when t.typname in ('json', 'jsonb') then '{}'
-                when t.typname = 'uuid' then pg_catalog.gen_random_uuid()::text
-                when t.typname = 'bytea' then ''
-                when t.typcategory = 'E' then (
-                    select e.enumlabel from pg_catalog.pg_enum e
-                    where e.enumtypid = t.oid order by e.enumsortorder limit 1)
-                when t.typcategory = 'R' then 'empty'
-                when t.typcategory = 'T' then '0'
-                else 'x'
-            end as sample
+            t.typtype = 'd' as is_domain
         from
             pg_catalog.pg_attribute a
             join pg_catalog.pg_type t
@@ -365,11 +363,6 @@ const TABLES: &str = "
         array(select w.name from writable w where w.relation = c.oid and w.has_default
               and not w.is_domain and w.attname is distinct from p.tenant_column order by w.number),
         array(select w.name from writable w where w.relation = c.oid
-              and w.attname is distinct from p.tenant_column order by w.number),
-        array(select w.name from writable w where w.relation = c.oid and w.is_required
-              and w.attname is distinct from p.tenant_column order by w.number),
-        array(select pg_catalog.format('%L::%s', w.sample, w.type) from writable w
-              where w.relation = c.oid and w.is_required
               and w.attname is distinct from p.tenant_column order by w.number),
         pg_catalog.format('select cloison.protect(%L, %L%s)', (
                 select pg_catalog.format('%s.%I', w.relnamespace::pg_catalog.regnamespace, w.relname)

@@ -65,7 +65,7 @@ impl Trial<'_> {
             let seen = self.session.attempt(step.clone()).await?;
             match seen {
                 Reaction::Ran(0) if expected(known) == 0 => {
-                    return Ok(Verdict::skipped(self.without_rows(self.own)));
+                    return Ok(Verdict::skipped(self.without_rows(table, self.own)));
                 }
                 Reaction::Ran(rows) if rows == expected(known) => return Ok(Verdict::HELD),
                 Reaction::Ran(_) => {}
@@ -201,7 +201,7 @@ impl Trial<'_> {
             match self.session.attempt(step).await? {
                 Reaction::Denied(layer) => by = layer,
                 Reaction::Ran(0) if known.is_none_or(|known| known.of(self.own.side) == 0) => {
-                    return Ok(Verdict::skipped(self.without_rows(self.own)));
+                    return Ok(Verdict::skipped(self.without_rows(table, self.own)));
                 }
                 Reaction::Ran(rows) => {
                     let seen = format!("{rows} rows were given to the other tenant");
@@ -302,19 +302,23 @@ impl Trial<'_> {
         match known {
             None => Verdict::skipped(UNCOUNTED),
             Some(known) if is_proof(known) => Verdict::by(Layer::Policy),
-            Some(_) if table.is_tenants() => Verdict::skipped(self.without_rows(self.other)),
+            Some(_) if table.is_tenants() => Verdict::skipped(self.without_rows(table, self.other)),
             Some(_) => Verdict::skipped("there are no rows"),
         }
     }
 
-    fn without_rows(&self, tenant: &Tenant) -> String {
-        format!("tenant {} has no rows here (--probe-rows)", tenant.side)
+    fn without_rows(&self, table: &Table, tenant: &Tenant) -> String {
+        match table.unmade(tenant.side) {
+            Some(why) => format!("tenant {} has no rows here, and got none: {why}", tenant.side),
+            None => format!("tenant {} has no rows here", tenant.side),
+        }
     }
 }
 
 fn judge_insert(table: &Table, reaction: Reaction) -> Verdict {
     match reaction {
         Reaction::Denied(layer) => Verdict::by(layer),
+        Reaction::Ran(0) => Verdict::skipped("something kept the row from being inserted"),
         Reaction::Ran(_) => Verdict::failed("the row was inserted", &table.mend),
         Reaction::Constraint(told) => {
             let seen = format!("no policy refused the row, only a constraint: {told}");

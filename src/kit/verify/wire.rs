@@ -90,6 +90,15 @@ impl Told {
         format!("{} [{}]", self.field(b'M'), self.code())
     }
 
+    /// Whether a constraint of the table refused a row, which policies have let pass then: they are
+    /// asked first. What a trigger raises, a partition that is missing and the checks of a type may
+    /// come before them.
+    pub(super) fn is_past_policies(&self) -> bool {
+        self.code().starts_with("23")
+            && self.field(b'd').is_empty()
+            && !matches!(self.field(b'R'), "ExecFindPartition" | "exec_stmt_raise")
+    }
+
     /// Who said it. Texts are in the server's language, so the places that they come from decide.
     pub(super) fn layer(&self) -> Layer {
         if let Some(code) = self.field(b'D').strip_prefix("cloison: C") {
@@ -410,6 +419,22 @@ mod tests {
         check(&[('C', "0A000"), ('D', "cloison: C003")], Layer::Door);
         check(&[('C', "08P01"), ('D', "cloison: C005")], Layer::Wire);
         check(&[('C', "55000")], Layer::Server);
+    }
+
+    #[test]
+    fn only_a_constraint_of_the_table_shows_that_policies_let_a_row_pass() {
+        for (fields, expected) in [
+            (&[('C', "23502"), ('R', "ExecConstraints")][..], true),
+            (&[('C', "23505"), ('R', "_bt_check_unique")], true),
+            (&[('C', "23502"), ('R', "ExecEvalConstraintNotNull"), ('d', "given")], false),
+            (&[('C', "23514"), ('R', "ExecFindPartition")], false),
+            (&[('C', "23514"), ('R', "exec_stmt_raise")], false),
+            (&[('C', "42501"), ('R', "ExecWithCheckOptions")], false),
+        ] {
+            let fields = fields.iter().map(|(code, text)| (*code as u8, (*text).to_owned()));
+            let told = Told { fields: fields.collect() };
+            assert_eq!(told.is_past_policies(), expected, "{told:?}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn probe(foray: &Foray<'_>, table: &Table, key: &Key, keys: &[Key]) -> Res
         );
         Verdict::open(seen, remedy)
     } else if answer.error().is_none() && answer.reached("UPDATE") == 0 {
-        Verdict::skipped("the tenant has no row of its own to try it with (--probe-rows)")
+        Verdict::skipped("the tenant has no row of its own to try it with")
     } else if answer.error().is_none() {
         Verdict::HELD
     } else {

@@ -162,11 +162,7 @@ fn judge(
     if rows > 0 {
         return reached(table, rows, shown);
     }
-    // Policies are asked before constraints are, but after a row's partition is looked for.
-    if let Some(error) = answer.error()
-        && error.code().starts_with("23")
-        && error.field(b'R') != "ExecFindPartition"
-    {
+    if let Some(error) = answer.error().filter(|error| error.is_past_policies()) {
         let seen = format!("no policy refused the row, only a constraint: {}", error.brief());
         return Verdict::failed(seen, &table.mend);
     }
@@ -223,7 +219,7 @@ async fn copy_from(
         Verdict::failed(format!("{copied} rows of the other tenant were copied in"), &table.mend)
     } else {
         match answer.error() {
-            Some(error) if error.code().starts_with("23") => Verdict::failed(
+            Some(error) if error.is_past_policies() => Verdict::failed(
                 format!("no policy refused the row, only a constraint: {}", error.brief()),
                 &table.mend,
             ),
