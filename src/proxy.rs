@@ -303,9 +303,8 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
         None => Box::pin(pool.meet(&settings)).await?,
     };
     let told = welcome.statuses_with(&overrides);
-    let startup = Arc::clone(&overrides);
     let keeps = pool.mode() == PoolMode::Session;
-    let borrower = Borrower { pool, keeps, settings, startup, overrides, told };
+    let borrower = Borrower::new(pool, keeps, settings, overrides, told);
     Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
 }
 

@@ -120,8 +120,7 @@ impl Bound {
         let out = &mut server.stream.outgoing;
         let (mut changes, mut bears_on_plans) = (0, false);
         for (name, _) in present.iter().filter(|(name, _)| wanted.value(name).is_none()) {
-            // Names of settings that we look after need no quotes.
-            frontend::parse("", &format!("reset {name}"), [], out).map_err(protocol::Error::Io)?;
+            frontend::parse("", &reset(name), [], out).map_err(protocol::Error::Io)?;
             execute(&[], out)?;
             changes += 1;
             bears_on_plans |= statement::bears_on_plans(name);
@@ -225,6 +224,11 @@ pub enum LocalBindQueued {
         /// Which of the two statements is prepared.
         has_claims: bool,
     },
+}
+
+/// The statement that undoes a setting: a part of its name may be a keyword, and none has quotes.
+fn reset(name: &str) -> String {
+    format!("reset \"{}\"", name.replace('.', "\".\""))
 }
 
 /// Appends `Bind` and `Execute` of the unnamed statement with text parameters.

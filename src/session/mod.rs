@@ -12,6 +12,7 @@ mod record;
 mod relay;
 mod tally;
 mod transaction;
+mod values;
 mod watch;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //!
 //! Each is read to its end or not at all: what has one token more than is known here is not known.
 
+use super::identifier::{self, identifier};
 use super::lexer::{Token, Tokens};
 use super::names::Part;
 use super::rows;
@@ -15,6 +16,7 @@ pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Opti
     let kind = match verb {
         Verb::Copy => return Some(rows::read_copy(reader.tokens, surroundings)),
         Verb::Create => reader.create(),
+        Verb::Deallocate => reader.deallocate(),
         Verb::Declare => return reader.declare(surroundings),
         Verb::Set => return reader.set(),
         Verb::Reset => return reader.reset(),
@@ -39,8 +41,9 @@ pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Opti
         Verb::Prepare => reader.prepare(),
     }?;
     let is_session = matches!(kind, Kind::Session(_));
+    let is_clean = !is_session && !matches!(kind, Kind::Deallocate(_));
     // Those may have more to say, which is somebody else's to read.
-    (is_session || reader.tokens.is_at_end()).then_some(Reading { kind, is_clean: !is_session })
+    (is_session || reader.tokens.is_at_end()).then_some(Reading { kind, is_clean })
 }
 
 /// The first word of a statement.
@@ -52,6 +55,7 @@ enum Verb {
     Commit,
     Copy,
     Create,
+    Deallocate,
     Declare,
     Discard,
     /// `FETCH`, `MOVE`.
@@ -70,13 +74,14 @@ enum Verb {
 
 impl Verb {
     fn of(word: &[u8]) -> Option<Self> {
-        static VERBS: [(&[u8], Verb); 21] = [
+        static VERBS: [(&[u8], Verb); 22] = [
             (b"abort", Verb::Abort),
             (b"begin", Verb::Begin),
             (b"close", Verb::Close),
             (b"commit", Verb::Commit),
             (b"copy", Verb::Copy),
             (b"create", Verb::Create),
+            (b"deallocate", Verb::Deallocate),
             (b"declare", Verb::Declare),
             (b"discard", Verb::Discard),
             (b"end", Verb::Commit),
@@ -149,11 +154,23 @@ impl<'a> Reader<'_, 'a> {
 
     /// One name.
     fn name(&mut self, kind: Kind) -> Option<Kind> {
-        let is_name = matches!(self.tokens.token(), Token::Word | Token::Name);
-        if is_name {
+        if matches!(self.tokens.token(), Token::Word | Token::Name) {
             self.tokens.advance();
+        } else {
+            self.identifier()?;
         }
-        is_name.then_some(kind)
+        Some(kind)
+    }
+
+    /// One name as Postgres reads it, with its `UESCAPE`.
+    pub(super) fn identifier(&mut self) -> Option<Vec<u8>> {
+        let part = self.part();
+        self.tokens.advance();
+        if part.token != Token::Escaped || !self.accept("uescape") {
+            return identifier(part, b'\\');
+        }
+        let escape = identifier::escape_character(self.part().bytes)?;
+        self.accept_token(Token::String).then(|| identifier(part, escape)).flatten()
     }
 
     /// Words, names and numbers up to the end, at least one.
@@ -161,7 +178,12 @@ impl<'a> Reader<'_, 'a> {
         let start = self.tokens.start();
         while matches!(
             self.tokens.token(),
-            Token::Word | Token::Name | Token::Dot | Token::Number | Token::Symbol(b'-' | b'+')
+            Token::Word
+                | Token::Name
+                | Token::Escaped
+                | Token::Dot
+                | Token::Number
+                | Token::Symbol(b'-' | b'+')
         ) {
             self.tokens.advance();
         }

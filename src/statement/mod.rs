@@ -5,21 +5,28 @@
 //! when in doubt it is not clean. It is written for Postgres 14 to 18.
 
 mod control;
+mod deallocate;
 mod effort;
 mod functions;
+mod identifier;
 pub mod identity;
 mod lexer;
 mod names;
 mod rows;
+mod set_config;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
+pub use self::deallocate::{Deallocated, executed};
 pub use self::effort::{Effort, effort};
 use self::lexer::{Token, Tokens};
+use self::set_config::Assigned;
+pub use self::set_config::{Assignment, SettingName, can_be_followed, resolve};
 pub use self::settings::bears_on_plans;
 use crate::scan;
 
@@ -74,6 +81,22 @@ pub struct Reading {
     pub is_clean: bool,
 }
 
+impl Reading {
+    /// Notes which settings the calls of `set_config()` in its text change.
+    fn assign(&mut self, text: &[u8]) {
+        let is_query = matches!(self.kind, Kind::SetConfig(_));
+        if !is_query && (self.kind != Kind::Other || !set_config::may_call(text)) {
+            return;
+        }
+        let otherwise = if is_query { Kind::Rows } else { Kind::Other };
+        self.kind = match set_config::read(text) {
+            Assigned::Nothing => otherwise,
+            Assigned::Settings(settings) => Kind::SetConfig(settings),
+            Assigned::Unknown => Kind::Session(Feature::UnnamedSetting),
+        };
+    }
+}
+
 /// What a statement does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -115,6 +138,10 @@ pub enum Kind {
     Rows,
     /// `COPY … FROM STDIN`.
     CopyFromStdin,
+    /// Changes settings of the session by `set_config()`, whatever else it does.
+    SetConfig(Arc<[Assignment]>),
+    /// `DEALLOCATE`.
+    Deallocate(Deallocated),
     /// Works on one session only: what it needs.
     Session(Feature),
     /// Stands in place of a statement by which the client says who it is ([`identity`]).
@@ -134,6 +161,8 @@ pub enum Feature {
     Listen,
     /// A prepared statement of SQL, as opposed to the protocol's.
     PreparedStatement,
+    /// A setting of which nobody knows that it is to follow the client.
+    UnnamedSetting,
     /// A temporary table, view or sequence.
     TempTable,
 }
@@ -146,6 +175,10 @@ impl Feature {
             Self::HoldCursor => "a cursor WITH HOLD",
             Self::Listen => "LISTEN",
             Self::PreparedStatement => "PREPARE",
+            Self::UnnamedSetting => {
+                "set_config() of a role, or of a setting that the statement does not name, for the \
+                 session"
+            }
             Self::TempTable => "a temporary table",
         }
     }
@@ -167,8 +200,13 @@ impl Kind {
             | Self::DiscardAll
             | Self::Show
             | Self::Identity
+            | Self::Deallocate(_)
             | Self::Cursor => false,
-            Self::Rows | Self::CopyFromStdin | Self::Session(_) | Self::Other => true,
+            Self::Rows
+            | Self::CopyFromStdin
+            | Self::SetConfig(_)
+            | Self::Session(_)
+            | Self::Other => true,
         }
     }
 
@@ -189,6 +227,9 @@ impl Kind {
             | Self::Cursor
             | Self::Rows
             | Self::CopyFromStdin
+            // It leaves more than it says, and counts as that.
+            | Self::SetConfig(_)
+            | Self::Deallocate(_)
             | Self::Session(_)
             | Self::Other => false,
         }
@@ -219,7 +260,11 @@ impl Kind {
             Self::Session(Feature::Listen) => &[b"LISTEN"],
             Self::Session(Feature::PreparedStatement) => &[b"PREPARE"],
             Self::Session(Feature::TempTable) => &[b"CREATE", b"SELECT"],
-            Self::Empty | Self::Other => return true,
+            Self::Deallocate(_) => &[b"DEALLOCATE", b"UNLISTEN"],
+            Self::Empty
+            | Self::SetConfig(_)
+            | Self::Session(Feature::UnnamedSetting)
+            | Self::Other => return true,
         };
         words.contains(&word)
     }
@@ -238,9 +283,10 @@ pub fn next(text: &[u8], lexis: Lexis, surroundings: &Surroundings) -> Next {
         return Next { statement: 0..start.saturating_sub(1), reading, rest: text.len() }
             .unless_unsure(text, lexis);
     }
-    let reading = read(&mut tokens, surroundings);
+    let mut reading = read(&mut tokens, surroundings);
     let is_readable = tokens.token() != Token::Unreadable;
     let statement = start..if is_readable { tokens.start() } else { text.len() };
+    reading.assign(text.get(statement.clone()).unwrap_or_default());
     let mut rest = text.len();
     while tokens.token() == Token::Semicolon {
         rest = tokens.end();

@@ -10,6 +10,7 @@ use self::clause::{Copy, With};
 use self::keyword::Keyword;
 use super::lexer::{Token, Tokens};
 use super::names::{Call, Part};
+use super::set_config::is_set_config;
 use super::{Feature, Kind, Reading, Surroundings};
 use crate::scan;
 
@@ -102,6 +103,8 @@ struct Rows<'a, 's> {
     writes: bool,
     /// It names the view whose rule sets settings.
     names_settings: bool,
+    /// It calls `set_config()`.
+    sets: bool,
     /// An `INTO` of a query was the token before.
     selects_into: bool,
     feature: Option<Feature>,
@@ -121,6 +124,7 @@ impl<'a, 's> Rows<'a, 's> {
             is_clean: true,
             writes: false,
             names_settings: false,
+            sets: false,
             selects_into: false,
             feature: None,
         }
@@ -149,6 +153,8 @@ impl<'a, 's> Rows<'a, 's> {
             (Some(Copy::Source | Copy::From | Copy::To | Copy::Elsewhere), _) => Kind::Other,
             (Some(Copy::Stdin | Copy::Stdout) | None, Some(feature)) => Kind::Session(feature),
             (Some(Copy::Stdin), None) => Kind::CopyFromStdin,
+            // Which settings, is read next.
+            (Some(Copy::Stdout) | None, None) if self.sets => Kind::SetConfig([].into()),
             (Some(Copy::Stdout) | None, None) => Kind::Rows,
         };
         let writes_cleanly = !self.surroundings.sequences && !self.names_settings;
@@ -285,6 +291,7 @@ impl<'a, 's> Rows<'a, 's> {
             (_, None) => self.surroundings.call(name.last),
         };
         self.is_clean &= matches!(call, Call::Harmless | Call::Keyword);
+        self.sets |= call == Call::Unknown && is_set_config(name.schema, name.last);
         match call {
             Call::Harmless => return Before::Rowset,
             // `(VALUES (` makes rows; without the second one it may be a column of that name.

@@ -1,5 +1,7 @@
 //! `SET` and `RESET`: which settings they are about.
 
+use std::borrow::Cow;
+
 use super::control::Reader;
 use super::lexer::Token;
 use super::{Kind, Reading};
@@ -124,17 +126,20 @@ impl Reader<'_, '_> {
         let mut name = String::new();
         loop {
             let part = self.part();
-            let is_plain =
-                matches!(part.token, Token::Word | Token::Name) && scan::is_ascii(part.bytes);
+            let word = if matches!(part.token, Token::Word | Token::Name) {
+                self.tokens.advance();
+                Cow::Borrowed(part.bytes)
+            } else {
+                Cow::Owned(self.identifier()?)
+            };
             // Longer ones are cut, and a dot inside of quotes may be any part's.
-            if !is_plain || part.bytes.len() > 63 || part.bytes.contains(&b'.') {
+            if !scan::is_ascii(&word) || word.len() > 63 || word.contains(&b'.') {
                 return None;
             }
             if name.len() > LONGEST_NAME {
                 return None;
             }
-            name.extend(part.bytes.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
-            self.tokens.advance();
+            name.extend(word.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
             if !self.accept_token(Token::Dot) {
                 return Some(name);
             }
@@ -159,6 +164,7 @@ impl Reader<'_, '_> {
             self.tokens.token(),
             Token::Word
                 | Token::Name
+                | Token::Escaped
                 | Token::String
                 | Token::Number
                 | Token::Comma

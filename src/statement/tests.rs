@@ -214,7 +214,6 @@ const UNCLEAN: &[&str] = &[
     "set a to",
     "set a from current",
     "set session",
-    "set u&\"a\" = 1",
     "set \"a.b\" = 1",
     "show",
     "show 'a'",
@@ -310,9 +309,15 @@ fn kinds_are_told_apart() {
     for text in ["savepoint x", "release x", "release savepoint \"X\""] {
         check(text, Kind::Savepoint, true);
     }
-    for text in
-        ["fetch 1 from c", "move backward all in c", "close all", "unlisten *", "unlisten x"]
-    {
+    for text in [
+        "fetch 1 from c",
+        "close \"a\"\"b\"",
+        "fetch U&\"c\"",
+        "move backward all in c",
+        "close all",
+        "unlisten *",
+        "unlisten x",
+    ] {
         check(text, Kind::Cursor, true);
     }
     for text in ["show all", "show time zone", "show a.b", "show transaction isolation level"] {
@@ -346,6 +351,7 @@ fn settings_are_named() {
     check("set session \"Work_Mem\" to 4", set(&["work_mem"]), true);
     check("set search_path = a, \"b\", 'c'", set(&["search_path"]), true);
     check("set a . b to -1", set(&["a.b"]), true);
+    check("set u&\"search\\005fpath\" = \"a\"\"b\", U&\"c\"", set(&["search_path"]), true);
     check("set a to default", set(&["a"]), true);
     check("set time zone interval '1' hour to minute", set(&["timezone"]), true);
     check("set session time zone local", set(&["timezone"]), true);
@@ -402,6 +408,10 @@ fn what_needs_a_session_is_named() {
     }
     check("declare c scroll cursor with hold for select 1", Feature::HoldCursor);
     check("listen x", Feature::Listen);
+    check("listen \"a\"\"b\"", Feature::Listen);
+    check("listen u&\"d!0061\" uescape '!'", Feature::Listen);
+    check("prepare \"a\"\"b\" as select 1", Feature::PreparedStatement);
+    check("select set_config(n, v, false) from t", Feature::UnnamedSetting);
     check("prepare x (int) as select $1", Feature::PreparedStatement);
     check("prepare transaction as select 1", Feature::PreparedStatement);
     for text in [

@@ -16,7 +16,7 @@ impl Relay<'_> {
             let Some(head) = self.client.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
                 return Ok(Admitted::NotAllThere);
             };
-            if !self.in_band.binds(head)? {
+            if !self.in_band.binds(head)? && !self.assigns(head) {
                 return Ok(Admitted::NeedsServer);
             }
         }

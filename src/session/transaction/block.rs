@@ -55,6 +55,8 @@ impl Block {
             | Kind::Cursor
             | Kind::Rows
             | Kind::CopyFromStdin
+            | Kind::SetConfig(_)
+            | Kind::Deallocate(_)
             | Kind::Session(_)
             | Kind::Other => {}
         }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::memory::OVERHEAD;
 use crate::backend::Statement;
 use crate::protocol::ClientError;
 use crate::statement::Kind;
@@ -107,6 +108,9 @@ impl Due {
                 statement.definition().len() + name.as_ref().map_or(0, |name| name.len())
             }
             Self::Parse(Parse::Refused(refusal)) => refusal.bytes(),
+            Self::Execute(Execute { kind: Kind::SetConfig(settings), .. }) => {
+                settings.len() * OVERHEAD
+            }
             Self::Bind(_)
             | Self::Close(_)
             | Self::Describe(_)

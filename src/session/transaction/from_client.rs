@@ -5,12 +5,11 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 
 use super::due::{Due, Whose};
-use super::identity::{InBand, Resolution};
-use super::memory::Memory;
+use super::identity::Resolution;
 use super::moved::Moved;
+pub(super) use super::parts::Parts;
 use super::relay::{Copy, Lent, Relay};
 use super::{identity, memory, named, simple};
-use crate::guard::Guard;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
@@ -270,23 +269,14 @@ impl Relay<'_> {
         if self.client.incoming.len() < header.frame_len() {
             return Ok(Admitted::NotAllThere);
         }
-        let Some(lent) = &mut self.lent else {
+        let sent_again = self.sent_again;
+        let Some((lent, mut parts, incoming)) = self.parts() else {
             return Ok(Admitted::NeedsServer);
         };
-        let frame = self.client.incoming.get(..header.frame_len()).unwrap_or_default();
+        let frame = incoming.get(..header.frame_len()).unwrap_or_default();
         let body = frame.get(HEADER_LEN..).unwrap_or_default();
-        lent.begin(header.tag, body, self.sent_again);
+        lent.begin(header.tag, body, sent_again);
         lent.again.keep(frame);
-        let mut parts = Parts {
-            names: &mut self.names,
-            statements: self.statements,
-            out: &mut self.client.outgoing,
-            pins: self.pins,
-            max_prepared: self.max_prepared,
-            guard: self.guard,
-            in_band: &mut self.in_band,
-            memory: &mut self.memory,
-        };
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
         Ok(Admitted::Yes)
@@ -301,26 +291,21 @@ impl Relay<'_> {
         if self.in_band.binds(head)? {
             return self.with_body(header, identity::bind);
         }
-        let Some(lent) = &mut self.lent else {
+        if self.assigns(head) {
+            return self.bind_assigning(header);
+        }
+        let sent_again = self.sent_again;
+        let Some((lent, mut parts, incoming)) = self.parts() else {
             return Ok(Admitted::NeedsServer);
         };
-        let mut parts = Parts {
-            names: &mut self.names,
-            statements: self.statements,
-            out: &mut self.client.outgoing,
-            pins: self.pins,
-            max_prepared: self.max_prepared,
-            guard: self.guard,
-            in_band: &mut self.in_band,
-            memory: &mut self.memory,
-        };
+        let head = incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default();
         if let Some(refusal) = memory::portal_refused(lent, &mut parts, head) {
             named::refuse(lent, refusal);
             return Ok(self.drop_frame(header));
         }
-        lent.begin(header.tag, head, self.sent_again);
+        lent.begin(header.tag, head, sent_again);
         let named = named::bind(lent, &mut parts, head, header.body_len)?;
-        lent.again.keep(self.client.incoming.get(..HEADER_LEN + named).unwrap_or_default());
+        lent.again.keep(incoming.get(..HEADER_LEN + named).unwrap_or_default());
         self.client.incoming.advance(HEADER_LEN + named);
         self.from_client = Rest { bytes: header.body_len - named, dropped: false };
         self.carry_client_bytes();
@@ -384,17 +369,4 @@ impl Relay<'_> {
             lent.bound.server_mut().stream.outgoing.extend_from_slice(behind);
         }
     }
-}
-
-/// What of a relay a message may change besides the server connection.
-pub(super) struct Parts<'a> {
-    pub(super) names: &'a mut super::names::Names,
-    pub(super) statements: &'a super::names::Statements,
-    /// To the client.
-    pub(super) out: &'a mut bytes::BytesMut,
-    pub(super) pins: bool,
-    pub(super) max_prepared: usize,
-    pub(super) guard: Option<&'a Guard>,
-    pub(super) in_band: &'a mut InBand,
-    pub(super) memory: &'a mut Memory,
 }

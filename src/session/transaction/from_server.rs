@@ -6,6 +6,7 @@ use bytes::Buf;
 
 use super::due::{Due, Execute, Parse, Whose};
 use super::moved::Moved;
+use super::named;
 use super::relay::{Copy, Lent, Relay};
 use super::settling::Settling;
 use super::tracked::Ended;
@@ -15,7 +16,7 @@ use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
-use crate::statement::{self, Kind};
+use crate::statement::{self, Deallocated, Kind};
 use crate::tenant::Scope;
 
 /// The settings that Postgres reports and a client may change, in the majors that we know.
@@ -130,12 +131,11 @@ impl Relay<'_> {
             self.in_band.note(lent, ended);
             self.ending.follow(&self.in_band.myself);
         }
-        if std::mem::take(&mut lent.names_dropped) {
-            self.names.clear();
-            self.in_band.asking.clear();
-        }
         while let Some(frame) = lent.dues.pop_owed() {
             self.client.outgoing.extend_from_slice(frame);
+        }
+        if let Some(dropped) = lent.names_dropped.take() {
+            self.drop_names(dropped);
         }
         Ok(true)
     }
@@ -287,7 +287,7 @@ impl Lent {
     fn settle(&mut self, kind: &Kind) {
         if *kind == Kind::CopyFromStdin {
             self.copy = Copy::None;
-        } else if *kind == Kind::DiscardAll {
+        } else if named::discards(kind) {
             self.discarding = false;
         }
     }
@@ -349,14 +349,16 @@ impl Lent {
                 self.discarded = true;
                 // And what the client came with is on the next one.
                 self.keeps = false;
-                self.names_dropped = true;
+                self.names_dropped = Some(Deallocated::All);
             }
             self.stale_plan |= changes_tables;
             self.note_ended(ended);
             if let Kind::Set(names) = &execute.kind {
                 self.touched.extend(names.iter().cloned());
             }
+            self.note_dropped(&execute.kind);
         }
+        self.note_assigned(&execute.kind);
         match execute.instead {
             Some(frame) if header.tag != b's' => Fate::Instead(frame),
             _ => of(execute.whose),

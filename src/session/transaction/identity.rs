@@ -134,7 +134,9 @@ impl InBand {
     ) {
         let found = found.and_then(|(found, share)| {
             let ran_as_another = lent.ran_as.is_some() && lent.ran_as != found.scope.tenant();
-            let is_kept = lent.block.is_open() && lent.has_served_another(found.scope);
+            let is_kept = lent.block.is_open()
+                && (lent.has_served_another(found.scope)
+                    || lent.holds_assigned_of_another(found.scope));
             // A bind without claims would leave those that went before it.
             let keeps_claims = lent.ran_with_claims && !self.myself.has_claims(&found.who);
             if ran_as_another || is_kept || keeps_claims {
@@ -197,7 +199,7 @@ pub(super) fn piece(lent: &mut Lent, parts: &mut Parts<'_>, found: &Identificati
     let Some(outcome) = parts.in_band.settle(lent, &asked) else { return false };
     parts.in_band.carry_out(lent, &asked, outcome, |lent| {
         let reading = Reading { kind: Kind::Identity, is_clean: true };
-        simple::put_piece(lent, &found.text, reading, None);
+        simple::put_piece(lent, &found.text, reading);
     });
     true
 }

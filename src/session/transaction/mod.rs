@@ -21,12 +21,16 @@ mod memory;
 mod moved;
 mod named;
 mod names;
+mod parts;
 mod portals;
+mod preparing;
 mod relay;
 mod settling;
 mod simple;
 mod tracked;
+mod values;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -43,8 +47,9 @@ use crate::backend::Statuses;
 use crate::pool::{Bound, Pool, Residue, SettingsError};
 use crate::protocol::{ClientError, FrameStream, Severity, message};
 use crate::shutdown::Shutdown;
+use crate::statement;
 use crate::tenant::Identity;
-use crate::types::SessionSettings;
+use crate::types::{SessionSettings, TenantId};
 
 /// What a client brings along to every server connection that it gets.
 pub struct Borrower {
@@ -58,6 +63,9 @@ pub struct Borrower {
     pub startup: Arc<SessionSettings>,
     /// What is set on top of that now.
     pub overrides: Arc<SessionSettings>,
+    /// Of these, what a function has set, and the tenant that it was set for.
+    assigned: BTreeSet<String>,
+    assigned_for: Option<TenantId>,
     /// What the client has been told of the server's settings.
     pub told: Arc<Statuses>,
 }
@@ -119,6 +127,7 @@ impl Session<'_> {
         let identity = relay.in_band.myself.acting.now().ok().map(Arc::clone);
         let is_login = relay.in_band.myself.acting.is_plain();
         let identity = identity.as_deref();
+        let assigned_for = borrower.drop_assigned(identity.and_then(Identity::tenant));
         let lent = {
             let borrowed = tokio::select! {
                 biased;
@@ -141,6 +150,7 @@ impl Session<'_> {
         borrower.tell(&lent.bound, &mut relay.client);
         let key = Arc::clone(lent.bound.server().key());
         let lent = relay.lent.insert(lent);
+        lent.assigned_for = assigned_for;
         relay.in_band.impress(lent);
         self.registration.hold(&key).await;
         Ok(())
@@ -159,6 +169,7 @@ impl Session<'_> {
         if !lent.touched.is_empty() && Box::pin(borrower.keep_settings(lent)).await.is_err() {
             lent.dirty = true;
         }
+        borrower.keep_assigned(lent);
         Box::pin(lent.settle_plans()).await;
         if lent.stale_plan {
             lent.bound.tables_changed();
@@ -214,6 +225,19 @@ enum NoServer {
 }
 
 impl Borrower {
+    /// A client that has set nothing but what its startup asks for: `overrides`.
+    pub fn new(
+        pool: Arc<Pool>,
+        keeps: bool,
+        settings: Arc<SessionSettings>,
+        overrides: Arc<SessionSettings>,
+        told: Arc<Statuses>,
+    ) -> Self {
+        let startup = Arc::clone(&overrides);
+        let (assigned, assigned_for) = (BTreeSet::new(), None);
+        Self { pool, keeps, settings, startup, overrides, assigned, assigned_for, told }
+    }
+
     /// Checks a server connection out and applies the client's settings.
     async fn borrow(
         &self,
@@ -274,7 +298,10 @@ impl Borrower {
     async fn keep_settings(&mut self, lent: &mut Lent) -> Result<(), ()> {
         let mut names: Vec<String> = std::mem::take(&mut lent.touched).into_iter().collect();
         names.retain(|name| !PASSING.contains(&name.as_str()));
-        if !names.iter().all(|name| can_be_kept(name)) {
+        let can_be_kept = |name: &String| {
+            !name.starts_with("cloison.") && (is_role(name) || statement::can_be_followed(name))
+        };
+        if !names.iter().all(can_be_kept) {
             return Err(());
         }
         // A cancel request that was meant for the client's statement may come late.
@@ -305,11 +332,7 @@ const QUERY_CANCELED: &str = "57014";
 const PASSING: [&str; 4] =
     ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
 
-/// Whether a setting's name needs no quotes, and is not ours.
-fn can_be_kept(name: &str) -> bool {
-    let is_word = |word: &str| {
-        word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    };
-    !name.starts_with("cloison.") && name.split('.').count() <= 2 && name.split('.').all(is_word)
+/// By `SET` a client may change its role, where it has others.
+fn is_role(name: &str) -> bool {
+    matches!(name, "role" | "session_authorization")
 }

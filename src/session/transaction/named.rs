@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
+use super::deallocate;
 use super::due::{Due, Execute, Parse, Whose};
 use super::from_client::Parts;
 use super::memory::OVERHEAD;
 use super::names::{Unnamed, name_refused};
+use super::preparing::{Name, prepare, prepared};
 use super::relay::{Copy, Lent};
-use crate::backend::{ReadAs, Statement, put_named};
+use super::values;
+use crate::backend::{ReadAs, put_named};
 use crate::pool::LocalBindQueued;
 use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
@@ -69,6 +72,10 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
         // Postgres will refuse it.
         Reading { kind: Kind::Other, is_clean: false }
     };
+    let mut reading = reading;
+    let is_dropping = deallocate::take(&mut reading, parts);
+    let dropping = is_dropping.then(|| [deallocate::INSTEAD, b"\0", types].concat());
+    let definition = dropping.as_deref().unwrap_or(definition);
     let refusal = refusal(&reading.kind, parts).or_else(|| match parts.names.check(name) {
         _ if name.is_empty() => None,
         Ok(()) => None,
@@ -92,7 +99,9 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     let is_plain = text.is_ascii() && !text.contains(&b'\\');
     let read_as = (!is_plain).then(|| lent.bound.server().reads_as());
     // What others have prepared is the same only if it means the same here.
-    let is_shared = !lent.settling.is_unsettled() && read_as.as_ref().is_none_or(ReadAs::is_common);
+    let is_shared = !lent.settling.is_unsettled()
+        && read_as.as_ref().is_none_or(ReadAs::is_common)
+        && !matches!(reading.kind, Kind::Deallocate(_));
     let surroundings = &lent.knowledge.surroundings;
     let statement = parts.statements.intern(definition, reading, surroundings, read_as, is_shared);
     let Some(statement) = statement else {
@@ -146,7 +155,7 @@ pub(super) fn bind(
         Some((Reading { kind: Kind::Identity, .. }, ..)) if !is_identity => {
             return Err(End::Bug("values of a statement about the identity were not read"));
         }
-        Some((reading, is_clean, ours)) => (reading.kind, is_clean, ours),
+        Some((reading, is_clean, ours)) => (values::assigned(reading.kind, head), is_clean, ours),
         None => (Kind::Other, false, Name::Clients(name)),
     };
     // Planning may call functions, so binding counts as doing it.
@@ -187,8 +196,9 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
     let kind = lent.portals.get(portal);
     lent.block.execute(&kind);
     let (is_copy, holds) = (kind == Kind::CopyFromStdin, kind.clone());
-    let discards = kind == Kind::DiscardAll;
-    lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead: None }));
+    let discards = discards(&kind);
+    let instead = deallocate::completion(&kind);
+    lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead }));
     let out = out(lent);
     out.put_u8(frontend::EXECUTE);
     out.put_u32(u32::try_from(body.len() + 4).map_err(|_| End::Told(malformed()))?);
@@ -226,84 +236,6 @@ pub(super) fn close(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     Ok(())
 }
 
-/// Under which name the server knows a statement.
-enum Name<'a> {
-    /// Under the client's, or not at all: then it says so.
-    Clients(&'a [u8]),
-    Ours(Arc<Statement>),
-}
-
-impl Name<'_> {
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Clients(name) => name,
-            Self::Ours(statement) => statement.name().as_bytes(),
-        }
-    }
-}
-
-/// Sees to it that the server holds the client's statement. `None`: the client has none.
-fn prepared<'a>(
-    lent: &mut Lent,
-    parts: &mut Parts<'_>,
-    name: &'a [u8],
-) -> Option<(Reading, bool, Name<'a>)> {
-    let surroundings = Arc::clone(&lent.knowledge.surroundings);
-    // It may have been read as texts are read elsewhere, and be prepared here.
-    let lexis = lent.bound.server().lexis();
-    let is_read_alike = lexis.standard_strings && lexis.safe_encoding;
-    if name.is_empty() {
-        let here = lent.bound.server().unnamed;
-        let unnamed = parts.names.unnamed.as_ref();
-        let Some(unnamed) = unnamed.filter(|it| it.is_kept || it.number == here) else {
-            // Another client's may be there: it must not be run.
-            lent.dues.push(Due::Close(Whose::Ours));
-            lent.bound.server_mut().unnamed = 0;
-            put_kind(frontend::CLOSE, b'S', b"", out(lent));
-            return None;
-        };
-        let server = lent.bound.server_mut();
-        if server.unnamed != unnamed.number {
-            server.unnamed = unnamed.number;
-            put_named(frontend::PARSE, None, "", &unnamed.definition, &mut server.stream.outgoing);
-            lent.dues.push(Due::Parse(Parse::Ours));
-        }
-        let is_known = Arc::ptr_eq(&unnamed.surroundings, &surroundings);
-        let is_clean = unnamed.reading.is_clean && is_known && is_read_alike;
-        return Some((unnamed.reading.clone(), is_clean, Name::Clients(name)));
-    }
-    let statement = Arc::clone(parts.names.get(name)?);
-    if !lent.bound.server_mut().prepared.is_held(&statement) {
-        if !statement.reads_alike(&lent.bound.server().reads_as()) {
-            // Its bytes would be read as another text. Postgres says that there is none.
-            return None;
-        }
-        prepare(lent, parts, &statement, None);
-    }
-    let reading = statement.reading().clone();
-    let is_clean = statement.is_clean(&surroundings) && is_read_alike;
-    Some((reading, is_clean, Name::Ours(statement)))
-}
-
-/// Prepares a named statement on the server connection, and makes room for it.
-fn prepare(
-    lent: &mut Lent,
-    parts: &Parts<'_>,
-    statement: &Arc<Statement>,
-    name: Option<Box<[u8]>>,
-) {
-    if !lent.dues.skipping() {
-        let server = lent.bound.server_mut();
-        if let Some(evicted) = server.prepared.insert(statement, parts.max_prepared) {
-            // It goes out ahead of the other, and so it is answered.
-            evicted.close(&mut server.stream.outgoing);
-            lent.dues.push(Due::Close(Whose::Ours));
-        }
-    }
-    lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name)));
-    statement.parse(out(lent));
-}
-
 /// Notes what such a statement leaves, and binds the tenant ahead of it if it has to be.
 pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Result<(), End> {
     lent.dirty |= !is_clean;
@@ -333,6 +265,8 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         | Kind::Cursor
         | Kind::Rows
         | Kind::CopyFromStdin
+        | Kind::SetConfig(_)
+        | Kind::Deallocate(_)
         | Kind::Other => {}
     }
     if !lent.block.lacks_bind(kind) {
@@ -357,6 +291,12 @@ fn bind_is_due(lent: &mut Lent) {
     lent.dues.push(Due::Execute(Execute { whose, kind, instead: None }));
 }
 
+/// Whether statements of the client's may be gone behind it, so that nothing else goes out until
+/// the server has answered.
+pub(super) const fn discards(kind: &Kind) -> bool {
+    matches!(kind, Kind::DiscardAll | Kind::Deallocate(_))
+}
+
 /// The error for what cannot work when the server connection changes, unless it may be kept.
 pub(super) fn refusal(kind: &Kind, parts: &Parts<'_>) -> Option<Box<ClientError>> {
     let Kind::Session(feature) = kind else { return None };
@@ -379,7 +319,7 @@ fn owe(lent: &mut Lent, parts: &mut Parts<'_>, frame: &'static [u8]) {
     }
 }
 
-fn put_kind(tag: u8, kind: u8, name: &[u8], out: &mut BytesMut) {
+pub(super) fn put_kind(tag: u8, kind: u8, name: &[u8], out: &mut BytesMut) {
     out.put_u8(tag);
     out.put_u32(u32::try_from(4 + 1 + name.len() + 1).unwrap_or(u32::MAX));
     out.put_u8(kind);
@@ -391,6 +331,6 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
     split_cstr(bytes).ok_or_else(|| End::Told(malformed()))
 }
 
-fn out(lent: &mut Lent) -> &mut BytesMut {
+pub(super) fn out(lent: &mut Lent) -> &mut BytesMut {
     &mut lent.bound.server_mut().stream.outgoing
 }

@@ -188,6 +188,14 @@ impl Names {
         self.named.get(name)
     }
 
+    /// What the client's statement of a name does; the unnamed one's is empty.
+    pub(super) fn kind(&self, name: &[u8]) -> Option<&Kind> {
+        match name {
+            b"" => self.unnamed.as_ref().map(|unnamed| &unnamed.reading.kind),
+            _ => self.named.get(name).map(|statement| &statement.reading().kind),
+        }
+    }
+
     /// Whether the client may give a statement this name.
     pub(super) fn check(&self, name: &[u8]) -> Result<(), NameError> {
         if self.named.contains_key(name) {

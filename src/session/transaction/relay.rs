@@ -28,7 +28,7 @@ use crate::session::relay::{End, HIGH_WATER, Rest};
 use crate::session::tally::{Standing, Tally};
 use crate::session::watch::{Exceeded, Watch};
 use crate::session::{Common, Terms};
-use crate::statement::{self, Next};
+use crate::statement::{self, Deallocated, Next};
 use crate::types::TenantId;
 
 /// A client, and the server connection that carries its transaction, if one does.
@@ -86,14 +86,18 @@ pub(super) struct Lent {
     pub(super) settling: Settling,
     /// Settings of the session that statements have changed.
     pub(super) touched: BTreeSet<String>,
+    /// Of these, what a function has set: the value may be the tenant's.
+    pub(super) assigned: BTreeSet<String>,
+    /// The tenant for whom a function has set what holds here.
+    pub(super) assigned_for: Option<TenantId>,
     /// The connection stays with the client until it leaves.
     pub(super) pinned: bool,
     /// A bind was refused: the signing key may have been changed.
     pub(super) bind_refused: bool,
     /// The session's state was discarded by the client's own wish.
     pub(super) discarded: bool,
-    /// The client's statements are gone with it.
-    pub(super) names_dropped: bool,
+    /// Statements of the client's that were dropped.
+    pub(super) names_dropped: Option<Deallocated>,
     /// That was asked for; nothing else goes out until the server has answered.
     pub(super) discarding: bool,
     /// An answer came that cannot belong to anything.
@@ -155,11 +159,13 @@ impl Lent {
             yields: false,
             dirty: false,
             touched: BTreeSet::new(),
+            assigned: BTreeSet::new(),
+            assigned_for: None,
             settling: Settling::default(),
             pinned: false,
             bind_refused: false,
             discarded: false,
-            names_dropped: false,
+            names_dropped: None,
             discarding: false,
             impossible: false,
             fatal_seen: false,

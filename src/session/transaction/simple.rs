@@ -7,7 +7,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::deallocate::deallocate;
+use super::deallocate;
 use super::due::{Due, Execute, Parse, Whose};
 use super::from_client::{Parts, Script};
 use super::identity::{self, InBand};
@@ -27,8 +27,6 @@ pub(super) const BEHIND_TEXT: &[u8] =
     b"\0\0B\0\0\0\x0c\0\0\0\0\0\0\0\0D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
 const FLUSH: &[u8] = b"H\0\0\0\x04";
 const SYNC: &[u8] = b"S\0\0\0\x04";
-/// A COPY of which nothing has been seen: `DEALLOCATE` is answered in this way.
-const DEALLOCATED: &[u8] = b"C\0\0\0\x0fDEALLOCATE\0";
 
 /// Sends a `Query`, or begins to.
 pub(super) fn query(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
@@ -138,10 +136,17 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
         named::refuse(lent, refusal);
         return Ok(());
     }
-    let instead = deallocate(&reading.kind, text, parts).then_some(DEALLOCATED);
-    named::account_for(lent, &reading.kind, reading.is_clean || instead.is_some())?;
+    let (mut reading, mut text) = (reading, text);
+    if deallocate::take(&mut reading, parts) {
+        text = deallocate::INSTEAD;
+    }
+    let executed = deallocate::execute(lent, parts, &reading, text);
+    if let Some((ours, read)) = &executed {
+        (text, reading) = (ours, read.clone());
+    }
+    named::account_for(lent, &reading.kind, reading.is_clean)?;
     let kind = reading.kind.clone();
-    put_piece(lent, text, reading, instead);
+    put_piece(lent, text, reading);
     lent.forget_plans_behind(&kind)?;
     lent.hold_behind(&kind);
     Ok(())
@@ -177,20 +182,16 @@ fn judged_piece(
 }
 
 /// The messages of one statement.
-pub(super) fn put_piece(
-    lent: &mut Lent,
-    text: &[u8],
-    reading: Reading,
-    instead: Option<&'static [u8]>,
-) {
+pub(super) fn put_piece(lent: &mut Lent, text: &[u8], reading: Reading) {
     lent.block.execute(&reading.kind);
-    lent.discarding |= reading.kind == Kind::DiscardAll && !lent.dues.skipping();
+    lent.discarding |= named::discards(&reading.kind) && !lent.dues.skipping();
+    let instead = deallocate::completion(&reading.kind);
     lent.dues.push(Due::Parse(Parse::Ours));
     lent.dues.push(Due::Bind(Whose::Ours));
     lent.dues.push(Due::Describe(Whose::Ours));
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind: reading.kind, instead }));
     lent.bound.server_mut().unnamed = 0;
-    put_parse(if instead.is_some() { b"" } else { text }, out(lent));
+    put_parse(text, out(lent));
     out(lent).extend_from_slice(RUN);
 }
 

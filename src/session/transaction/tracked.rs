@@ -56,6 +56,8 @@ impl Ended {
             | Kind::Cursor
             | Kind::Rows
             | Kind::CopyFromStdin
+            | Kind::SetConfig(_)
+            | Kind::Deallocate(_)
             | Kind::Session(_)
             | Kind::Other => None,
         }
@@ -79,7 +81,13 @@ impl Lent {
     /// Whether it may hold what another tenant has left.
     pub(super) fn has_served_another(&self, scope: Scope) -> bool {
         let is_anothers = self.served.is_some() && self.served != scope.tenant();
-        self.is_kept() && is_anothers && (self.dirty || self.holds_texts())
+        let has_left = is_anothers && (self.dirty || self.holds_texts());
+        self.is_kept() && (has_left || self.holds_assigned_of_another(scope))
+    }
+
+    /// Whether a function has set something here for another tenant.
+    pub(super) fn holds_assigned_of_another(&self, scope: Scope) -> bool {
+        self.assigned_for.is_some() && self.assigned_for != scope.tenant()
     }
 
     /// Whether it holds texts of statements that whoever comes next may read.

@@ -123,6 +123,110 @@ async fn what_a_function_sets_follows_its_client_if_it_is_reported() {
     pair.stop().await;
 }
 
+/// `SET` as a function, by which `pg_dump` begins: these are reported to nobody.
+#[tokio::test]
+async fn what_set_config_sets_follows_its_client() {
+    let mut pair = Pair::new().await;
+    for (name, value, shown) in [
+        ("search_path", "", "\"\""),
+        ("statement_timeout", "7s", "7s"),
+        ("lock_timeout", "3000", "3s"),
+        ("jit", "off", "off"),
+        ("my.key$1", "of a", "of a"),
+        ("my.select", "of a", "of a"),
+    ] {
+        let show = format!("select coalesce(nullif(current_setting('{name}', true), ''), '\"\"')");
+        let fresh = pair.b.value(&show).await;
+        let upper = name.to_ascii_uppercase();
+        for sql in [
+            format!("select pg_catalog.set_config('{name}', '{value}', false)"),
+            format!("SELECT Set_Config('{upper}'::text, '{value}', 'f'), 1 AS x"),
+            format!("with x as (select set_config($a${name}$a$, '{value}', false)) table x"),
+            format!("begin; select set_config('{name}', '{value}', false); commit"),
+            format!(
+                "select set_config('my.other', '', false), set_config('{name}', '{value}', false)"
+            ),
+            "parameters".to_owned(),
+            "named".to_owned(),
+        ] {
+            match sql.as_str() {
+                "parameters" => {
+                    pair.a.parse("", "select set_config($1, $2, $3::bool)");
+                    pair.a.bind("", "", &[name, value, "f"]).execute("", 1).sync().send().await;
+                    assert!(!tags(&pair.a.answer().await).contains('E'), "{name}");
+                }
+                "named" => {
+                    pair.a.parse("s", "select set_config($1, $2, false)").sync().send().await;
+                    pair.a.answer().await;
+                    pair.b.value(COUNT).await;
+                    pair.a.bind("", "s", &[name, value]).execute("", 0).sync().send().await;
+                    assert!(!tags(&pair.a.answer().await).contains('E'), "{name}");
+                    pair.a.message('C', b"Ss\0").sync().send().await;
+                    pair.a.answer().await;
+                }
+                _ => drop(done(&mut pair.a, &sql).await),
+            }
+            for _ in 0..2 {
+                assert_eq!(pair.b.value(&show).await, fresh, "{name}: {sql}");
+                if name != "search_path" {
+                    assert_eq!(pair.b.value(COUNT).await, "5");
+                }
+                assert_eq!(pair.a.value(&show).await, shown, "{name}: {sql}");
+            }
+            done(&mut pair.a, "reset all").await;
+            assert_eq!(pair.a.value(&show).await, fresh, "{name}: {sql}");
+        }
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn what_set_config_sets_for_a_transaction_ends_with_it() {
+    let mut pair = Pair::new().await;
+    for sql in [
+        "select set_config('jit', 'off', true)",
+        "begin; select set_config('jit', 'off', false); rollback",
+        "select set_config('jit', 'off', false), 1/0",
+        "select set_config(name, 'off', true) from (values ('jit')) as t (name)",
+    ] {
+        pair.a.ask(sql).await;
+        for _ in 0..2 {
+            assert_eq!(pair.b.value("show jit").await, "on", "{sql}");
+            assert_eq!(pair.a.value("show jit").await, "on", "{sql}");
+        }
+    }
+    pair.stop().await;
+}
+
+/// Where the text does not name the setting, the client is told that it would be lost.
+#[tokio::test]
+async fn what_set_config_sets_unnamed_is_refused_or_keeps_its_connection() {
+    let mut pair = Pair::new().await;
+    let unnamed = [
+        "select set_config(name, 'off', false) from (values ('jit')) as t (name)",
+        "select set_config('j' || 'it', 'off', false)",
+    ];
+    for sql in unnamed {
+        assert_eq!(refused(&mut pair.a, sql).await, "0A000", "{sql}");
+        assert_eq!(pair.a.value("show jit").await, "on", "{sql}");
+    }
+    pair.a.parse("", "select set_config($1, 'x', false)").bind("", "", &["role"]);
+    pair.a.execute("", 0).sync().send().await;
+    assert_eq!(crate::support::wire::error(&pair.a.answer().await).field('C'), "0A000");
+    pair.stop().await;
+    let proxy = pooled().pinning().edit(|config| {
+        config.pools.get_mut(&cloison::types::Access::Tenant).unwrap().size = 2;
+    });
+    let mut pair = Pair::of(proxy).await;
+    for sql in unnamed {
+        done(&mut pair.a, sql).await;
+        assert_eq!(pair.b.value("show jit").await, "on", "{sql}");
+        assert_eq!(pair.a.value("show jit").await, "off", "{sql}");
+        done(&mut pair.a, "reset all").await;
+    }
+    pair.stop().await;
+}
+
 #[tokio::test]
 async fn poison_is_for_its_owner_alone() {
     let mut pair = Pair::new().await;

@@ -65,10 +65,88 @@ async fn what_one_gives_up_the_other_keeps() {
         assert_eq!(tags(&pair.a.answer().await), "1Z", "{sql}");
         assert_eq!(rows_of(&mut pair.a, "s").await, ["s"]);
     }
-    // By SQL nobody reaches them.
-    for sql in ["execute s", "execute t", "deallocate nothing"] {
-        assert_eq!(refused(&mut pair.b, sql).await, "26000", "{sql}");
+    // By SQL each reaches its own, and no other's.
+    for sql in ["execute t", "execute u", "deallocate nothing"] {
+        assert_eq!(refused(&mut pair.a, sql).await, "26000", "{sql}");
     }
+    assert_eq!(pair.b.value("execute t").await, "t");
+    pair.stop().await;
+}
+
+/// Names that need quotes, as every form of the grammar writes them.
+#[tokio::test]
+async fn deallocate_drops_a_statement_by_any_form_of_its_name() {
+    let mut pair = Pair::new().await;
+    let forms = [
+        ("s", " /* x */ deallocate -- y\n S;"),
+        ("my query", "deallocate prepare \"my query\""),
+        ("q\"x", "deallocate \"q\"\"x\""),
+        ("q\"y", "deallocate u&\"q!0022y\" uescape '!'"),
+        ("a;b", "select 1; deallocate \"a;b\"; select 2"),
+        ("été", "deallocate \"été\""),
+        ("prepare", "deallocate prepare"),
+        ("t", "select 1; deallocate all"),
+        ("u", "begin; deallocate u; commit"),
+    ];
+    for (name, sql) in forms {
+        for by_query in [true, false] {
+            if sql.contains("; ") && !by_query {
+                continue;
+            }
+            pair.a.parse(name, "select 'of a'").sync().send().await;
+            assert_eq!(tags(&pair.a.answer().await), "1Z", "{sql}");
+            pair.b.value(COUNT).await;
+            let answer = match by_query {
+                true => done(&mut pair.a, sql).await,
+                false => super::extended(&mut pair.a, sql).await,
+            };
+            let said = answer.iter().any(|it| it.tag == 'C' && it.body.starts_with(b"DEALLOCATE"));
+            assert!(said, "{sql}: {}", tags(&answer));
+            assert_eq!(error(&execute(&mut pair.a, name).await).field('C'), "26000", "{sql}");
+            // At once, in the same pipeline, the name is free.
+            pair.a.parse(name, "select 'of a'").sync().query(sql).parse(name, "select 'anew'");
+            pair.a.sync().send().await;
+            for _ in 0..2 {
+                pair.a.answer().await;
+            }
+            assert_eq!(tags(&pair.a.answer().await), "1Z", "{sql}");
+            assert_eq!(rows_of(&mut pair.a, name).await, ["anew"], "{sql}");
+            pair.a.message('C', &[b"S", name.as_bytes(), b"\0"].concat()).sync().send().await;
+            pair.a.answer().await;
+        }
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn deallocate_in_a_failed_transaction_drops_nothing() {
+    let mut pair = Pair::new().await;
+    for sql in ["deallocate s", "deallocate all"] {
+        pair.a.message('C', b"Ss\0").parse("s", "select 'of a'").sync().send().await;
+        pair.a.answer().await;
+        done(&mut pair.a, "begin").await;
+        refused(&mut pair.a, "select 1/0").await;
+        assert_eq!(refused(&mut pair.a, sql).await, "25P02");
+        done(&mut pair.a, "rollback").await;
+        assert_eq!(rows_of(&mut pair.a, "s").await, ["of a"], "{sql}");
+    }
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn execute_runs_a_statement_of_the_protocol() {
+    let mut pair = Pair::new().await;
+    pair.a.parse("my query", "select $1 || ' of a'").sync().send().await;
+    assert_eq!(tags(&pair.a.answer().await), "1Z");
+    for _ in 0..2 {
+        assert_eq!(pair.a.value("execute \"my query\"('one')").await, "one of a");
+        assert_eq!(pair.a.value("/* x */ EXECUTE \"my query\" (lower('TWO'))").await, "two of a");
+        assert_eq!(refused(&mut pair.b, "execute \"my query\"('x')").await, "26000");
+        assert_eq!(pair.b.value(COUNT).await, "5");
+    }
+    pair.a.parse("c", COUNT).sync().send().await;
+    pair.a.answer().await;
+    assert_eq!(pair.a.value("execute c").await, "3");
     pair.stop().await;
 }
 
