@@ -99,8 +99,13 @@ pub enum Error {
         who: String,
     },
     /// Rows that the suite made are still there.
-    #[error("probe rows could not be removed from {0}: the table's owner has to")]
-    ProbesLeft(String),
+    #[error("probe rows could not be removed, the tables' owner has to: {rows}{before}")]
+    ProbesLeft {
+        /// The tables, and what tells the rows from others.
+        rows: String,
+        /// What had gone wrong before.
+        before: String,
+    },
     /// Two names for one tenant prove nothing.
     #[error("both URLs are of the same tenant, {0}: two tenants are needed")]
     SameTenant(String),
@@ -191,12 +196,16 @@ pub async fn run(
         Err(error) => Err(error),
     };
     progress("tidying up");
-    let mut removed = Ok(());
-    for (probes, road) in probes.iter_mut().zip(&roads.tenants) {
-        removed = probes.remove(road).await.and(removed);
+    let mut left = Vec::new();
+    for ((probes, road), tenant) in probes.iter_mut().zip(&roads.tenants).zip(&suite.tenants) {
+        left.extend(probes.remove(road, tenant, operator.as_ref()).await);
+    }
+    if !left.is_empty() {
+        let before =
+            tried.err().map_or_else(String::new, |error| format!("; before that: {error}"));
+        return Err(Error::ProbesLeft { rows: left.join(", "), before });
     }
     tried?;
-    removed?;
     let Suite { tenants: [a, b], tables, outcomes, .. } = suite;
     let tables = tables.into_iter().map(|(table, _)| table.name).collect();
     superadmin.close().await;

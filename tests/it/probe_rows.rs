@@ -1,6 +1,7 @@
 //! The rows that the isolation suite makes where a tenant has none, and takes away again.
 
-use cloison::kit::verify::{Check, ProbeRows};
+use cloison::kit::verify::{self, Check, Error, ProbeRows};
+use tokio_postgres::Client;
 
 use crate::support::postgres::{A, B};
 use crate::support::proxy;
@@ -65,4 +66,48 @@ async fn rows_are_made_as_tables_ask_for_them_or_it_is_told_why_not() {
         assert_eq!(state(&superuser, false).await, before, "{operator:?}");
     }
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn rows_go_or_are_named_where_the_tenants_are_let_in_no_more() {
+    let proxy = proxy::new().unwatched().run().await;
+    let superuser = with_tables(&proxy).await;
+    superuser.batch_execute("select cloison.protect('public.nothing')").await.unwrap();
+    let status = |status| {
+        format!("update cloison.tenants set status = '{status}' where id in ('{A}', '{B}')")
+    };
+    let before = rows(&superuser).await;
+    let url = proxy.database.superuser_url();
+    for operator in [Some(&url[..]), None] {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let mut stop = Some(stop);
+        let suspended = async {
+            let _ = stopped.await;
+            superuser.batch_execute(&status("suspended")).await.unwrap();
+        };
+        let mut progress = |doing: &str| {
+            if doing.starts_with("tenant B") {
+                stop.take();
+            }
+        };
+        let roads = roads(&proxy, [A, B], operator);
+        let outcome = verify::run(&roads, ProbeRows::Make, suspended, &mut progress).await;
+        superuser.batch_execute(&status("active")).await.unwrap();
+        let Err(error) = outcome else { panic!("it was stopped") };
+        if operator.is_none() {
+            let told = error.to_string();
+            assert!(told.contains("public.nothing {") && told.contains("interrupted"), "{told}");
+            superuser.batch_execute("delete from public.nothing").await.unwrap();
+        } else {
+            assert!(matches!(error, Error::Interrupted), "{error}");
+        }
+        assert_eq!(rows(&superuser).await, before, "{operator:?}");
+    }
+    proxy.stop().await;
+}
+
+/// The application's rows.
+async fn rows(superuser: &Client) -> Vec<String> {
+    let state = state(superuser, false).await;
+    state.into_iter().filter(|table| !table.starts_with("cloison.")).collect()
 }

@@ -60,6 +60,8 @@ async fn try_all(
             database.batch_execute(breakage.sql).await.map_err(scratch)?;
             let report = suite(&roads).await;
             database.batch_execute(breakage.cure).await.map_err(scratch)?;
+            // All of the kit as it was: the proxy asks for its version when it starts.
+            migrate::install(&database, &[]).await.map_err(scratch)?;
             let report = report?;
             let is_noticed = is_as_expected(&report, breakage.check);
             unnoticed += usize::from(!is_noticed);
@@ -165,7 +167,7 @@ const BREAKAGES: &[Breakage] = &[
               security definer language sql as $$ select pg_catalog.substr(nullif( \
               pg_catalog.current_setting('cloison.context', true), ''), 2, 36)::uuid $$",
         check: "replay",
-        cure: include_str!("../../../sql/migrations/0002_functions.sql"),
+        cure: "",
     },
     Breakage {
         layer: "the grants: TRUNCATE",
@@ -190,7 +192,7 @@ const BREAKAGES: &[Breakage] = &[
         sql: "create or replace function cloison.demand_superadmin_write() returns void stable \
               security definer language sql as ''",
         check: "superadmin_permit",
-        cure: include_str!("../../../sql/migrations/0002_functions.sql"),
+        cure: "",
     },
     Breakage {
         layer: "the record of a super-admin's statements",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::types::ToSql;
 
 use super::catalogue::{Counts, Table, Tenant};
 use super::session::{Session, told};
@@ -156,39 +157,74 @@ impl Probes {
         others.map(|other| other.name.as_str()).collect()
     }
 
-    /// Takes them away again.
-    pub(super) async fn remove(&mut self, road: &Road) -> Result<(), Error> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let session = Session::open(road).await?;
+    /// Takes them away again: as the tenant, or as the operator where that fails, because the proxy
+    /// may let the tenant in no more. Returns what is left.
+    pub(super) async fn remove(
+        &mut self,
+        road: &Road,
+        tenant: &Tenant,
+        operator: Option<&Session>,
+    ) -> Vec<String> {
         let mut left = Vec::new();
+        if self.rows.is_empty() {
+            return left;
+        }
+        let session = Session::open(road).await.ok();
         // Later ones may point to earlier ones.
         for probe in self.rows.drain(..).rev() {
-            if !probe.remove(&session).await.is_ok_and(|is_gone| is_gone) {
-                left.push(probe.table);
+            let is_gone = match &session {
+                Some(session) => probe.remove(session).await.unwrap_or(false),
+                None => false,
+            } || match operator {
+                Some(operator) => probe.remove_for(tenant, operator).await.unwrap_or(false),
+                None => false,
+            };
+            if !is_gone {
+                left.push(format!("{} {}", probe.table, probe.content));
             }
         }
-        session.close().await;
-        if left.is_empty() { Ok(()) } else { Err(Error::ProbesLeft(left.join(", "))) }
+        if let Some(session) = session {
+            session.close().await;
+        }
+        left
     }
 }
 
 impl Probe {
-    /// Whether it is gone now.
+    /// Removes it as its tenant. Whether it is gone now.
     async fn remove(&self, session: &Session) -> Result<bool, tokio_postgres::Error> {
-        let client = session.client();
-        let Self { table, key, .. } = self;
-        let place = if self.has_key { "" } else { "made.ctid = $3::text::tid and " };
-        let this = format!("{place}made.tableoid = $1 and {key} = $2::text::jsonb");
-        let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-            vec![&self.part, &self.content];
-        if !self.has_key {
-            parameters.push(&self.place);
+        let (this, parameters) = self.condition();
+        if self.delete(session, "").await? == 1 {
+            return Ok(true);
         }
+        // Another table's trigger may have taken it along; without a key it may have changed.
+        let there = format!("select from {} as made where {this}", self.table);
+        let rows = session.client().query(&there, &parameters).await?;
+        Ok(self.has_key && rows.is_empty())
+    }
+
+    /// Removes it as an operator. Whether it has: one who does not see the row cannot say that it
+    /// is gone.
+    async fn remove_for(
+        &self,
+        tenant: &Tenant,
+        operator: &Session,
+    ) -> Result<bool, tokio_postgres::Error> {
+        if self.delete(operator, "").await? == 1 {
+            return Ok(true);
+        }
+        // For an owner, whom the policies hold, too.
+        let choose = format!("select cloison.set_tenant({}::uuid)", escape_literal(&tenant.id));
+        Ok(self.delete(operator, &choose).await? == 1)
+    }
+
+    async fn delete(&self, session: &Session, first: &str) -> Result<u64, tokio_postgres::Error> {
+        let client = session.client();
+        let (this, parameters) = self.condition();
+        let delete = format!("delete from {} as made where {this}", self.table);
         client.batch_execute(BEGIN).await?;
-        let delete = format!("delete from {table} as made where {this}");
         let tried = async {
+            client.batch_execute(first).await?;
             let deleted = client.execute(&delete, &parameters).await?;
             client.batch_execute("commit").await?;
             Ok(deleted)
@@ -197,12 +233,18 @@ impl Probe {
         if deleted.is_err() {
             client.batch_execute("rollback").await?;
         }
-        if deleted? == 1 {
-            return Ok(true);
+        deleted
+    }
+
+    /// What tells it from all other rows, and the parameters of that.
+    fn condition(&self) -> (String, Vec<&(dyn ToSql + Sync)>) {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.part, &self.content];
+        let mut place = "";
+        if !self.has_key {
+            place = "made.ctid = $3::text::tid and ";
+            parameters.push(&self.place);
         }
-        // Another table's trigger may have taken it along; without a key it may have changed.
-        let there = format!("select from {table} as made where {this}");
-        Ok(self.has_key && client.query(&there, &parameters).await?.is_empty())
+        (format!("{place}made.tableoid = $1 and {} = $2::text::jsonb", self.key), parameters)
     }
 }
 
