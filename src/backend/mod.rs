@@ -10,4 +10,4 @@ pub use cancel::forward_cancel;
 pub use connect::{Error, Target, is_away};
 pub use connection::{HeldBinds, MOST_ROWS, Reply, ServerConnection, Statuses};
 pub use control::{Control, Error as ControlError};
-pub use prepared::{Prepared, ReadAs, Statement, put_named};
+pub use prepared::{Prepared, ReadAs, Shape, Statement, put_named};

@@ -89,6 +89,17 @@ impl Statement {
         Arc::ptr_eq(&self.surroundings, surroundings)
     }
 
+    /// Its text and the types of its parameters, with what was read in it, as another statement's.
+    pub fn with_parameters(
+        &self,
+        parameters: &[u8],
+    ) -> (Vec<u8>, Reading, Arc<Surroundings>, Option<ReadAs>) {
+        let text = self.definition.split(|byte| *byte == 0).next().unwrap_or_default();
+        let definition = [text, b"\0", parameters].concat();
+        let surroundings = Arc::clone(&self.surroundings);
+        (definition, self.reading.clone(), surroundings, self.read_as.clone())
+    }
+
     /// Appends the `Parse` message that prepares it.
     pub fn parse(&self, buffer: &mut BytesMut) {
         put_named(frontend::PARSE, None, &self.name, &self.definition, buffer);
@@ -132,6 +143,45 @@ pub struct Evicted {
     name: Arc<str>,
 }
 
+/// What a server has said of a statement.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Shape {
+    /// The types of its parameters: the body of a `ParameterDescription`, and the end of a `Parse`.
+    pub parameters: Option<Arc<[u8]>>,
+    /// Stands for the names and types of its columns.
+    pub columns: Option<u64>,
+}
+
+impl Shape {
+    /// Whether nothing was said.
+    pub const fn is_empty(&self) -> bool {
+        self.parameters.is_none() && self.columns.is_none()
+    }
+
+    /// Whether all that `told` says is known here.
+    pub fn knows(&self, told: &Self) -> bool {
+        (told.parameters.is_none() || self.parameters.is_some())
+            && (told.columns.is_none() || self.columns.is_some())
+    }
+
+    /// Whether all that `told` says is so here.
+    pub fn fits(&self, told: &Self) -> bool {
+        (told.parameters.is_none() || told.parameters == self.parameters)
+            && (told.columns.is_none() || told.columns == self.columns)
+    }
+
+    /// Whether the parameters are known, and others than `told` says.
+    pub fn has_other_parameters(&self, told: &Self) -> bool {
+        let both = self.parameters.as_ref().zip(told.parameters.as_ref());
+        both.is_some_and(|(here, told)| here != told)
+    }
+
+    /// Whether the columns are known, and others than `told` says.
+    pub fn has_other_columns(&self, told: &Self) -> bool {
+        self.columns.zip(told.columns).is_some_and(|(here, told)| here != told)
+    }
+}
+
 /// The named statements that one server connection holds, the least recently used to go first.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -146,6 +196,8 @@ pub struct Prepared {
 struct Held {
     /// Of a statement only that: its text goes with the last client that has it.
     name: Arc<str>,
+    /// What the server has said of it.
+    shape: Shape,
     prepared_at: u64,
     last_use: u64,
 }
@@ -161,6 +213,18 @@ impl Prepared {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// What the server has said of a statement; `None` if the connection does not hold it as it
+    /// should be.
+    pub fn shape(&self, statement: &Statement) -> Option<&Shape> {
+        let held = self.held.get(&statement.number)?;
+        (held.prepared_at >= self.fresh_since).then_some(&held.shape)
+    }
+
+    /// The same of the statement of a number, to be added to.
+    pub fn shape_mut(&mut self, number: u64) -> Option<&mut Shape> {
+        self.held.get_mut(&number).map(|held| &mut held.shape)
     }
 
     /// Notes that the tables have changed: each statement has to be prepared anew.
@@ -184,7 +248,8 @@ impl Prepared {
         };
         let (prepared_at, last_use) = (self.clock, self.clock);
         let name = Arc::clone(&statement.name);
-        self.held.insert(number, Held { name, prepared_at, last_use });
+        let shape = Shape::default();
+        self.held.insert(number, Held { name, shape, prepared_at, last_use });
         evicted.map(|(number, held)| Evicted { number, name: held.name })
     }
 

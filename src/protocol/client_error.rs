@@ -18,6 +18,13 @@ pub enum Severity {
     Fatal,
 }
 
+/// A function of Postgres' own, by which drivers know an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Routine {
+    /// A prepared statement does not fit its tables any more.
+    RevalidateCachedQuery,
+}
+
 /// An error as a client sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientError {
@@ -33,6 +40,8 @@ pub struct ClientError {
     pub hint: Option<Cow<'static, str>>,
     /// Where in the statement's text, in characters from 1.
     pub position: Option<usize>,
+    /// The function of Postgres' own that says the same, where drivers know the error by it.
+    pub routine: Option<Routine>,
 }
 
 impl ClientError {
@@ -43,7 +52,8 @@ impl ClientError {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let message = message.into();
-        Self { severity: Severity::Fatal, sqlstate, code, message, hint: None, position: None }
+        let (severity, hint, position, routine) = (Severity::Fatal, None, None, None);
+        Self { severity, sqlstate, code, message, hint, position, routine }
     }
 
     /// An error that the session survives.
@@ -80,6 +90,13 @@ impl ClientError {
         self.message.len() + self.hint.as_ref().map_or(0, |hint| hint.len())
     }
 
+    /// Adds the function of Postgres' own that says the same.
+    #[must_use]
+    pub const fn routine(mut self, routine: Routine) -> Self {
+        self.routine = Some(routine);
+        self
+    }
+
     /// Appends the `ErrorResponse` to `buffer`.
     pub fn encode(&self, buffer: &mut BytesMut) {
         let severity = match self.severity {
@@ -98,6 +115,9 @@ impl ClientError {
         }
         if let Some(position) = self.position {
             fields.push((b'P', position.to_string()));
+        }
+        if let Some(routine) = self.routine {
+            fields.push((b'R', format!("{routine:?}")));
         }
         let start = buffer.len();
         if ErrorResponse::new(fields).encode(buffer).is_err() {

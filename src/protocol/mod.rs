@@ -10,7 +10,7 @@ mod socket;
 pub mod startup_packet;
 mod stream;
 
-pub use client_error::{ClientError, Severity};
+pub use client_error::{ClientError, Routine, Severity};
 pub use frame::{Frame, Header};
 pub use gate::Gate;
 #[cfg(test)]

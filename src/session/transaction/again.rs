@@ -38,17 +38,22 @@ pub(super) struct Kept {
     /// The client will be told what the rows look like.
     described: bool,
     bound: bool,
+    /// Its last message is a Flush.
+    flushed: bool,
 }
 
 impl Again {
     /// Notes that a message with this tag goes out, of whose body `head` is there, and which begins
     /// a pipeline if nothing else is open.
     fn begin(&mut self, tag: u8, head: &[u8], nothing_is_open: bool) {
+        if let Self::Keeping(kept) = self {
+            kept.flushed = tag == frontend::FLUSH;
+        }
         *self = match (std::mem::take(self), tag) {
             (Self::Nothing, frontend::BIND | frontend::DESCRIBE) if nothing_is_open => {
                 let described = tag == frontend::DESCRIBE;
                 let messages = BytesMut::with_capacity(256);
-                Self::Keeping(Kept { messages, described, bound: !described })
+                Self::Keeping(Kept { messages, described, bound: !described, flushed: false })
             }
             (Self::Keeping(mut kept), frontend::DESCRIBE) => {
                 // There is no portal but the one of this pipeline.
@@ -64,6 +69,13 @@ impl Again {
             (Self::Due(messages), _) => Self::Due(messages),
             _ => Self::Nothing,
         };
+    }
+
+    /// The client was told nothing of the rows that the `Bind` is about.
+    pub(super) const fn counts_on_nothing(&mut self) {
+        if let Self::Keeping(kept) = self {
+            kept.described = true;
+        }
     }
 
     /// Keeps bytes of the message that goes out.
@@ -91,6 +103,7 @@ impl Again {
     pub(super) fn failed(&mut self) -> bool {
         *self = match std::mem::take(self) {
             Self::Kept(messages) => Self::Due(messages),
+            Self::Keeping(kept) if kept.described && kept.flushed => Self::Due(kept.messages),
             Self::Nothing | Self::Keeping(_) | Self::Due(_) => Self::Nothing,
         };
         self.is_due()
@@ -99,6 +112,11 @@ impl Again {
     /// Whether a failure may come to that.
     pub(super) const fn is_possible(&self) -> bool {
         matches!(self, Self::Keeping(_) | Self::Kept(_))
+    }
+
+    /// Whether no Sync has ended the pipeline.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::Keeping(_))
     }
 
     pub(super) const fn is_due(&self) -> bool {
@@ -178,6 +196,9 @@ mod tests {
         check("BES", false);
         check("BEpS", false);
         check("BpE", false);
+        check("BpH", true);
+        check("DH", true);
+        check("BH", false);
         check("BpESB", false);
         check("BpES!", false);
         check("BpEBES", false);

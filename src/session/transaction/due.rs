@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::memory::OVERHEAD;
+use super::told::Known;
 use crate::backend::Statement;
 use crate::protocol::ClientError;
 use crate::statement::Kind;
@@ -20,7 +21,7 @@ pub(super) enum Due {
     /// `CloseComplete`.
     Close(Whose),
     /// `RowDescription` or `NoData`; ahead of it `ParameterDescription` if of a statement.
-    Describe(Whose),
+    Describe(Describe),
     /// What one `Execute` gives.
     Execute(Execute),
     /// Nothing from the server: the client gets this frame from us when its turn comes.
@@ -40,6 +41,19 @@ pub(super) enum Whose {
     Clients,
     /// The proxy; the answer goes nowhere.
     Ours,
+}
+
+/// A description.
+#[derive(Debug)]
+pub(super) struct Describe {
+    pub(super) whose: Whose,
+    /// The client's statement that it describes, or of whose portal it is.
+    pub(super) of: Option<Arc<Known>>,
+}
+
+impl Describe {
+    /// That of the portal of a simple query, which goes on if there are rows.
+    pub(super) const QUERY: Self = Self { whose: Whose::Ours, of: None };
 }
 
 /// What one `Execute` gives.

@@ -1,10 +1,12 @@
 //! What an error of the server's means.
 
-use super::due::{Due, Execute, Parse, Whose};
+use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_server::Fate;
 use super::relay::Lent;
 use crate::protocol::ClientError;
 use crate::protocol::message;
+
+const SYNC: &[u8] = b"S\0\0\0\x04";
 
 impl Lent {
     /// Something has failed: usually what is due next.
@@ -34,11 +36,18 @@ impl Lent {
         }
         let is_clients = matches!(
             self.dues.front(),
-            Some(Due::Bind(Whose::Clients) | Due::Describe(Whose::Clients))
+            Some(Due::Bind(Whose::Clients) | Due::Describe(Describe { whose: Whose::Clients, .. }))
         );
+        let is_open = self.again.is_open();
         if is_stale && is_clients && self.again.failed() {
             // Nothing else goes out on this connection.
             self.yields = true;
+            if is_open {
+                // The client waits without a Sync of its own.
+                self.block.sync();
+                self.dues.push(Due::Sync(Whose::Ours));
+                self.bound.server_mut().stream.outgoing.extend_from_slice(SYNC);
+            }
             return Fate::Drop;
         }
         if refuses_bind {

@@ -9,6 +9,7 @@ use super::identity::Resolution;
 use super::moved::Moved;
 pub(super) use super::parts::Parts;
 use super::relay::{Copy, Lent, Relay};
+use super::told::Outcome;
 use super::{identity, memory, named, simple};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
@@ -293,6 +294,12 @@ impl Relay<'_> {
         }
         if self.assigns(head) {
             return self.bind_assigning(header);
+        }
+        match self.check_told(header) {
+            Outcome::Bind => {}
+            Outcome::NotAllThere => return Ok(Admitted::NotAllThere),
+            Outcome::Refused => return Ok(self.drop_frame(header)),
+            Outcome::Waits => return Ok(Admitted::NotYet),
         }
         let sent_again = self.sent_again;
         let Some((lent, mut parts, incoming)) = self.parts() else {

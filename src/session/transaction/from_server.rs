@@ -4,32 +4,20 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 
-use super::due::{Due, Execute, Parse, Whose};
+use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::moved::Moved;
 use super::named;
 use super::relay::{Copy, Lent, Relay};
 use super::settling::Settling;
 use super::tracked::Ended;
 use crate::backend::HeldBinds;
-use crate::protocol::frame::{HEADER_LEN, split_cstr};
+use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
-use crate::statement::{self, Deallocated, Kind};
+use crate::statement::{Deallocated, Kind};
 use crate::tenant::Scope;
-
-/// The settings that Postgres reports and a client may change, in the majors that we know.
-const REPORTED: [&str; 8] = [
-    "application_name",
-    "client_encoding",
-    "datestyle",
-    "default_transaction_read_only",
-    "intervalstyle",
-    "search_path",
-    "standard_conforming_strings",
-    "timezone",
-];
 
 /// What becomes of a frame of the server's.
 #[derive(Debug)]
@@ -92,6 +80,7 @@ impl Relay<'_> {
         );
         // Of a long error the beginning will do: severity and code come first.
         let look = if needs_body { header.body_len.min(LOOK_LIMIT) } else { 0 };
+        let look = lent.described(header).unwrap_or(look);
         if lent.bound.server().stream.incoming.len() < HEADER_LEN + look {
             return Ok(false);
         }
@@ -221,7 +210,10 @@ impl Lent {
             // ParameterDescription comes ahead of the description of the rows.
             b't' => match self.dues.front() {
                 Some(Due::Describe(_)) if self.fails_behind(header) => Ok(Fate::Drop),
-                Some(Due::Describe(whose)) => Ok(of(*whose)),
+                Some(&Due::Describe(Describe { whose, .. })) => {
+                    self.note_parameters(look);
+                    Ok(of(whose))
+                }
                 _ => Err(Impossible),
             },
             // A `Query` is answered by a description of its rows only if there can be any.
@@ -238,8 +230,7 @@ impl Lent {
                 Ok(self.complete(header, look, Execute { whose, kind, instead: None }))
             }
             b'T' | b'n' => match self.dues.pop() {
-                Some(Due::Describe(Whose::Ours)) if header.tag == b'n' => Ok(Fate::Drop),
-                Some(Due::Describe(_)) => Ok(Fate::Forward),
+                Some(Due::Describe(describe)) => Ok(self.note_columns(header, look, &describe)),
                 _ => Err(Impossible),
             },
             backend::DATA_ROW | b'd' | b'c' | b'H' => match self.dues.front() {
@@ -295,20 +286,6 @@ impl Lent {
     pub(super) fn body(&self, look: usize) -> &[u8] {
         let incoming = &self.bound.server().stream.incoming;
         incoming.get(HEADER_LEN..HEADER_LEN + look).unwrap_or_default()
-    }
-
-    /// The server reports a setting: whatever has changed it, a function too, the client counts on
-    /// it from now on.
-    fn note_reported(&mut self, look: usize) {
-        let name = split_cstr(self.body(look))
-            .map_or_else(Vec::new, |(name, _)| name.to_ascii_lowercase());
-        let known = REPORTED.into_iter().find(|known| known.as_bytes() == name);
-        if let Some(known) = known {
-            if statement::bears_on_plans(known) {
-                self.settling.doubt();
-            }
-            self.touched.insert(known.to_owned());
-        }
     }
 
     /// A command has completed, or given all rows that were asked for.

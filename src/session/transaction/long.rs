@@ -4,11 +4,13 @@
 
 use bytes::{Buf, BufMut};
 
-use super::due::{Due, Execute, Parse, Whose};
+use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_client::{Admitted, Parts};
 use super::names::Unnamed;
 use super::relay::{Lent, Relay};
+use super::told::Known;
 use super::{memory, named, simple};
+use crate::backend::Shape;
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::frontend;
 use crate::protocol::{ClientError, Header};
@@ -121,7 +123,8 @@ impl Relay<'_> {
             self.in_band.asking.forget(name);
             let reading = Reading { kind: Kind::Other, is_clean: false };
             let (definition, is_kept) = (Vec::new(), false);
-            let unnamed = Unnamed { number, definition, is_kept, reading, surroundings };
+            let known = Known::new(number, Shape::default());
+            let unnamed = Unnamed { number, definition, is_kept, reading, surroundings, known };
             self.names.unnamed = Some(unnamed);
             lent.bound.server_mut().unnamed = number;
             return Ok(self.carry_frame(header, Some(Due::Parse(Parse::Clients))));
@@ -142,7 +145,7 @@ impl Relay<'_> {
         lent.block.execute(&Kind::Other);
         lent.dues.push(Due::Parse(Parse::Ours));
         lent.dues.push(Due::Bind(Whose::Ours));
-        lent.dues.push(Due::Describe(Whose::Ours));
+        lent.dues.push(Due::Describe(Describe::QUERY));
         let (whose, kind) = (Whose::Clients, Kind::Other);
         lent.dues.push(Due::Execute(Execute { whose, kind, instead: None }));
         lent.block.sync();

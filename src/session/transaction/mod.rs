@@ -27,6 +27,7 @@ mod preparing;
 mod relay;
 mod settling;
 mod simple;
+mod told;
 mod tracked;
 mod values;
 

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use super::deallocate;
-use super::due::{Due, Execute, Parse, Whose};
+use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_client::Parts;
 use super::memory::OVERHEAD;
 use super::names::{Unnamed, name_refused};
 use super::preparing::{Name, prepare, prepared};
 use super::relay::{Copy, Lent};
+use super::told::Known;
 use super::values;
-use crate::backend::{ReadAs, put_named};
+use crate::backend::{ReadAs, Shape, put_named};
 use crate::pool::LocalBindQueued;
 use crate::protocol::ClientError;
 use crate::protocol::frame::split_cstr;
@@ -132,8 +133,9 @@ fn parse_unnamed(lent: &mut Lent, parts: &mut Parts<'_>, definition: &[u8], read
     kept.shrink_to(definition.len().max(SPARE));
     kept.extend_from_slice(definition);
     let is_kept = true;
+    let known = Known::new(number, Shape::default());
     parts.names.unnamed =
-        Some(Unnamed { number, definition: kept, is_kept, reading, surroundings });
+        Some(Unnamed { number, definition: kept, is_kept, reading, surroundings, known });
     lent.bound.server_mut().unnamed = number;
     lent.dues.push(Due::Parse(Parse::Clients));
     put_named(frontend::PARSE, None, "", definition, out(lent));
@@ -151,6 +153,10 @@ pub(super) fn bind(
     let (name, rest) = split(rest)?;
     let taken = head.len() - rest.len();
     let is_identity = parts.in_band.asking.wish(name).is_some();
+    let known = parts.names.known(name).cloned();
+    if known.as_ref().is_none_or(|known| known.told().columns.is_none()) {
+        lent.again.counts_on_nothing();
+    }
     let (kind, is_clean, name) = match prepared(lent, parts, name) {
         Some((Reading { kind: Kind::Identity, .. }, ..)) if !is_identity => {
             return Err(End::Bug("values of a statement about the identity were not read"));
@@ -160,7 +166,7 @@ pub(super) fn bind(
     };
     // Planning may call functions, so binding counts as doing it.
     account_for(lent, &kind, is_clean)?;
-    lent.portals.insert(portal, kind);
+    lent.portals.insert(portal, kind, known);
     lent.dues.push(Due::Bind(Whose::Clients));
     let name = name.as_bytes();
     let length = 4 + portal.len() + 1 + name.len() + 1 + (body_len - taken);
@@ -178,14 +184,17 @@ pub(super) fn bind(
 pub(super) fn describe(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Result<(), End> {
     let (&what, rest) = body.split_first().ok_or_else(|| End::Told(malformed()))?;
     let (name, _) = split(rest)?;
-    let name = match what {
-        b'S' => match prepared(lent, parts, name) {
-            Some((_, _, ours)) => ours,
-            None => Name::Clients(name),
-        },
-        _ => Name::Clients(name),
+    let (of, name) = match what {
+        b'S' => {
+            let of = parts.names.known(name).cloned();
+            match prepared(lent, parts, name) {
+                Some((_, _, ours)) => (of, ours),
+                None => (None, Name::Clients(name)),
+            }
+        }
+        _ => (lent.portals.known(name), Name::Clients(name)),
     };
-    lent.dues.push(Due::Describe(Whose::Clients));
+    lent.dues.push(Due::Describe(Describe { whose: Whose::Clients, of }));
     put_kind(frontend::DESCRIBE, what, name.as_bytes(), out(lent));
     Ok(())
 }

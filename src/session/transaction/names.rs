@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::memory::OVERHEAD;
-use crate::backend::{ReadAs, Statement};
+use super::told::Known;
+use crate::backend::{ReadAs, Shape, Statement};
 use crate::pool;
 use crate::protocol::ClientError;
 use crate::recent::Recent;
@@ -107,6 +108,22 @@ impl Statements {
         Some(statement)
     }
 
+    /// The statement of the same text with other types of parameters. It means the same to all only
+    /// where the connection `is_settled`.
+    pub(super) fn typed(
+        &self,
+        statement: &Statement,
+        parameters: &[u8],
+        is_settled: bool,
+    ) -> Option<Arc<Statement>> {
+        let (definition, reading, surroundings, read_as) = statement.with_parameters(parameters);
+        let is_shared = is_settled && read_as.as_ref().is_none_or(ReadAs::is_common);
+        if definition == *statement.definition() {
+            return None;
+        }
+        self.intern(&definition, reading, &surroundings, read_as, is_shared)
+    }
+
     fn named(
         &self,
         definition: Bytes,
@@ -130,10 +147,13 @@ impl Shared {
     }
 }
 
+/// A statement, and what the client was told of it.
+type Named = (Arc<Statement>, Arc<Known>);
+
 /// The statements of one client.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    named: HashMap<Box<[u8]>, Named>,
     /// What the named ones take.
     bytes: usize,
     pub(super) unnamed: Option<Unnamed>,
@@ -151,6 +171,8 @@ pub(super) struct Unnamed {
     pub(super) is_kept: bool,
     pub(super) reading: Reading,
     pub(super) surroundings: Arc<Surroundings>,
+    /// What the client was told of it.
+    pub(super) known: Arc<Known>,
 }
 
 /// What a named statement takes.
@@ -185,14 +207,22 @@ pub(super) fn name_refused(error: NameError, name: &[u8]) -> ClientError {
 
 impl Names {
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.get(name)
+        self.named.get(name).map(|(statement, _)| statement)
+    }
+
+    /// What the client was told of its statement of a name; the unnamed one's is empty.
+    pub(super) fn known(&self, name: &[u8]) -> Option<&Arc<Known>> {
+        match name {
+            b"" => self.unnamed.as_ref().map(|unnamed| &unnamed.known),
+            _ => self.named.get(name).map(|(_, known)| known),
+        }
     }
 
     /// What the client's statement of a name does; the unnamed one's is empty.
     pub(super) fn kind(&self, name: &[u8]) -> Option<&Kind> {
         match name {
             b"" => self.unnamed.as_ref().map(|unnamed| &unnamed.reading.kind),
-            _ => self.named.get(name).map(|statement| &statement.reading().kind),
+            _ => self.get(name).map(|statement| &statement.reading().kind),
         }
     }
 
@@ -213,13 +243,19 @@ impl Names {
     }
 
     pub(super) fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
+        self.replace(name, statement, Shape::default());
+    }
+
+    /// Lets a name mean a statement of which the client was told so much.
+    pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>, told: Shape) {
         self.remove(name);
         self.bytes += size(name, &statement);
-        self.named.insert(name.into(), statement);
+        let known = Known::new(statement.number(), told);
+        self.named.insert(name.into(), (statement, known));
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        let statement = self.named.remove(name)?;
+        let (statement, _) = self.named.remove(name)?;
         self.bytes -= size(name, &statement);
         Some(statement)
     }

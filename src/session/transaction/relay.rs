@@ -19,6 +19,7 @@ use super::names::{Names, Statements};
 use super::portals::Portals;
 use super::settling::Settling;
 use super::tracked::{Ended, Tracked};
+use crate::backend::Shape;
 use crate::guard::Guard;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
@@ -70,6 +71,8 @@ pub(super) struct Lent {
     /// What the last `ReadyForQuery` said.
     pub(super) status: TransactionStatus,
     pub(super) portals: Portals,
+    /// What the server has said of the unnamed statement of a number.
+    pub(super) unnamed: Option<(u64, Shape)>,
     /// Where in a frame of the server's we are.
     pub(super) from_server: Rest,
     /// What goes out behind the frame of the client's that is passing.
@@ -151,6 +154,7 @@ impl Lent {
             block: Block::default(),
             status: TransactionStatus::Idle,
             portals: Portals::default(),
+            unnamed: None,
             from_server: Rest::default(),
             behind_frame: &[],
             written: 0,

@@ -3,8 +3,21 @@
 
 use super::due::{Due, Execute, Parse, Whose};
 use super::relay::Lent;
+use crate::protocol::frame::split_cstr;
 use crate::session::relay::End;
-use crate::statement::Kind;
+use crate::statement::{self, Kind};
+
+/// The settings that Postgres reports and a client may change, in the majors that we know.
+const REPORTED: [&str; 8] = [
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "default_transaction_read_only",
+    "intervalstyle",
+    "search_path",
+    "standard_conforming_strings",
+    "timezone",
+];
 
 /// What has become of the settings that the connection was lent with.
 #[derive(Debug, Default)]
@@ -35,6 +48,20 @@ impl Settling {
 }
 
 impl Lent {
+    /// The server reports a setting: whatever has changed it, a function too, the client counts on
+    /// it from now on.
+    pub(super) fn note_reported(&mut self, look: usize) {
+        let name = split_cstr(self.body(look))
+            .map_or_else(Vec::new, |(name, _)| name.to_ascii_lowercase());
+        let known = REPORTED.into_iter().find(|known| known.as_bytes() == name);
+        if let Some(known) = known {
+            if statement::bears_on_plans(known) {
+                self.settling.doubt();
+            }
+            self.touched.insert(known.to_owned());
+        }
+    }
+
     /// Whether something may be left that outlives the transaction.
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty || self.settling.is_unsettled || self.holds_texts() || !self.touched.is_empty()

@@ -8,7 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::deallocate;
-use super::due::{Due, Execute, Parse, Whose};
+use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_client::{Parts, Script};
 use super::identity::{self, InBand};
 use super::named;
@@ -188,7 +188,7 @@ pub(super) fn put_piece(lent: &mut Lent, text: &[u8], reading: Reading) {
     let instead = deallocate::completion(&reading.kind);
     lent.dues.push(Due::Parse(Parse::Ours));
     lent.dues.push(Due::Bind(Whose::Ours));
-    lent.dues.push(Due::Describe(Whose::Ours));
+    lent.dues.push(Due::Describe(Describe::QUERY));
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind: reading.kind, instead }));
     lent.bound.server_mut().unnamed = 0;
     put_parse(text, out(lent));

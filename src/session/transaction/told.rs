@@ -17,7 +17,7 @@ use super::relay::{Lent, Relay};
 use crate::backend::{Shape, put_named};
 use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::frontend;
-use crate::protocol::{ClientError, Header};
+use crate::protocol::{ClientError, Header, Routine};
 use crate::session::relay::HIGH_WATER;
 
 /// A client's statement, and what the client was told of it last.
@@ -90,7 +90,7 @@ fn columns_of(tag: u8, body: &[u8]) -> u64 {
 /// routine.
 fn changed() -> ClientError {
     ClientError::error("0A000", "C413", "cached plan must not change result type")
-        .routine("RevalidateCachedQuery")
+        .routine(Routine::RevalidateCachedQuery)
         .hint("Its tables have changed. Prepare the statement again.")
 }
 
@@ -194,16 +194,16 @@ impl Relay<'_> {
             Shape { columns: None, .. } => Some(false),
             Shape { .. } => self.asks_for_rows(header, portal),
         };
-        let name = name.to_vec();
-        let Some((lent, mut parts, _)) = self.parts() else { return Outcome::Bind };
-        let is_here = parts.names.get(&name).is_some_and(|statement| {
-            let told = parts.names.known(&name).map(|known| known.told().clone());
-            let here = lent.bound.server().prepared.shape(statement);
-            here.is_some_and(|here| told.is_some_and(|told| here.knows(&told) && *here == told))
-        });
-        if is_here {
+        let here = self
+            .names
+            .get(name)
+            .zip(self.lent.as_deref())
+            .and_then(|(statement, lent)| lent.bound.server().prepared.shape(statement));
+        if here.is_some_and(|here| here.fits(&known.told())) {
             return Outcome::Bind;
         }
+        let name = name.to_vec();
+        let Some((lent, mut parts, _)) = self.parts() else { return Outcome::Bind };
         let Some(asks) = asks else { return Outcome::NotAllThere };
         match readiness(lent, &mut parts, &name, asks) {
             Readiness::Ready => Outcome::Bind,
@@ -238,9 +238,7 @@ impl Lent {
         let is_description = matches!(header.tag, b't' | b'T' | b'n');
         let front = if is_description { self.dues.front() } else { None };
         match front {
-            Some(Due::Describe(Describe { of: Some(_), .. })) => {
-                Some(header.body_len.min(LONGEST))
-            }
+            Some(Due::Describe(Describe { of: Some(_), .. })) => Some(header.body_len.min(LONGEST)),
             _ => None,
         }
     }
@@ -261,7 +259,12 @@ impl Lent {
     }
 
     /// The columns of a statement or a portal come, or none.
-    pub(super) fn note_columns(&mut self, header: Header, look: usize, describe: &Describe) -> Fate {
+    pub(super) fn note_columns(
+        &mut self,
+        header: Header,
+        look: usize,
+        describe: &Describe,
+    ) -> Fate {
         if let Some(known) = &describe.of {
             let columns = columns_of(header.tag, self.body(look));
             if describe.whose == Whose::Clients {
@@ -310,7 +313,11 @@ mod tests {
     #[test]
     fn columns_are_their_names_and_types() {
         let one = columns_of(b'T', &column("v", 1, 701, 0));
-        assert_eq!(one, columns_of(b'T', &column("v", 2, 701, 1)), "table and format are no matter");
+        assert_eq!(
+            one,
+            columns_of(b'T', &column("v", 2, 701, 1)),
+            "table and format are no matter"
+        );
         assert_ne!(one, columns_of(b'T', &column("v", 1, 20, 0)));
         assert_ne!(one, columns_of(b'T', &column("w", 1, 701, 0)));
         assert_ne!(columns_of(b'T', &[0, 0]), columns_of(b'n', b""));
