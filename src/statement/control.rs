@@ -15,6 +15,8 @@ pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Opti
     let mut reader = Reader { tokens };
     let kind = match verb {
         Verb::Copy => return Some(rows::read_copy(reader.tokens, surroundings)),
+        Verb::Commit | Verb::Rollback if reader.accept("prepared") => return Some(ALONE),
+        Verb::Create if reader.index() => return Some(ALONE),
         Verb::Create => reader.create(),
         Verb::Deallocate => reader.deallocate(),
         Verb::Declare => return reader.declare(surroundings),
@@ -36,6 +38,8 @@ pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Opti
         }
         Verb::Fetch => reader.words(Kind::Cursor),
         Verb::Show => reader.words(Kind::Show),
+        Verb::Alone => return Some(ALONE),
+        Verb::Drop => return reader.index().then_some(ALONE),
         Verb::Discard => reader.expect("all").map(|()| Kind::DiscardAll),
         Verb::Listen => reader.name(Kind::Session(Feature::Listen)),
         Verb::Prepare => reader.prepare(),
@@ -46,10 +50,14 @@ pub(super) fn read(tokens: &mut Tokens<'_>, surroundings: &Surroundings) -> Opti
     (is_session || reader.tokens.is_at_end()).then_some(Reading { kind, is_clean })
 }
 
+const ALONE: Reading = Reading { kind: Kind::Alone, is_clean: false };
+
 /// The first word of a statement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verb {
     Abort,
+    /// `CLUSTER`, `REINDEX`, `VACUUM`.
+    Alone,
     Begin,
     Close,
     Commit,
@@ -58,6 +66,7 @@ enum Verb {
     Deallocate,
     Declare,
     Discard,
+    Drop,
     /// `FETCH`, `MOVE`.
     Fetch,
     Listen,
@@ -74,21 +83,24 @@ enum Verb {
 
 impl Verb {
     fn of(word: &[u8]) -> Option<Self> {
-        static VERBS: [(&[u8], Verb); 22] = [
+        static VERBS: [(&[u8], Verb); 26] = [
             (b"abort", Verb::Abort),
             (b"begin", Verb::Begin),
             (b"close", Verb::Close),
+            (b"cluster", Verb::Alone),
             (b"commit", Verb::Commit),
             (b"copy", Verb::Copy),
             (b"create", Verb::Create),
             (b"deallocate", Verb::Deallocate),
             (b"declare", Verb::Declare),
             (b"discard", Verb::Discard),
+            (b"drop", Verb::Drop),
             (b"end", Verb::Commit),
             (b"fetch", Verb::Fetch),
             (b"listen", Verb::Listen),
             (b"move", Verb::Fetch),
             (b"prepare", Verb::Prepare),
+            (b"reindex", Verb::Alone),
             (b"release", Verb::Release),
             (b"reset", Verb::Reset),
             (b"rollback", Verb::Rollback),
@@ -97,6 +109,7 @@ impl Verb {
             (b"show", Verb::Show),
             (b"start", Verb::Start),
             (b"unlisten", Verb::Unlisten),
+            (b"vacuum", Verb::Alone),
         ];
         let first = word.first()? | 0x20;
         let mut verbs = VERBS.iter().filter(|(name, _)| name.first() == Some(&first));
@@ -218,6 +231,12 @@ impl<'a> Reader<'_, 'a> {
             return self.name(Kind::RollbackTo);
         }
         self.chain().map(|chain| Kind::Rollback { chain })
+    }
+
+    /// An index that is made or dropped concurrently.
+    fn index(&mut self) -> bool {
+        self.accept("unique");
+        self.accept("index") && self.accept("concurrently")
     }
 
     fn chain(&mut self) -> Option<bool> {

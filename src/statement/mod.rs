@@ -142,6 +142,9 @@ pub enum Kind {
     SetConfig(Arc<[Assignment]>),
     /// `DEALLOCATE`.
     Deallocate(Deallocated),
+    /// Runs in no transaction but its own, and by no policy: `VACUUM`, `CLUSTER`, `REINDEX`,
+    /// `COMMIT PREPARED`, `ROLLBACK PREPARED`, indexes that come and go `CONCURRENTLY`.
+    Alone,
     /// Works on one session only: what it needs.
     Session(Feature),
     /// Stands in place of a statement by which the client says who it is ([`identity`]).
@@ -201,6 +204,7 @@ impl Kind {
             | Self::Show
             | Self::Identity
             | Self::Deallocate(_)
+            | Self::Alone
             | Self::Cursor => false,
             Self::Rows
             | Self::CopyFromStdin
@@ -230,6 +234,7 @@ impl Kind {
             // It leaves more than it says, and counts as that.
             | Self::SetConfig(_)
             | Self::Deallocate(_)
+            | Self::Alone
             | Self::Session(_)
             | Self::Other => false,
         }
@@ -261,6 +266,9 @@ impl Kind {
             Self::Session(Feature::PreparedStatement) => &[b"PREPARE"],
             Self::Session(Feature::TempTable) => &[b"CREATE", b"SELECT"],
             Self::Deallocate(_) => &[b"DEALLOCATE", b"UNLISTEN"],
+            Self::Alone => {
+                &[b"VACUUM", b"CLUSTER", b"REINDEX", b"COMMIT", b"ROLLBACK", b"CREATE", b"DROP"]
+            }
             Self::Empty
             | Self::SetConfig(_)
             | Self::Session(Feature::UnnamedSetting)

@@ -325,6 +325,19 @@ fn kinds_are_told_apart() {
     }
     check("discard all", Kind::DiscardAll, true);
     check("discard temp", Kind::Other, false);
+    for text in [
+        "vacuum (analyze) t",
+        "cluster",
+        "reindex (verbose) table concurrently t",
+        "commit prepared 'x'",
+        "/* */ rollback prepared 'x'",
+        "create unique index concurrently on t (a)",
+        "drop index concurrently i",
+    ] {
+        check(text, Kind::Alone, false);
+    }
+    check("create index on t (a)", Kind::Other, false);
+    check("drop table t", Kind::Other, false);
     check("copy t from '/x'", Kind::Other, false);
 }
 

@@ -57,6 +57,7 @@ impl Block {
             | Kind::CopyFromStdin
             | Kind::SetConfig(_)
             | Kind::Deallocate(_)
+            | Kind::Alone
             | Kind::Session(_)
             | Kind::Other => {}
         }

@@ -276,6 +276,7 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
         | Kind::CopyFromStdin
         | Kind::SetConfig(_)
         | Kind::Deallocate(_)
+        | Kind::Alone
         | Kind::Other => {}
     }
     if !lent.block.lacks_bind(kind) {

@@ -58,6 +58,7 @@ impl Ended {
             | Kind::CopyFromStdin
             | Kind::SetConfig(_)
             | Kind::Deallocate(_)
+            | Kind::Alone
             | Kind::Session(_)
             | Kind::Other => None,
         }

@@ -311,3 +311,25 @@ const NEW_KEY: &str = "
     update cloison.signing_key s
     set key = x.key, inner_pad = decode(x.inn, 'hex'), outer_pad = decode(x.out, 'hex'), made_at = now()
     from x";
+
+/// Nothing goes ahead of what runs in a transaction of its own, and reads by no policy.
+#[tokio::test]
+async fn what_runs_in_no_other_transaction_runs_alone() {
+    let mut pair = Pair::new().await;
+    for (sql, code) in [
+        ("commit prepared 'nothing'", "42704"),
+        ("rollback prepared 'nothing'", "42704"),
+        ("reindex index concurrently note_pkey", "42501"),
+        ("create index concurrently on note (body)", "42501"),
+        ("cluster note using note_pkey", "42501"),
+    ] {
+        assert_eq!(refused(&mut pair.a, sql).await, code, "{sql}");
+        assert_eq!(pair.b.value(COUNT).await, "5", "{sql}");
+    }
+    done(&mut pair.a, "vacuum note").await;
+    super::extended(&mut pair.a, "vacuum note").await;
+    assert_eq!(pair.a.value(COUNT).await, "3");
+    // Behind another statement Postgres refuses it, as ever.
+    assert_eq!(refused(&mut pair.a, "select 1; vacuum note").await, "25001");
+    pair.stop().await;
+}
