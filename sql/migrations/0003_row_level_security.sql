@@ -581,6 +581,9 @@ begin
         -- A table that is gone leaves nothing but its row in the registry.
         continue when not found;
         perform cloison.take_away(item.relation, registered.tenant_column);
+        if pg_catalog.to_regprocedure('cloison.apply_guard(regclass)') is not null then
+            perform cloison.apply_guard(item.relation);
+        end if;
     end loop;
     if pg_catalog.to_regprocedure('cloison.apply_guards(regclass)') is not null
         and exists (select from pg_catalog.pg_class c where c.oid = unprotect.relation)

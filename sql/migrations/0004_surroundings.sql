@@ -114,6 +114,7 @@ as $$
               'cloison.in_tenant_session()',
               'cloison.action_statements(oid,text)',
               'cloison.guard_row()',
+              'cloison.guard_kit()',
               'cloison.act_as_caller()')
     ),
     -- Nobody can tell what code does by looking at its catalog row. Of compiled code that is

@@ -199,6 +199,31 @@ as $$
             on a.attrelid = c.oid and a.attname = p.tenant_column and not a.attisdropped;
 $$;
 
+-- Settings that are not for everybody, and that tenants have been given (15 and newer). In PL/pgSQL,
+-- because 14 has no such catalogue.
+create or replace function cloison.tenant_parameters()
+    returns table (parameter text, grantee text, privilege text)
+    stable
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    if pg_catalog.to_regclass('pg_catalog.pg_parameter_acl') is null then
+        return;
+    end if;
+    return query
+        select p.parname,
+            case when a.grantee = 0 then 'public'
+                 else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
+            a.privilege_type
+        from pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) a
+        where a.grantee in (select role from cloison.tenant_roles() role)
+          and (a.privilege_type <> 'SET' or not exists (
+              select from pg_catalog.pg_settings s
+              where pg_catalog.lower(s.name) = p.parname and s.context = 'user'));
+end;
+$$;
+
 -- Whether a table comes under cloison without anybody having to remember it: fires after each
 -- CREATE TABLE and ALTER TABLE where watch_schema() could make an event trigger of it.
 --
@@ -322,6 +347,7 @@ revoke execute on function
     cloison.tenant_relations(),
     cloison.tenant_functions(),
     cloison.registered_tables(),
+    cloison.tenant_parameters(),
     cloison.on_new_table(),
     cloison.watch_schema(regnamespace, text),
     cloison.unwatch_schema(regnamespace)
@@ -330,6 +356,7 @@ grant execute on function
     cloison.tenant_relations(),
     cloison.tenant_functions(),
     cloison.registered_tables(),
+    cloison.tenant_parameters(),
     cloison.tenant_roles(),
     cloison.expected_policies(regclass),
     cloison.actual_policies(regclass),

@@ -37,16 +37,33 @@ create index if not exists revocations_until_idx on cloison.revocations (until);
 revoke all on cloison.revocations from public;
 alter table cloison.revocations enable row level security;
 
--- Grows whenever a session may have to end: one row. It is locked until a change is committed, so
--- whoever sees the number sees everything that it stands for.
+-- Grows whenever a session may have to end: the sum of what server processes have counted. A process
+-- has a row of its own, so that no transaction that stays open keeps others from revoking. It is part
+-- of what changes, so whoever sees the number sees everything that it stands for; and it is no
+-- sequence, whose number would be seen ahead of that.
 create table if not exists cloison.session_changes (
-    one boolean primary key default true check (one),
-    number bigint not null default 0
+    process integer primary key,
+    number bigint not null
 );
 revoke all on cloison.session_changes from public;
 alter table cloison.session_changes enable row level security;
 
-insert into cloison.session_changes (one) values (true) on conflict do nothing;
+do $$
+begin
+    -- There was one row, which all waited for.
+    if exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = 'cloison.session_changes'::regclass and a.attname = 'one'
+          and not a.attisdropped
+    ) then
+        alter table cloison.session_changes
+            drop column one,
+            add column process integer primary key default 0,
+            alter column number drop default;
+        alter table cloison.session_changes alter column process drop default;
+    end if;
+end
+$$;
 
 -- Counts a change, and wakes the proxies.
 create or replace function cloison.sessions_changed()
@@ -56,7 +73,9 @@ create or replace function cloison.sessions_changed()
     language plpgsql
 as $$
 begin
-    update cloison.session_changes set number = number + 1;
+    insert into cloison.session_changes as c (process, number)
+    values (pg_catalog.pg_backend_pid(), 1)
+    on conflict (process) do update set number = c.number + 1;
     -- Anybody may listen, so it says nothing.
     perform pg_catalog.pg_notify('cloison', '');
     return null;
@@ -229,7 +248,7 @@ create or replace function cloison.session_change()
     language plpgsql
 as $$
 begin
-    return (select c.number from cloison.session_changes c);
+    return (select coalesce(pg_catalog.sum(c.number), 0)::bigint from cloison.session_changes c);
 end;
 $$;
 

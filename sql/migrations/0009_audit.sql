@@ -153,6 +153,12 @@ create or replace function cloison.audit_new()
     language plpgsql
 as $$
 begin
+    -- What a subscription brings has its seal and its place where it comes from.
+    if new.seal is not null
+        and pg_catalog.current_setting('session_replication_role') = 'replica'
+    then
+        return new;
+    end if;
     new.position := null;
     new.prev := null;
     new.hash := null;

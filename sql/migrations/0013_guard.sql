@@ -2,8 +2,11 @@
 --
 -- Policies judge a tenant's own statements. They do not reach what a foreign key's action does,
 -- which Postgres runs as the owner of the table with FORCE off, nor what a rule or a SECURITY
--- DEFINER function of the owner does. Three kinds of triggers stand there:
+-- DEFINER function of the owner does. Four kinds of triggers stand there:
 --
+--   !cloison_guard_truncate
+--                     before TRUNCATE, which no policy and no trigger of a row sees: a tenant's
+--                     session may not, whoever it does that as
 --   ~cloison_guard    after each row that somebody else than the session's own user has written:
 --                     it has to be a row of the session's tenant. Where a rule or a view that runs
 --                     as its owner leads to the table, after each row
@@ -12,6 +15,10 @@
 --   RI_Cloison_…      before the action itself, by the order of names: does in the tenant's name,
 --                     under its policies, what the action would do; the action then finds nothing.
 --                     Only where the application has code on the way
+--
+-- All but the last are ENABLE ALWAYS: session_replication_role = replica, which loads and restores
+-- leave as a default, does not lift them. In a session that is no tenant's (of a subscription, of
+-- pg_restore) they do nothing.
 --
 -- A trigger is the kit's if it calls guard_row() or act_as_caller(); its name alone says nothing.
 
@@ -27,7 +34,7 @@ create or replace function cloison.kit_version()
     set search_path = pg_catalog, pg_temp
     language sql
 as $$
-    select 6;
+    select 7;
 $$;
 
 -- Whether the user who logged in is one that tenants use. SET ROLE does not change the answer, nor
@@ -253,7 +260,7 @@ as $$
 $$;
 
 -- The triggers that a table should have, as Postgres prints them. Those of a partition come with
--- its parent's.
+-- its parent's, but for TRUNCATE's: triggers for each statement are not handed down.
 create or replace function cloison.expected_guards(relation regclass)
     returns table (name name, definition text)
     stable
@@ -267,17 +274,23 @@ declare
     arguments text;
     keys text;
     is_partitioned boolean;
+    is_partition boolean;
 begin
     select pg_catalog.format('%I.%I', n.nspname, c.relname),
             pg_catalog.format('(%L, %L)', p.tenant_column, cloison.tenant_value(p.column_type)),
-            c.relkind = 'p'
-        into target, arguments, is_partitioned
+            c.relkind = 'p', c.relispartition
+        into target, arguments, is_partitioned, is_partition
         from cloison.protected_tables p
             join pg_catalog.pg_class c on c.oid = p.relation
             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        where p.relation = expected_guards.relation and p.class = 'tenant'
-          and not c.relispartition;
+        where p.relation = expected_guards.relation and p.class = 'tenant';
     if not found then
+        return;
+    end if;
+    return query select '!cloison_guard_truncate'::name, pg_catalog.format(
+        'CREATE TRIGGER "!cloison_guard_truncate" BEFORE TRUNCATE ON %s FOR EACH STATEMENT '
+        'EXECUTE FUNCTION cloison.guard_row()', target);
+    if is_partition then
         return;
     end if;
     return query select '~cloison_guard'::name, pg_catalog.format(
@@ -330,14 +343,17 @@ begin
 end;
 $$;
 
--- The triggers of the kit that a table has by itself.
+-- The triggers of the kit that a table has by itself, and whether they are on, whatever is set.
 create or replace function cloison.actual_guards(relation regclass)
     returns table (name name, definition text, is_on boolean)
     stable
     set search_path = pg_catalog, pg_temp
     language sql
 as $$
-    select t.tgname, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled in ('O', 'A')
+    select t.tgname, pg_catalog.pg_get_triggerdef(t.oid),
+        t.tgenabled = 'A'
+            -- Where the actions themselves do not run, this need not.
+            or t.tgenabled = 'O' and t.tgfoid <> pg_catalog.to_regprocedure('cloison.guard_row()')
     from pg_catalog.pg_trigger t
     where t.tgrelid = actual_guards.relation
       and t.tgparentid = 0
@@ -367,10 +383,16 @@ begin
         execute pg_catalog.format('drop trigger %I on %s', found.name, relation);
     end loop;
     for wanted in
-        select e.definition from cloison.expected_guards(apply_guard.relation) e
+        select e.name, e.definition from cloison.expected_guards(apply_guard.relation) e
         where e.name not in (select a.name from cloison.actual_guards(apply_guard.relation) a)
     loop
         execute wanted.definition;
+        if wanted.name not like 'RI%' then
+            execute pg_catalog.format('alter table %s%s enable always trigger %I',
+                -- Partitions have the triggers for each row as well, and no others.
+                case when wanted.definition like '% FOR EACH STATEMENT %' then 'only ' else '' end,
+                relation, wanted.name);
+        end if;
     end loop;
 end;
 $$;
@@ -482,6 +504,14 @@ declare
     code text;
 begin
     if cloison.in_tenant_session() then
+        if tg_op = 'TRUNCATE' then
+            raise exception 'a tenant''s session cannot empty %', tg_relid::regclass
+                using errcode = 'insufficient_privilege',
+                      detail = 'TRUNCATE by code that runs as somebody else than the session''s '
+                          'user takes every tenant''s rows.',
+                      hint = 'DELETE takes the tenant''s own. What is meant for several tenants '
+                          'runs as the owner or the super-admin.';
+        end if;
         if tg_level = 'ROW' and tg_argv[0] = 'tenant_id'
             and tg_argv[1] = 'cloison.current_tenant_id()'
         then
@@ -690,6 +720,104 @@ begin
 end;
 $$;
 
+-- The kit's own tables: in a tenant's session nobody changes them, whoever he runs as, but for rows
+-- of that tenant's own in those that the application may keep (tg_argv: 'own'). A super-admin's
+-- session needs its permit, also for a statement that finds no row, whose triggers could hold up
+-- others.
+create or replace function cloison.guard_kit()
+    returns trigger
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set row_security = on
+    language plpgsql
+as $$
+begin
+    if cloison.in_tenant_session() then
+        if tg_nargs = 0 or tg_op = 'TRUNCATE' then
+            raise exception 'a tenant''s session does not change %', tg_relid::regclass
+                using errcode = 'insufficient_privilege',
+                      detail = pg_catalog.format('%s by code that runs as somebody else than the '
+                          'session''s user.', tg_op),
+                      hint = 'What changes the tables of the kit runs as the owner or the '
+                          'super-admin.';
+        end if;
+    elsif pg_catalog.pg_has_role(session_user, 'cloison_superadmin', 'member') then
+        perform cloison.demand_superadmin_write();
+    end if;
+    return null;
+end;
+$$;
+
+-- The triggers that the kit's own tables should have, ENABLE ALWAYS like those above. Without a
+-- definition: what another file makes.
+create or replace function cloison.kit_guards()
+    returns table (relation oid, name name, definition text)
+    stable
+    set search_path = pg_catalog, pg_temp
+    language sql
+as $$
+    select pg_catalog.to_regclass('cloison.' || g.relation), g.name::name, g.definition
+    from (
+        select t.name, '!cloison_guard_kit', pg_catalog.format(
+            'CREATE TRIGGER "!cloison_guard_kit" BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE '
+            'ON cloison.%I FOR EACH STATEMENT EXECUTE FUNCTION cloison.guard_kit(%s)',
+            t.name, t.argument)
+        from (values
+            ('tenants', ''), ('api_keys', ''), ('revocations', ''), ('signing_key', ''),
+            ('settings', ''), ('accepted_findings', ''),
+            ('tenant_users', '''own'''), ('usage_events', '''own''')) t (name, argument)
+        union all
+        select t.name, '~cloison_guard', pg_catalog.format(
+            'CREATE TRIGGER "~cloison_guard" AFTER INSERT OR DELETE OR UPDATE ON cloison.%I '
+            'FOR EACH ROW WHEN ((CURRENT_USER IS DISTINCT FROM SESSION_USER)) '
+            'EXECUTE FUNCTION cloison.guard_row(''tenant_id'', ''cloison.current_tenant_id()'')',
+            t.name)
+        from (values ('tenant_users'), ('usage_events')) t (name)
+        union all
+        values
+            ('tenants', 'tenant_changed', null),
+            ('tenants', 'sessions_changed', null),
+            ('revocations', 'sessions_changed', null),
+            ('signing_key', 'signing_key_changed', null),
+            ('audit_log', 'audit_new', null),
+            ('audit_log', 'audit_keep_rows', null),
+            ('audit_log', 'audit_keep_table', null)
+    ) g (relation, name, definition)
+    where pg_catalog.to_regclass('cloison.' || g.relation) is not null;
+$$;
+
+-- Makes them so. Touches nothing that is right already.
+create or replace function cloison.apply_kit_guards()
+    returns void
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+declare
+    item record;
+begin
+    for item in
+        select k.relation::regclass as relation, k.name, k.definition,
+            t.oid is not null as is_there,
+            pg_catalog.pg_get_triggerdef(t.oid) = k.definition as is_right
+        from cloison.kit_guards() k
+            left join pg_catalog.pg_trigger t on t.tgrelid = k.relation and t.tgname = k.name
+        where t.oid is null or t.tgenabled <> 'A'
+           or pg_catalog.pg_get_triggerdef(t.oid) <> k.definition
+    loop
+        if item.is_there and not item.is_right then
+            execute pg_catalog.format('drop trigger %I on %s', item.name, item.relation);
+        end if;
+        if item.definition is not null and item.is_right is not true then
+            execute item.definition;
+        end if;
+        if item.is_there or item.definition is not null then
+            execute pg_catalog.format(
+                'alter table %s enable always trigger %I', item.relation, item.name);
+        end if;
+    end loop;
+end;
+$$;
+
 -- Everything that is wrong with the triggers above, with the level that lint gives it.
 create or replace function cloison.guard_findings()
     returns table (relation oid, level text, problem text, fix text, key text)
@@ -712,7 +840,7 @@ as $$
     select m.oid, case when e.name like 'RI%' then 'warning' else 'critical' end,
         pg_catalog.format('trigger %I is %s', e.name, case
             when a.name is null then 'missing'
-            when not a.is_on then 'switched off'
+            when not a.is_on then 'switched off, or not ENABLE ALWAYS'
             else 'not as it was made' end)
             || case when e.name like 'RI%'
                 then ': what a key''s action would do to other tables of the tenant is refused'
@@ -729,12 +857,13 @@ as $$
                e.definition, 'WHEN ((CURRENT_USER IS DISTINCT FROM SESSION_USER)) ', ''))
     union all
     -- Those that a partition has from its parent.
-    select m.oid, 'critical', pg_catalog.format('trigger %I is switched off', t.tgname),
-        pg_catalog.format('alter table %s enable trigger %I;', m.oid::regclass, t.tgname),
+    select m.oid, 'critical',
+        pg_catalog.format('trigger %I is switched off, or not ENABLE ALWAYS', t.tgname),
+        pg_catalog.format('alter table %s enable always trigger %I;', m.oid::regclass, t.tgname),
         t.tgname::text
     from mine m join pg_catalog.pg_trigger t on t.tgrelid = m.oid
     where t.tgparentid <> 0
-      and t.tgenabled not in ('O', 'A')
+      and t.tgenabled <> 'A'
       and t.tgfoid = 'cloison.guard_row()'::regprocedure
     union all
     select m.oid, 'critical', pg_catalog.format('trigger %I fires before %I', t.tgname, g.tgname),
@@ -744,10 +873,24 @@ as $$
     from mine m
         join pg_catalog.pg_trigger g on g.tgrelid = m.oid
             and g.tgfoid = 'cloison.guard_row()'::regprocedure and g.tgname like '!%'
+            and g.tgtype & 32 = 0
         join pg_catalog.pg_trigger t on t.tgrelid = m.oid and t.tgtype & 3 = g.tgtype & 3
     where t.tgname < g.tgname
       and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgparentid = 0
-      and t.tgfoid <> g.tgfoid;
+      and t.tgfoid <> g.tgfoid
+    union all
+    select k.relation, case when k.definition is null then 'warning' else 'critical' end,
+        pg_catalog.format('trigger %I is %s', k.name, case
+            when t.oid is null then 'missing'
+            when t.tgenabled <> 'A' then 'switched off, or not ENABLE ALWAYS'
+            else 'not as it was made' end),
+        case when t.oid is null and k.definition is null then 'cloison install'
+             else 'select cloison.apply_kit_guards();' end,
+        k.name::text
+    from cloison.kit_guards() k
+        left join pg_catalog.pg_trigger t on t.tgrelid = k.relation and t.tgname = k.name
+    where t.oid is null or t.tgenabled <> 'A'
+       or pg_catalog.pg_get_triggerdef(t.oid) <> k.definition;
 $$;
 
 revoke execute on all functions in schema cloison from public;
@@ -764,6 +907,7 @@ grant execute on function
     cloison.is_across_tenants(oid),
     cloison.expected_guards(regclass),
     cloison.actual_guards(regclass),
+    cloison.kit_guards(),
     cloison.guard_findings()
     to cloison_control;
 -- `cloison verify` can do with the super-admin's road alone.
@@ -771,6 +915,8 @@ grant execute on function
     cloison.action_code(oid, text, text),
     cloison.guard_findings()
     to cloison_superadmin;
+
+do $$ begin perform cloison.apply_kit_guards(); end $$;
 
 -- Tables that an older kit has protected. Whoever installs may not own one, and a writer may hold
 -- it: lint then names it.

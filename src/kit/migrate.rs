@@ -61,7 +61,7 @@ const DOWN: &[File] = &[
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 6;
+pub const KIT_VERSION: i32 = 7;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;

@@ -168,7 +168,8 @@ async fn who_says_it_does_not_matter_and_who_keeps_it_back_neither() {
         &superuser,
         "create or replace function cloison.sessions_changed() returns trigger security definer
          language plpgsql as $$ begin
-             update cloison.session_changes set number = number + 1;
+             insert into cloison.session_changes as c values (pg_backend_pid(), 1)
+                 on conflict (process) do update set number = c.number + 1;
              return null;
          end $$;
          select cloison.revoke_token('one', 'lost')",

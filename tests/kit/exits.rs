@@ -49,7 +49,7 @@ fn each_verb_ends_as_the_readme_says() {
             .await;
         batch(&database.superuser().await, "select cloison.audit_chain()").await;
         let url = database.url("owner");
-        let broken = "set session_replication_role = replica; delete from cloison.audit_log; \
+        let broken = "alter table cloison.audit_log disable trigger all; delete from cloison.audit_log; \
                       update cloison.audit_head set position = 7";
         let folder = std::env::temp_dir().join(format!("cloison-exits-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);

@@ -19,6 +19,10 @@ on_every_major!(
     the_owner_and_the_superadmin_work_as_before,
     what_is_missing_or_switched_off_is_found_and_mended,
     an_older_kit_gets_guards_and_unprotect_takes_them,
+    no_code_in_a_tenants_session_empties_a_table,
+    no_setting_lifts_the_guard,
+    code_in_a_tenants_session_leaves_the_kits_own_tables_alone,
+    a_readonly_superadmin_changes_nothing_of_the_kits,
 );
 
 /// A database with two tenants.
@@ -544,9 +548,173 @@ async fn an_older_kit_gets_guards_and_unprotect_takes_them(server: &Server) {
     batch(owner, include_str!("../../sql/migrations/0013_guard.sql")).await;
 
     batch(owner, "select cloison.unprotect('public.member')").await;
-    assert_eq!(texts(owner, guards).await, ["2"]);
+    assert_eq!(texts(owner, guards).await, ["4"]);
     assert_eq!(texts(owner, found).await, [""; 0]);
     batch(owner, "select cloison.unprotect('public.team'), cloison.unprotect('public.person')")
         .await;
     assert_eq!(texts(owner, guards).await, ["0"]);
+}
+
+/// Runs whatever it is given, as the owner.
+const AS_OWNER: &str = "
+    create function public.run(sql text) returns void language plpgsql security definer
+        set search_path = pg_catalog, pg_temp as 'begin execute sql; end'";
+
+async fn no_code_in_a_tenants_session_empties_a_table(server: &Server) {
+    let stand = Stand::new(
+        server,
+        &format!(
+            "{AS_OWNER}; create table public.note (tenant_id uuid not null, id int); \
+             create table public.event (tenant_id uuid not null, at date not null) \
+                 partition by range (at); \
+             create table public.event_1 partition of public.event default; \
+             create table public.base (tenant_id uuid not null, id int); \
+             create table public.derived () inherits (public.base); \
+             create table public.par (id int primary key); \
+             create table public.chi (tenant_id uuid not null, \
+                 par int references public.par on delete restrict); \
+             select cloison.protect('public.note'), cloison.protect('public.event'), \
+                 cloison.protect('public.base'), cloison.protect('public.chi')"
+        ),
+    )
+    .await;
+    let (of_a, of_b) = stand.sessions().await;
+    batch(
+        &of_b,
+        "insert into note (id) values (1); insert into event values (default, '2026-01-01'); \
+         insert into base (id) values (1); insert into chi default values",
+    )
+    .await;
+    for table in ["note", "event", "event_1", "base", "derived", "only public.base", "par cascade"]
+    {
+        let table = table
+            .strip_prefix("only ")
+            .map_or_else(|| format!("public.{table}"), |table| format!("only {table}"));
+        denied(&of_a, &format!("select run('truncate {table}')")).await;
+    }
+    let told = denied(&of_a, "select run('truncate public.note')").await;
+    assert_eq!(told, "a tenant's session cannot empty public.note");
+    let rows = "select count(*)::text from (select from note union all select from event \
+                union all select from base union all select from chi) r";
+    assert_eq!(texts(&of_b, rows).await, ["4"]);
+    // The owner may, as ever.
+    batch(&stand.owner, "truncate public.note, public.event, public.base, public.chi").await;
+    assert_eq!(texts(&of_b, rows).await, ["0"]);
+}
+
+async fn no_setting_lifts_the_guard(server: &Server) {
+    let stand = Stand::new(
+        server,
+        &format!(
+            "{AS_OWNER}; create table public.note (tenant_id uuid not null, id int); \
+             create table public.event (tenant_id uuid not null, at date not null) \
+                 partition by range (at); \
+             create table public.event_1 partition of public.event default; \
+             select cloison.protect('public.note'), cloison.protect('public.event')"
+        ),
+    )
+    .await;
+    let (_, of_b) = stand.sessions().await;
+    let rows = "insert into note (id) values (1); insert into event values (default, '2026-01-01')";
+    batch(&of_b, rows).await;
+    let lift =
+        format!("alter database {} set session_replication_role = replica", stand.database.name);
+    batch(&stand.database.superuser().await, &lift).await;
+    let (of_a, of_b) = stand.sessions().await;
+    assert_eq!(texts(&of_a, "show session_replication_role").await, ["replica"]);
+    for statement in [
+        "delete from public.note",
+        "update public.note set id = 2",
+        "delete from public.event",
+        "delete from public.event_1",
+        "truncate public.note",
+        "truncate public.event_1",
+        "update cloison.tenants set external_key = null",
+        "delete from cloison.audit_log",
+    ] {
+        batch(&stand.owner, "insert into cloison.audit_log (actor, action) values ('x', 'y')")
+            .await;
+        denied(&of_a, &format!("select run('{statement}')")).await;
+    }
+    let left = "select (select count(*) from note) || ' ' || (select count(*) from event)";
+    assert_eq!(texts(&of_b, left).await, ["1 1"]);
+    // What a load leaves that has switched triggers off and on is found, and mended.
+    batch(
+        &stand.database.superuser().await,
+        "alter table public.note disable trigger all; alter table public.note enable trigger all; \
+         alter table only public.event_1 enable trigger all; \
+         alter table cloison.tenants enable trigger all",
+    )
+    .await;
+    let found = "select relation || ' ' || problem from cloison.protection_findings()";
+    let found = texts(&stand.owner, found).await;
+    assert_eq!(found.len(), 7, "{found:?}");
+    assert!(found.iter().all(|line| line.ends_with("not ENABLE ALWAYS")), "{found:?}");
+    while let Some(fix) =
+        texts(&stand.owner, "select fix from cloison.protection_findings() limit 1").await.first()
+    {
+        batch(&stand.owner, fix).await;
+    }
+}
+
+async fn code_in_a_tenants_session_leaves_the_kits_own_tables_alone(server: &Server) {
+    let stand = Stand::new(server, AS_OWNER).await;
+    let (of_a, _) = stand.sessions().await;
+    for statement in [
+        "update cloison.tenants set status = 'suspended'",
+        "delete from cloison.tenants where false",
+        "delete from cloison.revocations",
+        "truncate cloison.api_keys",
+        "insert into cloison.accepted_findings (key, reason) values ('x', 'y')",
+        "update cloison.settings set bind_process_id = false",
+        "update cloison.signing_key set key = key",
+        "truncate cloison.usage_events",
+    ] {
+        let sql = statement.replace('\'', "''");
+        let told = denied(&of_a, &format!("select run('{sql}')")).await;
+        assert!(told.starts_with("a tenant's session does not change cloison."), "{told}");
+        batch(&stand.owner, &format!("begin; {statement}; rollback")).await;
+    }
+    // What the application keeps there of the tenant itself.
+    let add = |tenant: Uuid| {
+        format!(
+            "select run('insert into cloison.tenant_users (tenant_id, user_id) \
+                 values (''{tenant}'', ''ada'')'), \
+             run('insert into cloison.usage_events (tenant_id, kind) values (''{tenant}'', ''x'')')"
+        )
+    };
+    batch(&of_a, &add(stand.a)).await;
+    denied(&of_a, &add(stand.b)).await;
+    batch(&stand.owner, &format!("delete from cloison.tenants where id = '{}'", stand.a)).await;
+}
+
+async fn a_readonly_superadmin_changes_nothing_of_the_kits(server: &Server) {
+    let stand = Stand::new(server, "select 1").await;
+    let admin = stand.database.session("superadmin").await;
+    batch(&admin, "select cloison.enable_superadmin_mode()").await;
+    let statements = [
+        "update cloison.tenants set status = status where false",
+        "delete from cloison.tenants where false",
+        "insert into cloison.tenants (name, slug) select 'x', 'x' where false",
+        "update cloison.api_keys set name = name where false",
+        "delete from cloison.tenant_users where false",
+        "delete from cloison.usage_events where false",
+    ];
+    for statement in statements {
+        let told = denied(&admin, statement).await;
+        assert_eq!(told, "this super-admin's session is read-only", "{statement}");
+    }
+    // With the permit they go, and keep nobody waiting while they are open.
+    stand.database.permit_writes(&admin).await;
+    batch(&admin, "begin").await;
+    for statement in statements {
+        batch(&admin, statement).await;
+    }
+    batch(
+        &stand.owner,
+        "set statement_timeout = '2s'; select cloison.revoke_subject('eve', 'left us'); \
+         update cloison.tenants set status = 'suspended' where slug = 'a'",
+    )
+    .await;
+    batch(&admin, "commit").await;
 }

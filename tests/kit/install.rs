@@ -81,7 +81,7 @@ async fn a_superuser_may_install(server: &Server) {
     let superuser = database.superuser().await;
     migrate::install(&superuser, &[Compat::Public]).await.unwrap();
     migrate::install(&superuser, &[Compat::Public]).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["6"]);
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["7"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]

@@ -40,7 +40,11 @@ async fn each_fault_is_found_and_cured(major: u32) {
         owner: database.owner().await,
         control: database.session("control").await,
         major,
-        names: [("{tenant}", database.login("tenant")), ("{owner}", database.login("owner"))],
+        names: [
+            ("{tenant}", database.login("tenant")),
+            ("{owner}", database.login("owner")),
+            ("{database}", database.name.clone()),
+        ],
     };
     batch(&stand.owner, STAGE).await;
     let clean = stand.findings(Look::ForFault).await;
@@ -66,7 +70,7 @@ struct Stand {
     owner: Client,
     control: Client,
     major: u32,
-    names: [(&'static str, String); 2],
+    names: [(&'static str, String); 3],
 }
 
 impl Stand {

@@ -17,6 +17,7 @@ begin
         where t.tgparentid = 0
           and t.tgfoid in (
               pg_catalog.to_regprocedure('cloison.guard_row()'),
+              pg_catalog.to_regprocedure('cloison.guard_kit()'),
               pg_catalog.to_regprocedure('cloison.act_as_caller()'))
     loop
         execute pg_catalog.format('drop trigger %I on %s', item.tgname, item.relation);
@@ -26,6 +27,9 @@ begin
         cloison.act_as_caller(),
         cloison.action_statements(oid, text),
         cloison.guard_row(),
+        cloison.apply_kit_guards(),
+        cloison.kit_guards(),
+        cloison.guard_kit(),
         cloison.is_across_tenants(oid),
         cloison.warn_of_actions(regclass),
         cloison.apply_guards(regclass),

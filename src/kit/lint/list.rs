@@ -68,6 +68,8 @@ pub const LINTS: &[Lint] = lints![
     "trigger_copies",
     "guard",
     "trigger_in_action",
+    "triggers_off",
+    "parameter_grant",
     "rule_runs_as_owner",
     "publication",
     "replication_role",

@@ -377,6 +377,20 @@ pub(super) const FAULTS: &[Fault] = &[
         "",
     ),
     owner(
+        "drop trigger \"!cloison_guard_truncate\" on public.note",
+        &[("guard:public.note:!cloison_guard_truncate", "critical")],
+        "",
+    ),
+    owner(
+        "alter table cloison.tenants enable trigger \"!cloison_guard_kit\"; \
+         alter table cloison.revocations disable trigger sessions_changed",
+        &[
+            ("guard:cloison.tenants:!cloison_guard_kit", "critical"),
+            ("guard:cloison.revocations:sessions_changed", "warning"),
+        ],
+        "",
+    ),
+    owner(
         "create function public.spy() returns trigger language plpgsql as 'begin return null; end'; \
          create table public.line (tenant_id uuid not null, n int, note_id bigint, \
              primary key (tenant_id, n), foreign key (tenant_id, note_id) \
@@ -403,6 +417,31 @@ pub(super) const FAULTS: &[Fault] = &[
         &[("trigger_in_action:public.secret:noted", "critical")],
         "alter table public.secret drop tenant, drop note_id; drop function public.spy() cascade",
     ),
+    superuser(
+        "do $$ begin execute format('alter database %I set session_replication_role = replica', \
+         current_database()); end $$; \
+         alter role {tenant} in database postgres set session_replication_role = replica; \
+         alter role {owner} set session_replication_role = replica; \
+         alter role {tenant} set session_replication_role = replica",
+        &[
+            ("triggers_off:database {database}", "critical"),
+            ("triggers_off:role {tenant}", "critical"),
+        ],
+        "alter role {owner} reset session_replication_role; \
+         alter role {tenant} in database postgres reset session_replication_role",
+    ),
+    superuser(
+        "grant set on parameter session_replication_role to {tenant}; \
+         grant set on parameter work_mem to {tenant}; \
+         grant set, alter system on parameter log_statement to public",
+        &[
+            ("parameter_grant:session_replication_role:{tenant}:set", "critical"),
+            ("parameter_grant:log_statement:public:set", "critical"),
+            ("parameter_grant:log_statement:public:alter system", "critical"),
+        ],
+        "",
+    )
+    .on(&[15, 16, 17, 18]),
     superuser(
         "create publication feed for table public.note",
         &[("publication:feed:public.note", "warning")],
