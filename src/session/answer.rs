@@ -16,6 +16,8 @@ pub(super) enum Answer {
     Error { kind: ErrorKind, is_fatal: bool },
     /// Everything else that belongs to a request.
     Other,
+    /// One extended-query message has been answered, other than by the completion of a command.
+    Reply,
     /// An answer is over. No status: the byte is none of the protocol's.
     Ready(Option<TransactionStatus>),
     /// The server tells a setting, asked or not.
@@ -66,6 +68,9 @@ impl Answer {
                 },
                 is_fatal: matches!(message::error_field(body, b'V'), Some("FATAL" | "PANIC")),
             },
+            // ParseComplete, BindComplete, CloseComplete, RowDescription, NoData,
+            // EmptyQueryResponse, PortalSuspended.
+            b'1' | b'2' | b'3' | b'T' | b'n' | b'I' | b's' => Self::Reply,
             backend::NOTIFICATION_RESPONSE => Self::Unasked,
             backend::PARAMETER_STATUS => Self::Status,
             backend::READY_FOR_QUERY => Self::Ready(match *body {

@@ -21,6 +21,10 @@ pub(super) struct Exchange {
     syncs: usize,
     /// Extended-query messages were sent since the last Sync.
     unsynced: bool,
+    /// How many, each of which has one answer.
+    asked: u64,
+    /// Such answers since the last `ReadyForQuery`: once every Sync is answered, those to `asked`.
+    replied: u64,
     /// The server is reading COPY data, and skips every Sync until it ends.
     copy_in: bool,
     /// An error was answered, and the server skips everything up to a Sync that is still to come.
@@ -67,6 +71,8 @@ impl Exchange {
             answered: 0,
             syncs: 0,
             unsynced: false,
+            asked: 0,
+            replied: 0,
             copy_in: false,
             failed: false,
             skipped: 0,
@@ -83,6 +89,7 @@ impl Exchange {
                 self.unaccountable |= self.copy_in || self.failed;
                 // It ends a pipeline as a Sync would.
                 self.unsynced = false;
+                self.asked = 0;
                 self.ask(Request::Query);
             }
             frontend::FUNCTION_CALL => {
@@ -93,6 +100,7 @@ impl Exchange {
             frontend::SYNC if self.copy_in => self.skipped += 1,
             frontend::SYNC => {
                 self.unsynced = false;
+                self.asked = 0;
                 self.failed = false;
                 self.ask(Request::Sync);
             }
@@ -110,6 +118,7 @@ impl Exchange {
                 // In copy-in mode the server takes it for an error of the COPY.
                 self.unaccountable |= self.copy_in;
                 self.unsynced = true;
+                self.asked += 1;
                 if self.pending.back() != Some(&Request::Work) {
                     self.ask(Request::Work);
                 }
@@ -122,10 +131,15 @@ impl Exchange {
         match answer {
             Answer::CopyIn => self.begin_copy(),
             // The first completion or error after the server asked for data is that COPY's.
-            Answer::Complete { .. } => self.skipped = 0,
+            Answer::Complete { .. } => {
+                self.skipped = 0;
+                self.replied += 1;
+            }
+            Answer::Reply => self.replied += 1,
             Answer::Error { .. } => self.fail(),
             Answer::Ready(status) => {
                 self.copy_in = false;
+                self.replied = 0;
                 self.complete();
                 match status {
                     Some(status) => self.status = status,
@@ -144,6 +158,22 @@ impl Exchange {
     /// Whether everything that was asked has been answered.
     pub(super) const fn is_settled(&self) -> bool {
         self.pending() == 0 && !self.unsynced
+    }
+
+    /// Whether the server does nothing until the client sends more: data of a COPY, or the Sync of
+    /// a pipeline of which everything has been answered.
+    pub(super) const fn waits_for_client(&self) -> bool {
+        self.copy_in || self.unsynced && self.pending() == 0 && self.is_replied()
+    }
+
+    /// Whether answers may be held back until the client sends a Sync.
+    pub(super) const fn may_hold_answers(&self) -> bool {
+        !self.copy_in && self.unsynced && self.pending() == 0 && !self.is_replied()
+    }
+
+    /// Whether what was asked since the last Sync has been answered, or will be skipped.
+    const fn is_replied(&self) -> bool {
+        self.failed || self.replied >= self.asked
     }
 
     /// Whether, besides, no transaction is open.
@@ -231,8 +261,9 @@ impl Exchange {
             // Inside COPY data the server takes these for errors; unless the COPY is theirs.
             Some(_) => self.unaccountable = true,
         }
-        // The Sync that ends this pipeline is still to come.
+        // The Sync that ends this pipeline is still to come, and so is the answer to the COPY.
         self.unsynced |= is_extended && self.syncs == 0;
+        self.asked = self.asked.max(self.replied + 1);
     }
 
     /// Whether the next request that is answered by a `ReadyForQuery` is no Sync.
@@ -297,6 +328,30 @@ mod tests {
         let exchange = play(script);
         let got = (exchange.pending(), exchange.unsynced(), exchange.unaccountable());
         assert_eq!(got, (pending, unsynced, false), "{script}");
+    }
+
+    #[test]
+    fn a_pipeline_without_a_sync_waits_for_its_client_once_it_is_answered() {
+        let waits = |script: &str| {
+            let exchange = play(script);
+            (exchange.waits_for_client(), exchange.may_hold_answers())
+        };
+        assert_eq!(waits(">P >B >E"), (false, true));
+        assert_eq!(waits(">P >B >E >H <1 <2 <D"), (false, true));
+        assert_eq!(waits(">P >B >D >E >H <1 <2 <T <D <C"), (true, false));
+        assert_eq!(waits(">P >D >H <1 <t <n"), (true, false));
+        assert_eq!(waits(">P >B >E >H <1 <2 <s >E"), (false, true));
+        assert_eq!(waits(">P >B >E >H <1 <E"), (true, false));
+        assert_eq!(waits(">P >B >E >S"), (false, false));
+        assert_eq!(waits(">P >B >E >S >P >B >E >H <1 <2 <C"), (false, false));
+        assert_eq!(waits(">P >B >E >S >P >B >E >H <1 <2 <C <ZI <1 <2"), (false, true));
+        assert_eq!(waits(">P >B >E >S >P >B >E >H <1 <2 <C <ZI <1 <2 <I"), (true, false));
+        assert_eq!(waits(">Q <T <D"), (false, false));
+        assert_eq!(waits(">Q <G"), (true, false));
+        assert_eq!(waits(">P >B >E >S <1 <2 <G >d"), (true, false));
+        assert_eq!(waits(">P >B >E >S <1 <2 <G >d >c"), (false, true));
+        assert_eq!(waits(">P >B >E >S <1 <2 <G >d >c <C"), (true, false));
+        assert_eq!(waits(">Q <T <D <C <ZI"), (false, false));
     }
 
     #[test]

@@ -214,6 +214,7 @@ async fn drive(
                         relay.cancel_is_due();
                         registration.cancel_soon();
                     }
+                    Ok(Exceeded::Flush) => relay.flush_server(),
                 }
             }
             () = shutdown.draining(), if !ending => {

@@ -20,7 +20,8 @@ use tokio::time::Sleep;
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
 use super::filter;
-use super::tally::{Standing, Tally};
+use super::tally::{Progress, Standing, Tally};
+use super::watch::FLUSH;
 use crate::config::TenantLimits;
 use crate::guard::Guard;
 use crate::pool::{Bound, Residue};
@@ -184,8 +185,21 @@ impl<'a> Relay<'a> {
     /// What is going on, for limits of time.
     pub(super) fn standing(&self) -> Standing {
         let unread = (!self.client.outgoing.is_empty()).then_some(self.written);
-        let standing = self.tally.standing(!self.exchange.is_settled(), self.exchange.status());
-        Standing { unread, ..standing }
+        let server_took_all = self.bound.server().stream.outgoing.is_empty();
+        let client_is_due = self.exchange.waits_for_client() || self.from_client.bytes > 0;
+        let is_amid_a_frame = self.from_client.bytes > 0 && !self.from_client.dropped;
+        let progress = Progress {
+            is_asked: !self.exchange.is_settled(),
+            waits_for_client: client_is_due && server_took_all && !self.client_waits,
+            may_hold_answers: self.exchange.may_hold_answers() && !is_amid_a_frame,
+        };
+        Standing { unread, ..self.tally.standing(progress, self.exchange.status()) }
+    }
+
+    /// Asks the server for the answers that it holds back.
+    pub(super) fn flush_server(&mut self) {
+        self.tally.flush();
+        self.bound.server_mut().stream.outgoing.extend_from_slice(FLUSH);
     }
 
     /// What is running will be cancelled because it has lasted too long.

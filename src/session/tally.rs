@@ -20,6 +20,10 @@ pub(super) struct Tally {
     transactions: u64,
     /// We have asked the server to cancel what is running.
     cancelled: bool,
+    /// Counts what the client has sent, read by read.
+    heard: u64,
+    /// `heard` when the server was last asked to send the answers that it holds back.
+    flushed_at: Option<u64>,
 }
 
 /// The limits that are held against what is counted here: every client has them with it.
@@ -29,12 +33,23 @@ struct Counted {
     savepoints: usize,
 }
 
+/// How far the server is with what the client has asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Progress {
+    /// Something was asked and not answered, or no Sync has ended it.
+    pub(super) is_asked: bool,
+    /// Nothing happens until the client sends more.
+    pub(super) waits_for_client: bool,
+    /// The server may hold answers back until a Sync or a Flush.
+    pub(super) may_hold_answers: bool,
+}
+
 /// What is going on, by number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Standing {
     /// Something was asked and not answered.
     pub(super) query: Option<u64>,
-    /// A transaction is open.
+    /// A transaction is open: a block, or what Postgres makes of statements outside of one.
     pub(super) transaction: Option<u64>,
     /// It waits for the client.
     pub(super) idle: Option<u64>,
@@ -42,13 +57,33 @@ pub(super) struct Standing {
     pub(super) rest: Option<u64>,
     /// The client has not taken all of what it was sent; what it has taken last.
     pub(super) unread: Option<u64>,
+    /// The server may hold answers back, and has not been asked for them.
+    pub(super) unflushed: Option<u64>,
 }
 
 impl Tally {
     pub(super) fn new(limits: Option<TenantLimits>) -> Self {
         let limits =
             limits.map(|TenantLimits { packet, savepoints, .. }| Counted { packet, savepoints });
-        Self { limits, savepoints: 0, answers: 0, transactions: 0, cancelled: false }
+        Self {
+            limits,
+            savepoints: 0,
+            answers: 0,
+            transactions: 0,
+            cancelled: false,
+            heard: 0,
+            flushed_at: None,
+        }
+    }
+
+    /// The client has sent something.
+    pub(super) const fn hear(&mut self) {
+        self.heard = self.heard.wrapping_add(1);
+    }
+
+    /// The server is asked to send the answers that it holds back.
+    pub(super) const fn flush(&mut self) {
+        self.flushed_at = Some(self.heard);
     }
 
     /// The client's next message, before it is awaited.
@@ -96,14 +131,19 @@ impl Tally {
     }
 
     /// What is going on.
-    pub(super) fn standing(&self, is_asked: bool, status: TransactionStatus) -> Standing {
-        let is_open = status != TransactionStatus::Idle;
+    pub(super) fn standing(&self, progress: Progress, status: TransactionStatus) -> Standing {
+        let Progress { is_asked, waits_for_client, may_hold_answers } = progress;
+        let is_open = is_asked || status != TransactionStatus::Idle;
+        let is_idle = is_open && (waits_for_client || !is_asked);
+        let is_unflushed = may_hold_answers && self.flushed_at != Some(self.heard);
         Standing {
             query: is_asked.then_some(self.answers),
             transaction: is_open.then_some(self.transactions),
-            idle: (is_open && !is_asked).then_some(self.answers),
-            rest: (!is_open && !is_asked).then_some(self.answers),
+            // Each of the two only grows, so a sum that is the same means that neither has.
+            idle: is_idle.then_some(self.answers.wrapping_add(self.heard)),
+            rest: (!is_open).then_some(self.answers),
             unread: None,
+            unflushed: is_unflushed.then_some(self.heard),
         }
     }
 

@@ -18,6 +18,9 @@ const LATEST: Duration = Duration::from_secs(1);
 /// A statement that goes on so long after it was cancelled will not end by that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Makes the server send the answers that it has. Manual: "Message Flow", "Extended Query".
+pub(super) const FLUSH: &[u8] = b"H\0\0\0\x04";
+
 /// Looks at a session now and then.
 pub(super) struct Watch {
     limits: TenantLimits,
@@ -28,6 +31,7 @@ pub(super) struct Watch {
     idle: Seen,
     rest: Seen,
     unread: Seen,
+    unflushed: Seen,
     /// When the statement that goes on was cancelled.
     cancelled: Option<(u64, Instant)>,
 }
@@ -39,6 +43,9 @@ pub(super) enum Exceeded {
     Cancel,
     /// The session has to end.
     End(ClientError),
+    /// The client is silent, and only the answers that the server may hold back tell whether it
+    /// waits for the server: a Flush has to go out.
+    Flush,
 }
 
 /// Something by its number, and since when it goes on.
@@ -76,6 +83,7 @@ impl Watch {
             idle: Seen::default(),
             rest: Seen::default(),
             unread: Seen::default(),
+            unflushed: Seen::default(),
             cancelled: None,
         })
     }
@@ -102,6 +110,9 @@ impl Watch {
     }
 
     fn look(&mut self, now: Instant, standing: Standing) -> Option<Exceeded> {
+        if !self.unflushed.look(now, standing.unflushed).is_zero() {
+            return Some(Exceeded::Flush);
+        }
         let is_past = |lasted: Duration, limit: Duration| !limit.is_zero() && lasted >= limit;
         let lasted = self.transaction.look(now, standing.transaction);
         if is_past(lasted, self.limits.transaction) {

@@ -21,6 +21,7 @@ mod ends;
 mod freshness;
 mod fuzz;
 mod guard;
+mod idle_transactions;
 mod inband;
 mod inband_session;
 mod limits;

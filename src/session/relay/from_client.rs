@@ -37,6 +37,7 @@ impl Relay<'_> {
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
                 Poll::Ready(Ok(_)) => {
+                    self.tally.hear();
                     self.carry_client_frames()?;
                 }
                 Poll::Pending => return Ok(moved),

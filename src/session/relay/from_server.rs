@@ -121,6 +121,7 @@ impl Relay<'_> {
             | Answer::CopyIn
             | Answer::Error { .. }
             | Answer::Other
+            | Answer::Reply
             | Answer::Ready(_)
             | Answer::Status
             | Answer::Unasked => Ok(()),
@@ -152,6 +153,7 @@ impl Relay<'_> {
             Answer::CopyIn
             | Answer::Error { .. }
             | Answer::Other
+            | Answer::Reply
             | Answer::Ready(None)
             | Answer::Status
             | Answer::Unasked => {}
@@ -212,6 +214,7 @@ impl Relay<'_> {
             Answer::Complete { .. }
             | Answer::CopyIn
             | Answer::Other
+            | Answer::Reply
             | Answer::Status
             | Answer::Unasked => Ok(()),
         }

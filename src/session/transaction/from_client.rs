@@ -64,6 +64,7 @@ impl Relay<'_> {
             Poll::Pending => return Ok(moved),
             Poll::Ready(Ok(0) | Err(_)) => self.depart(End::ClientGone),
             Poll::Ready(Ok(_)) => {
+                self.tally.hear();
                 let first = self.carry_client_frames()?;
                 if matches!(first, Moved::NeedsServer | Moved::Identify) {
                     return Ok(first);

@@ -30,6 +30,7 @@ mod simple;
 mod told;
 mod tracked;
 mod values;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -110,6 +111,10 @@ impl Session<'_> {
                 Step::Cancel => {
                     self.relay.tally.cancel();
                     self.registration.cancel_soon();
+                    Ok(())
+                }
+                Step::Flush => {
+                    self.relay.flush_server();
                     Ok(())
                 }
                 Step::End(end) => Err(end),

@@ -11,6 +11,8 @@ pub(super) enum Step {
     Identify,
     /// What is running has lasted too long.
     Cancel,
+    /// The server may hold answers back.
+    Flush,
     /// Nothing is open: the server connection can go back.
     Rest,
     /// The session is over.

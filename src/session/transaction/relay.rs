@@ -26,8 +26,8 @@ use crate::protocol::{ClientError, FrameStream, TransactionStatus};
 use crate::session::acting::Lost;
 use crate::session::identity::Myself;
 use crate::session::relay::{End, HIGH_WATER, Rest};
-use crate::session::tally::{Standing, Tally};
-use crate::session::watch::{Exceeded, Watch};
+use crate::session::tally::Tally;
+use crate::session::watch::Watch;
 use crate::session::{Common, Terms};
 use crate::statement::{self, Deallocated, Next};
 use crate::types::TenantId;
@@ -43,7 +43,7 @@ pub(super) struct Relay<'a> {
     pub(super) tally: Tally,
     /// What is kept for the client.
     pub(super) memory: Box<Memory>,
-    watch: Option<Box<Watch>>,
+    pub(super) watch: Option<Box<Watch>>,
     /// Large, and most clients have none.
     pub(super) lent: Option<Box<Lent>>,
     pub(super) names: Names,
@@ -78,7 +78,7 @@ pub(super) struct Lent {
     /// What goes out behind the frame of the client's that is passing.
     pub(super) behind_frame: &'static [u8],
     /// Counts what the client has taken.
-    written: u64,
+    pub(super) written: u64,
     pub(super) copy: Copy,
     /// The rest of a `Query` with several statements, or with a COPY.
     pub(super) script: Option<Script>,
@@ -199,12 +199,6 @@ impl Lent {
             && self.from_server.bytes == 0
     }
 
-    fn standing(&self, tally: &Tally, is_unread: bool) -> Standing {
-        let is_asked = !self.dues.is_empty() || self.dues.unsynced() || self.script.is_some();
-        let unread = is_unread.then_some(self.written);
-        Standing { unread, ..tally.standing(is_asked, self.status) }
-    }
-
     /// Whether the client has the beginning of a message of the server's, and not its end.
     pub(super) const fn is_amid_a_message(&self) -> bool {
         self.from_server.bytes > 0 && !self.from_server.dropped
@@ -296,21 +290,6 @@ impl<'a> Relay<'a> {
                 Err(end) => return Poll::Ready(Step::End(end)),
             }
         }
-    }
-
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Some(watch) = &mut self.watch else { return Poll::Pending };
-        let (lent, tally) = (self.lent.as_deref(), &self.tally);
-        if lent.is_none() && !watch.limits_rest() {
-            return Poll::Pending;
-        }
-        let is_unread = !self.client.outgoing.is_empty();
-        let at_rest = || tally.standing(false, TransactionStatus::Idle);
-        let standing = || lent.map_or_else(at_rest, |lent| lent.standing(tally, is_unread));
-        watch.poll(cx, standing).map(|exceeded| match exceeded {
-            Exceeded::Cancel => Step::Cancel,
-            Exceeded::End(error) => Step::End(End::Told(error)),
-        })
     }
 
     /// While the client waits for a server connection: ready if it has gone, or must go.
