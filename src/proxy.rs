@@ -4,6 +4,7 @@
 //! by the session, once a server connection acts for the tenant: no client is told that it is in
 //! before we know for whom.
 
+mod opening;
 mod record;
 mod refusal;
 
@@ -14,13 +15,13 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Door, Verifier};
-use crate::config::{Config, PoolMode};
+use crate::config::Config;
 use crate::frontend::{self, Startup, StartupParams, Wishes, listener::Admission};
 use crate::guard::Guard;
 use crate::observe::{Event, Observer};
-use crate::pool::{BindError, Bound, Pool, PoolKey, Pools};
-use crate::protocol::{FrameStream, Socket};
-use crate::session::{self, Borrower, Cancels, Common, Lease, Recorder, Statements, Terms};
+use crate::pool::Pools;
+use crate::protocol::{self, FrameStream, Socket};
+use crate::session::{self, Cancels, Common, Lease, Recorder, Statements, Terms};
 use crate::shutdown::Shutdown;
 use crate::tenant::{AuditRecord, Directory, Identities, Identity, Shares, Stays};
 use crate::types::{Access, Address, CancelKey, SessionId, SessionSettings};
@@ -146,7 +147,8 @@ async fn begin(
     let version = admitted.params.version;
     let recorded = admitted.recorded.take();
     let opened = tokio::select! {
-        opened = open(*admitted, shared) => opened,
+        opened = opening::open(*admitted, shared) => opened,
+        () = opening::hung_up(&mut client) => Err(protocol::Error::Closed.into()),
         () = shutdown.draining() => Err(Refusal::from(session::draining())),
     };
     let lease = match opened {
@@ -251,113 +253,13 @@ async fn admit(
         let on_record = record::put_on_record((&claims, &mut context), record, wishes, shared);
         recorded = Box::pin(on_record).await?;
     }
-    let member = match context.scope().tenant() {
-        // Who comes to help takes nothing of what the tenant has.
-        Some(tenant) if access == Access::Tenant => shared.shares.join(tenant)?,
-        Some(_) | None => None,
+    let member = match access {
+        Access::Tenant => shared.shares.join(&claims, context.scope())?,
+        // Super-admins do not count against the tenant's share.
+        Access::Superadmin | Access::Owner => None,
     };
     let identity = Arc::new(Identity::new(claims, context, member, staying));
     Ok(Admitted { params, settings, access, identity, recorded })
-}
-
-/// Opens the way to server connections, and sees to it that the first one is there.
-async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, Refusal> {
-    // Who acts for a tenant has what the tenant has, and no more.
-    let access = match admitted.identity.tenant() {
-        Some(_) => Access::Tenant,
-        None => admitted.access,
-    };
-    let database = shared.config.server.database.clone();
-    let pool = shared.pools.find(&PoolKey { access, database })?;
-    pool.admit()?;
-    match pool.mode() {
-        // Who may be somebody else from one transaction to the next is bound in each of them.
-        PoolMode::Session if may_change(&admitted, shared) => borrow(pool, admitted).await,
-        PoolMode::Session => {
-            let share = match admitted.identity.member() {
-                Some(member) => Box::pin(member.server()).await?,
-                None => None,
-            };
-            let mut bound = Box::pin(bind(&pool, &admitted, shared)).await?;
-            if let Some(share) = share {
-                bound.count_for_tenant(share);
-            }
-            Ok(Lease::Session(Box::new(bound)))
-        }
-        PoolMode::Transaction => borrow(pool, admitted).await,
-    }
-}
-
-/// Whether a client may come to act for somebody else while it is here.
-fn may_change(admitted: &Admitted, shared: &Shared) -> bool {
-    let takes_tokens = admitted.access == Access::Tenant && shared.config.sessions_take_tokens;
-    admitted.identity.may_choose() || takes_tokens
-}
-
-/// What a client is told at login comes from a server connection that has its settings; of which
-/// there may have been one before.
-async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
-    let (settings, overrides) = split_settings(&admitted.settings);
-    let welcome = match pool.welcome(&settings) {
-        Some(welcome) => welcome,
-        None => Box::pin(pool.meet(&settings)).await?,
-    };
-    let told = welcome.statuses_with(&overrides);
-    let keeps = pool.mode() == PoolMode::Session;
-    let borrower = Borrower::new(pool, keeps, settings, overrides, told);
-    Ok(Lease::Transaction(Box::new(borrower), welcome.notices))
-}
-
-/// Clients that differ in their name alone may have the same server connections, so the name is
-/// set on top of what a connection is started with.
-fn split_settings(settings: &SessionSettings) -> (Arc<SessionSettings>, Arc<SessionSettings>) {
-    const NAME: &str = "application_name";
-    const ENCODING: &str = "client_encoding";
-    let mut settings = settings.clone();
-    let mut overrides = SessionSettings::default();
-    // Drivers spell it in many ways, and mean the same.
-    let is_utf8 = |name: &str| {
-        let letters = name.chars().filter(char::is_ascii_alphanumeric);
-        letters.collect::<String>().eq_ignore_ascii_case("utf8")
-    };
-    if settings.value(ENCODING).is_some_and(is_utf8) {
-        settings.set(ENCODING.to_owned(), "UTF8".to_owned());
-    }
-    // About one that it would change, Postgres tells at the login.
-    if settings.value(NAME).is_some_and(|name| name.len() < 64 && name.is_ascii()) {
-        overrides.set(NAME.to_owned(), settings.remove(NAME).unwrap_or_default());
-    }
-    (Arc::new(settings), Arc::new(overrides))
-}
-
-/// Checks a server connection out and binds it to the context.
-async fn bind(pool: &Arc<Pool>, admitted: &Admitted, shared: &Shared) -> Result<Bound, Refusal> {
-    match checkout_and_bind(pool, admitted, shared).await? {
-        Ok(bound) => Ok(bound),
-        // Postgres may have been restarted behind our back, or the key been changed. Nothing of
-        // the client's has been sent yet, so once more is safe.
-        Err(BindError::Lost(_)) => {
-            pool.drop_idle().await;
-            Ok(checkout_and_bind(pool, admitted, shared).await??)
-        }
-        Err(BindError::Refused { .. }) => {
-            // Perhaps the tenant is not what it was a moment ago.
-            if let Some(tenant) = admitted.identity.tenant() {
-                shared.directory.confirm_now(tenant).await??;
-            }
-            shared.directory.renew_signer().await?;
-            Ok(checkout_and_bind(pool, admitted, shared).await??)
-        }
-    }
-}
-
-async fn checkout_and_bind(
-    pool: &Arc<Pool>,
-    admitted: &Admitted,
-    shared: &Shared,
-) -> Result<Result<Bound, BindError>, Refusal> {
-    let checkout = pool.checkout(&admitted.settings).await?;
-    Ok(checkout.bind(admitted.identity.context(), shared.directory.signer()).await)
 }
 
 async fn carry_out_cancel(key: &CancelKey, from: &Address, shared: &Shared) {

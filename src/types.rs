@@ -5,8 +5,34 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
+
+/// How long a client may wait for a server connection, whatever it waits for on the way there.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    limit: Duration,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// From now on; zero is for ever.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, until: (!limit.is_zero()).then(|| Instant::now() + limit) }
+    }
+
+    /// All of it.
+    pub const fn limit(self) -> Duration {
+        self.limit
+    }
+
+    /// The end, if there is one.
+    pub const fn until(self) -> Option<Instant> {
+        self.until
+    }
+}
 
 /// The tenant whose rows a session may see: the primary key of `cloison.tenants`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

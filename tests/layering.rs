@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "types",
             "statement",
+            "recent",
             "protocol",
             "config",
             "observe",

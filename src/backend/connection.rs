@@ -42,6 +42,8 @@ pub struct ServerConnection {
     pub unnamed: u64,
     /// Notices that came during login, whole frames; every client of this connection gets them.
     login_notices: Bytes,
+    /// How many clients have had it after the first.
+    pub uses: u32,
     /// When the login was over.
     connected_at: Instant,
     /// The thread whose runtime looks after the socket.
@@ -113,6 +115,7 @@ impl ServerConnection {
             held_binds: HeldBinds::default(),
             unnamed: 0,
             login_notices,
+            uses: 0,
             connected_at: Instant::now(),
             home: std::thread::current().id(),
         }

@@ -253,6 +253,7 @@ fn limits(top: &Section<'_>) -> Limits {
         client_login_timeout: top.duration("client_login_timeout"),
         query_wait_timeout: top.duration("query_wait_timeout"),
         tenant: limits::of_tenants(top),
+        without_tenant: limits::WithoutTenant::default(),
         server_connect_timeout: top.duration("server_connect_timeout"),
         server_idle_timeout: top.duration("server_idle_timeout"),
         server_lifetime: top.duration("server_lifetime"),

@@ -47,6 +47,15 @@ pub struct TenantLimits {
     pub savepoints: usize,
 }
 
+/// What the sessions of one token holder may take together that act for no tenant. Zero is no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct WithoutTenant {
+    /// Most client connections.
+    pub client_connections: usize,
+    /// Most server connections that they hold at a time.
+    pub server_connections: usize,
+}
+
 /// Reads them.
 pub(super) fn of_tenants(top: &Section<'_>) -> TenantLimits {
     let count = |key: &str| top.number(key, 0..=MOST_COUNTED).unwrap_or_default();
@@ -70,10 +79,17 @@ pub(super) fn of_tenants(top: &Section<'_>) -> TenantLimits {
 /// the others, and one at least.
 pub(super) fn leave_room(top: &Section<'_>, limits: &mut Limits, pool_size: usize) {
     let most = |all: usize| all - (all / 4).max(1).min(all.saturating_sub(1));
+    let (clients, servers) = (most(limits.max_client_conn), most(pool_size));
     if !top.is_written("max_tenant_client_connections") {
-        limits.tenant.client_connections = most(limits.max_client_conn);
+        limits.tenant.client_connections = clients;
     }
     if !top.is_written("max_tenant_connections") {
-        limits.tenant.server_connections = most(pool_size);
+        limits.tenant.server_connections = servers;
     }
+    // A service serves many tenants, so what is set for one of them is not meant for it.
+    let unless_lifted = |tenants: usize, most: usize| if tenants == 0 { 0 } else { most };
+    limits.without_tenant = WithoutTenant {
+        client_connections: unless_lifted(limits.tenant.client_connections, clients),
+        server_connections: unless_lifted(limits.tenant.server_connections, servers),
+    };
 }

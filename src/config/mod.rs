@@ -33,7 +33,7 @@ pub use effective::effective;
 pub use error::{Error, Errors};
 pub use file::{load, parse};
 pub use keepalive::Keepalive;
-pub use limits::TenantLimits;
+pub use limits::{TenantLimits, WithoutTenant};
 pub use provider::Provider;
 pub use reader::read_secret;
 pub use secrets::{SecretFiles, secret_files};
@@ -318,6 +318,8 @@ pub struct Limits {
     pub query_wait_timeout: Duration,
     /// What one tenant may take of what all share.
     pub tenant: TenantLimits,
+    /// What the sessions of one token holder may take that act for no tenant.
+    pub without_tenant: WithoutTenant,
     /// From connect to the end of the login at Postgres.
     pub server_connect_timeout: Duration,
     /// An idle server connection is closed after this time.

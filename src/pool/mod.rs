@@ -11,7 +11,7 @@ mod reap;
 mod release;
 mod welcome;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -22,8 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::backend::{ServerConnection, Statuses, Target};
 use crate::config::{self, PoolMode};
 use crate::observe::{Event, Observer};
+use crate::recent::Recent;
 use crate::tenant::bind::LocalBind;
-use crate::types::{Access, SessionSettings};
+use crate::types::{Access, Patience, SessionSettings};
 
 pub use checkout::{BindError, Bound, Checkout};
 pub use door::{Door, Opening};
@@ -73,7 +74,7 @@ pub struct Pool {
     /// What servers have told of themselves, one copy of equal ones.
     statuses: Mutex<Vec<Arc<Statuses>>>,
     /// What a client that starts with these settings is told at login.
-    welcomes: Mutex<HashMap<Arc<SessionSettings>, Welcome>>,
+    welcomes: Recent<Arc<SessionSettings>, Welcome>,
     /// Counts what makes plans stale, for all pools.
     changes: Arc<Changes>,
     /// Shut while tenants are not to be served; nobody shuts the other pools'.
@@ -135,7 +136,7 @@ impl Pools {
                 has_logged_in: AtomicBool::new(false),
                 knowledge: RwLock::default(),
                 statuses: Mutex::default(),
-                welcomes: Mutex::default(),
+                welcomes: Recent::new(REMEMBERED),
                 changes: Arc::clone(&changes),
                 door: match access {
                     Access::Tenant => Arc::clone(&door),
@@ -196,19 +197,26 @@ impl Pool {
     pub async fn checkout(
         self: &Arc<Self>,
         settings: &Arc<SessionSettings>,
+        patience: Patience,
     ) -> Result<Checkout, Error> {
-        let slot = self.queue.wait(self.limits.query_wait_timeout).await?;
+        let slot = self.queue.wait(patience).await?;
         if !self.door.admits_transactions() {
             return Err(Error::Shut);
         }
         while let Some(mut server) = self.take_idle(settings) {
             if server.is_quiet() && self.has_fresh_plans(&mut server).await {
+                server.uses = server.uses.saturating_add(1);
                 return Ok(Checkout::new(Arc::clone(self), slot, server, Arc::clone(settings)));
             }
             self.observe_discard(&server, Reason::Lost);
         }
         // Seldom, and large: who is served from an idle connection does not have to make room for it.
         Box::pin(self.connect(slot, settings)).await
+    }
+
+    /// How long a client may wait that begins to do so now.
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.limits.query_wait_timeout)
     }
 
     /// Refuses a session that would only be refused its first statement.
@@ -312,7 +320,7 @@ impl Pool {
 
     /// What a client that starts with `settings` is told at login, if it is known.
     pub fn welcome(&self, settings: &Arc<SessionSettings>) -> Option<Welcome> {
-        lock(&self.welcomes).get(settings).cloned()
+        self.welcomes.get(settings)
     }
 
     /// Opens a server connection, or uses an idle one, to learn what it tells at login.
@@ -320,8 +328,12 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Self::checkout`].
-    pub async fn meet(self: &Arc<Self>, settings: &Arc<SessionSettings>) -> Result<Welcome, Error> {
-        let checkout = self.checkout(settings).await?;
+    pub async fn meet(
+        self: &Arc<Self>,
+        settings: &Arc<SessionSettings>,
+        patience: Patience,
+    ) -> Result<Welcome, Error> {
+        let checkout = self.checkout(settings, patience).await?;
         Ok(checkout.return_unused())
     }
 
@@ -329,11 +341,7 @@ impl Pool {
         if self.mode == PoolMode::Session {
             return;
         }
-        let mut welcomes = lock(&self.welcomes);
-        if welcomes.len() >= REMEMBERED {
-            welcomes.clear();
-        }
-        welcomes.insert(Arc::clone(settings), Welcome::of(server));
+        self.welcomes.insert(Arc::clone(settings), Welcome::of(server));
     }
 
     /// Lets the connection's statuses be the copy that all with equal ones share.

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, lock};
 use crate::observe::{Event, Observer};
-use crate::types::Access;
+use crate::types::{Access, Patience};
 
 /// A wait of this length is worth a line of the log.
 const TELL_AFTER: Duration = Duration::from_secs(1);
@@ -54,33 +54,32 @@ impl Queue {
         self.slots.available_permits()
     }
 
-    /// Waits for a place, for as long as `limit`; zero is no limit.
+    /// Waits for a place.
     ///
     /// # Errors
     ///
     /// The time is over.
-    pub(super) async fn wait(&self, limit: Duration) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn wait(&self, patience: Patience) -> Result<OwnedSemaphorePermit, Error> {
         if let Ok(free) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(free);
         }
         // Seldom, and large.
-        Box::pin(self.wait_in_line(limit)).await
+        Box::pin(self.wait_in_line(patience)).await
     }
 
-    async fn wait_in_line(&self, limit: Duration) -> Result<OwnedSemaphorePermit, Error> {
+    async fn wait_in_line(&self, patience: Patience) -> Result<OwnedSemaphorePermit, Error> {
         let _waiting = self.join();
-        let began = tokio::time::Instant::now();
         // One future for all of the wait, so that the client keeps its place in the line.
         let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
         loop {
-            let left = limit.saturating_sub(began.elapsed());
-            let step = if limit.is_zero() { TELL_AFTER } else { TELL_AFTER.min(left) };
-            if let Ok(acquired) = tokio::time::timeout(step, slot.as_mut()).await {
+            let next = tokio::time::Instant::now() + TELL_AFTER;
+            let next = patience.until().map_or(next, |until| until.min(next));
+            if let Ok(acquired) = tokio::time::timeout_at(next, slot.as_mut()).await {
                 // The semaphore is never closed; if it were, there would be nothing to wait for.
                 return acquired.map_err(|_| Error::WaitTimeout(Duration::ZERO));
             }
-            if !limit.is_zero() && began.elapsed() >= limit {
-                let pool = self.pool;
+            if patience.until().is_some_and(|until| tokio::time::Instant::now() >= until) {
+                let (pool, limit) = (self.pool, patience.limit());
                 self.observer.observe(Event::CheckoutTimedOut { pool, waited: limit });
                 return Err(Error::WaitTimeout(limit));
             }

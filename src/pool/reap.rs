@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::{Idle, Pool, Reason, lock};
 use crate::backend::ServerConnection;
 
+/// Connections that so many clients have had again are kept before others.
+const ESTABLISHED: u32 = 8;
+
 impl Pool {
     /// Closes idle connections that are past their time.
     pub(super) async fn reap(&self) {
@@ -27,11 +30,15 @@ impl Pool {
         }
     }
 
-    /// Idle connections that have to make room for one more.
+    /// Idle connections that have to make room for one more: first those that hardly anybody has
+    /// used again, so that many logins with settings of their own leave others their connections.
     pub(super) fn take_surplus(&self) -> Vec<ServerConnection> {
         let mut idle = lock(&self.idle);
         let in_use = self.size - self.queue.free().min(self.size);
         let surplus = (in_use + idle.len()).saturating_sub(self.size).min(idle.len());
-        idle.drain(..surplus).map(|entry| entry.server).collect()
+        let is_new = |entry: &Idle| entry.server.uses < ESTABLISHED;
+        let take =
+            |idle: &mut VecDeque<Idle>| idle.remove(idle.iter().position(is_new).unwrap_or(0));
+        (0..surplus).filter_map(|_| take(&mut idle)).map(|entry| entry.server).collect()
     }
 }

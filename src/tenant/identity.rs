@@ -19,7 +19,7 @@ use super::stay::{Stay, Staying, Stays};
 pub struct Identity {
     claims: Arc<VerifiedClaims>,
     context: TenantContext,
-    /// Counts the holder for the tenant.
+    /// Counts the session for its tenant, or for its token's holder.
     member: Option<Box<Member>>,
     /// Tells when it is good no more.
     staying: Box<Staying>,
@@ -41,7 +41,7 @@ impl Identity {
         &self.context
     }
 
-    /// Counts the holder for the tenant, if anybody counts.
+    /// Counts the session for its tenant, or for its token's holder, if anybody counts.
     pub fn member(&self) -> Option<&Member> {
         self.member.as_deref()
     }
@@ -174,15 +174,12 @@ impl Identities<'_> {
         change: i64,
     ) -> Result<Arc<Identity>, Denied> {
         let staying = self.stays.begin(&claims, context.scope()).map_err(lost)?;
-        let mut member = None;
-        if let Some(tenant) = context.scope().tenant() {
-            if self.stays.change() != change {
-                // It was not yet there when that was held against those who were.
-                let confirmed = self.directory.confirm_now(tenant).await.map_err(cannot_ask)?;
-                confirmed.map_err(|refusal| lost(refusal.into()))?;
-            }
-            member = self.shares.join(tenant).map_err(lost)?;
+        if let Some(tenant) = context.scope().tenant().filter(|_| self.stays.change() != change) {
+            // It was not yet there when that was held against those who were.
+            let confirmed = self.directory.confirm_now(tenant).await.map_err(cannot_ask)?;
+            confirmed.map_err(|refusal| lost(refusal.into()))?;
         }
+        let member = self.shares.join(&claims, context.scope()).map_err(lost)?;
         Ok(Arc::new(Identity { claims, context, member, staying }))
     }
 }

@@ -1,28 +1,41 @@
 //! How many connections a tenant's clients have, how many of the server's they hold, and how many
-//! bytes are kept for them.
+//! bytes are kept for them. Clients that act for no tenant count for whose token they have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::context::Scope;
+use crate::auth::VerifiedClaims;
 use crate::config::Limits;
 use crate::protocol::ClientError;
-use crate::types::TenantId;
+use crate::types::{Patience, TenantId};
 
-/// The shares of all tenants that have clients here.
+/// The shares of all who have clients here.
 pub struct Shares {
-    /// Most clients of a tenant; 0 is no limit.
+    of_tenants: Most,
+    of_others: Most,
+    holders: Arc<DashMap<Holder, Share>>,
+}
+
+/// The largest share; 0 is no limit.
+#[derive(Clone, Copy, Debug)]
+struct Most {
     clients: usize,
-    /// Most server connections that they hold at a time; 0 is no limit.
+    /// Server connections that the clients hold at a time.
     servers: usize,
-    /// So long may one of them wait for one; 0 is for ever.
-    patience: Duration,
-    /// Most bytes that are kept for them; 0 is no limit.
+    /// Bytes that are kept for them.
     memory: usize,
-    tenants: Arc<DashMap<TenantId, Share>>,
+}
+
+/// For whom a client counts.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Holder {
+    Tenant(TenantId),
+    /// No tenant: whoever the token was issued to, by issuer and subject.
+    TokenHolder(Arc<(String, Option<String>)>),
 }
 
 #[derive(Debug)]
@@ -32,58 +45,117 @@ struct Share {
     memory: Arc<Pot>,
 }
 
-/// The bytes that are kept for one tenant.
+/// The bytes that are kept for all sessions of one share.
 #[derive(Debug)]
 pub struct Pot {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// A client counts for its tenant for as long as this lives.
+/// A client counts for its tenant, or for its token's holder, for as long as this lives.
 #[derive(Debug)]
 pub struct Member {
-    tenant: TenantId,
-    tenants: Arc<DashMap<TenantId, Share>>,
+    holder: Holder,
+    holders: Arc<DashMap<Holder, Share>>,
     servers: Option<Arc<Semaphore>>,
-    patience: Duration,
     memory: Arc<Pot>,
 }
 
 impl Shares {
-    /// No tenant has a client yet.
+    /// Nobody has a client yet.
     pub fn new(limits: &Limits) -> Self {
-        let (clients, servers) =
-            (limits.tenant.client_connections, limits.tenant.server_connections);
-        let (patience, memory) = (limits.query_wait_timeout, limits.tenant.memory);
-        Self { clients, servers, patience, memory, tenants: Arc::default() }
+        let (tenant, other) = (limits.tenant, limits.without_tenant);
+        Self {
+            of_tenants: Most {
+                clients: tenant.client_connections,
+                servers: tenant.server_connections,
+                memory: tenant.memory,
+            },
+            // What is kept for a session has a limit of its own.
+            of_others: Most {
+                clients: other.client_connections,
+                servers: other.server_connections,
+                memory: 0,
+            },
+            holders: Arc::default(),
+        }
     }
 
-    /// Counts one more client of a tenant, if anything is to be counted.
+    /// Counts one more client that has these claims and acts for `scope`, if anything is to be
+    /// counted.
     ///
     /// # Errors
     ///
-    /// What the client is told when the tenant has as many as it may.
-    pub fn join(&self, tenant: TenantId) -> Result<Option<Box<Member>>, ClientError> {
-        if self.clients == 0 && self.servers == 0 && self.memory == 0 {
+    /// What the client is told when there are as many as may be.
+    pub fn join(
+        &self,
+        claims: &VerifiedClaims,
+        scope: Scope,
+    ) -> Result<Option<Box<Member>>, ClientError> {
+        let (holder, most) = match scope.tenant() {
+            Some(tenant) => (Holder::Tenant(tenant), self.of_tenants),
+            None => (Holder::of_token(claims), self.of_others),
+        };
+        self.join_as(holder, most)
+    }
+
+    fn join_as(&self, holder: Holder, most: Most) -> Result<Option<Box<Member>>, ClientError> {
+        if most.clients == 0 && most.servers == 0 && most.memory == 0 {
             return Ok(None);
         }
         let new = || Share {
             clients: 0,
-            servers: Arc::new(Semaphore::new(self.servers)),
-            memory: Arc::new(Pot { limit: self.memory, used: AtomicUsize::new(0) }),
+            servers: Arc::new(Semaphore::new(most.servers)),
+            memory: Arc::new(Pot { limit: most.memory, used: AtomicUsize::new(0) }),
         };
-        let mut share = self.tenants.entry(tenant).or_insert_with(new);
-        if self.clients > 0 && share.clients >= self.clients {
-            let message = format!("a tenant may have {} connections here", self.clients);
-            return Err(ClientError::fatal("53300", "C016", message)
-                .hint("Close some. The operator can raise max_tenant_client_connections."));
+        let mut share = self.holders.entry(holder.clone()).or_insert_with(new);
+        if most.clients > 0 && share.clients >= most.clients {
+            return Err(holder.has_too_many(most.clients));
         }
         share.clients += 1;
-        let servers = (self.servers > 0).then(|| Arc::clone(&share.servers));
+        let servers = (most.servers > 0).then(|| Arc::clone(&share.servers));
         let memory = Arc::clone(&share.memory);
         drop(share);
-        let (tenants, patience) = (Arc::clone(&self.tenants), self.patience);
-        Ok(Some(Box::new(Member { tenant, tenants, servers, patience, memory })))
+        let holders = Arc::clone(&self.holders);
+        Ok(Some(Box::new(Member { holder, holders, servers, memory })))
+    }
+}
+
+impl Holder {
+    fn of_token(claims: &VerifiedClaims) -> Self {
+        let subject = claims.subject().map(str::to_owned);
+        Self::TokenHolder(Arc::new((claims.token_issuer().to_owned(), subject)))
+    }
+
+    fn has_too_many(&self, most: usize) -> ClientError {
+        let (message, hint) = match self {
+            Self::Tenant(_) => (
+                format!("a tenant may have {most} connections here"),
+                "Close some. The operator can raise max_tenant_client_connections.",
+            ),
+            Self::TokenHolder(_) => (
+                format!("{most} connections act for no tenant with tokens of this holder"),
+                "Close some. The operator can raise max_client_conn.",
+            ),
+        };
+        ClientError::fatal("53300", "C016", message).hint(hint)
+    }
+
+    fn has_no_place(&self, patience: Patience) -> ClientError {
+        let (whose, hint) = match self {
+            Self::Tenant(_) => (
+                "this tenant's",
+                "Hold connections for less time, or raise max_tenant_connections.",
+            ),
+            Self::TokenHolder(_) => (
+                "this token holder's",
+                "Hold connections for less time, choose a tenant, or raise default_pool_size.",
+            ),
+        };
+        let waited = patience.limit().as_secs_f64();
+        let message =
+            format!("no server connection of {whose} share became free within {waited} s");
+        ClientError::fatal("53300", "C302", message).hint(hint)
     }
 }
 
@@ -110,46 +182,40 @@ impl Pot {
 }
 
 impl Member {
-    /// What is kept for the tenant.
+    /// What is kept for all of the share.
     pub const fn memory(&self) -> &Arc<Pot> {
         &self.memory
     }
 
-    /// Waits until the tenant may hold one more server connection. `None`: nobody counts them.
+    /// Waits until one more server connection may be held. `None`: nobody counts them.
     ///
     /// # Errors
     ///
     /// What the client is told when it has waited for too long.
-    pub async fn server(&self) -> Result<Option<OwnedSemaphorePermit>, ClientError> {
+    pub async fn server(
+        &self,
+        patience: Patience,
+    ) -> Result<Option<OwnedSemaphorePermit>, ClientError> {
         let Some(servers) = &self.servers else { return Ok(None) };
         if let Ok(free) = Arc::clone(servers).try_acquire_owned() {
             return Ok(Some(free));
         }
         let free = Box::pin(Arc::clone(servers).acquire_owned());
         // The semaphore is never closed.
-        if self.patience.is_zero() {
-            return Ok(free.await.ok());
-        }
-        match Box::pin(tokio::time::timeout(self.patience, free)).await {
+        let Some(until) = patience.until() else { return Ok(free.await.ok()) };
+        match Box::pin(tokio::time::timeout_at(until, free)).await {
             Ok(free) => Ok(free.ok()),
-            Err(_) => {
-                let waited = self.patience.as_secs_f64();
-                let message = format!(
-                    "no server connection of this tenant's share became free within {waited} s"
-                );
-                Err(ClientError::fatal("53300", "C302", message)
-                    .hint("Hold connections for less time, or raise max_tenant_connections."))
-            }
+            Err(_) => Err(self.holder.has_no_place(patience)),
         }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(mut share) = self.tenants.get_mut(&self.tenant) {
+        if let Some(mut share) = self.holders.get_mut(&self.holder) {
             share.clients = share.clients.saturating_sub(1);
         }
-        self.tenants.remove_if(&self.tenant, |_, share| share.clients == 0);
+        self.holders.remove_if(&self.holder, |_, share| share.clients == 0);
     }
 }
 

@@ -122,6 +122,48 @@ async fn waiting(proxy: &proxy::Proxy, tenant: &str) -> Wire {
     wire
 }
 
+/// A client that has said all, and what it is told within a moment: `None` while it waits.
+async fn told_soon(proxy: &proxy::Proxy, parameters: &[(&str, &str)]) -> (Wire, Option<String>) {
+    let mut wire = Wire::connect(proxy.address).await;
+    let ours = [("user", "app"), ("database", &proxy.database.name)];
+    wire.startup(V3_0, &[&ours, parameters].concat());
+    wire.password(&tenant_token(B)).send().await;
+    let answer = tokio::time::timeout(Duration::from_millis(500), wire.answer()).await;
+    let code = |answer: Vec<Message>| answer.last().map(|last| last.field('D').to_owned());
+    (wire, answer.ok().and_then(code))
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_it_waits_leaves_its_place() {
+    let lines = "max_tenant_client_connections = 2";
+    let proxy = proxy::new().pool_size(1).set(lines).run().await;
+    let mut holder = Wire::tenant(&proxy, A).await;
+    holder.ask("begin; select 1").await;
+    // Settings of their own, so that they wait at the login in both modes.
+    let parameters = [("TimeZone", "Asia/Tokyo")];
+    let (first, told) = told_soon(&proxy, &parameters).await;
+    assert_eq!(told, None);
+    let (second, told) = told_soon(&proxy, &parameters).await;
+    assert_eq!(told, None);
+    let (_, told) = told_soon(&proxy, &parameters).await;
+    assert_eq!(told.as_deref(), Some("cloison: C016"));
+    drop((first, second));
+    let started = Instant::now();
+    let mut third = loop {
+        let (wire, told) = told_soon(&proxy, &parameters).await;
+        if told.is_none() {
+            break wire;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "they count still");
+    };
+    // What it sends while it waits is answered then.
+    third.query(COUNT).send().await;
+    holder.ask("commit").await;
+    drop(holder);
+    assert_eq!(third.until('D').await.last().unwrap().columns(), ["5"]);
+    proxy.stop().await;
+}
+
 /// Nothing is set but the sizes.
 #[tokio::test]
 async fn by_default_one_tenant_leaves_room_for_the_others() {

@@ -35,6 +35,7 @@ mod ready;
 mod relay;
 mod service;
 mod session;
+mod shares;
 mod shutdown;
 mod startup;
 mod states;

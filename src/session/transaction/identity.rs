@@ -5,6 +5,7 @@
 //! next statement is for.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,7 +24,11 @@ use crate::session::relay::{End, malformed};
 use crate::statement::identity::{Identification, Mention, Wish};
 use crate::statement::{self, Kind, Reading};
 use crate::tenant::{Denied, Identities};
-use crate::types::TenantId;
+use crate::types::{Patience, TenantId};
+
+/// How long a session that has a server connection may wait for a place in a tenant's share: what it
+/// has is nobody else's meanwhile.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who the client is, and what it has asked about that.
 pub(super) struct InBand {
@@ -292,10 +297,12 @@ async fn find(
     let moves = found.scope != myself.scope() && !leaves;
     let share = match &found.who {
         Who::As(identity) if moves => match identity.member() {
-            Some(member) => member.server().await.map_err(|told| Denied {
-                told: ClientError { severity: Severity::Error, ..told },
-                loses_identity: true,
-            })?,
+            Some(member) => {
+                member.server(Patience::new(SHARE_TIMEOUT)).await.map_err(|told| Denied {
+                    told: ClientError { severity: Severity::Error, ..told },
+                    loses_identity: true,
+                })?
+            }
             None => None,
         },
         Who::As(_) | Who::Login | Who::Nobody(..) => None,

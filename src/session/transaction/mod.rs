@@ -131,13 +131,15 @@ impl Session<'_> {
         self.registration.wait();
         relay.in_band.myself.expire();
         let identity = relay.in_band.myself.acting.now().ok().map(Arc::clone);
+        // A session that has lost its identity counts for who logged in.
+        let login = Arc::clone(relay.in_band.myself.acting.login());
         let is_login = relay.in_band.myself.acting.is_plain();
         let identity = identity.as_deref();
         let assigned_for = borrower.drop_assigned(identity.and_then(Identity::tenant));
         let lent = {
             let borrowed = tokio::select! {
                 biased;
-                borrowed = borrower.borrow(common, identity) => borrowed,
+                borrowed = borrower.borrow(common, identity, &login) => borrowed,
                 end = poll_fn(|cx| relay.poll_waiting(cx)) => return Err(end),
             };
             match borrowed {
@@ -249,6 +251,7 @@ impl Borrower {
         &self,
         common: &Common<'_>,
         identity: Option<&Identity>,
+        login: &Identity,
     ) -> Result<Bound, NoServer> {
         if let Some(tenant) = identity.and_then(Identity::tenant) {
             match common.directory.confirm(tenant).await {
@@ -261,13 +264,14 @@ impl Borrower {
             }
         }
         let mut attempts = 2;
+        let patience = self.pool.patience();
         loop {
             attempts -= 1;
-            let share = match identity.and_then(Identity::member) {
-                Some(member) => member.server().await.map_err(NoServer::Other)?,
+            let share = match identity.unwrap_or(login).member() {
+                Some(member) => member.server(patience).await.map_err(NoServer::Other)?,
                 None => None,
             };
-            let checkout = self.pool.checkout(&self.settings).await;
+            let checkout = self.pool.checkout(&self.settings, patience).await;
             let checkout = checkout.map_err(|error| NoServer::Other((&error).into()))?;
             let mut bound = checkout.bind_late(identity, common.directory.signer());
             if let Some(share) = share {
