@@ -13,9 +13,12 @@ use super::jwk::Key;
 use crate::recent::Recent;
 use crate::types::Access;
 
-/// Tokens that are remembered. One is a few hundred bytes, and at most some 1.5 KiB besides the
+/// Tokens that are remembered. One is a few hundred bytes, and at most some 3.5 KiB besides the
 /// tenants that it lists.
 const MOST: usize = 10_000;
+
+/// A token whose claims for SQL (`claims_in_sql`) are longer is not remembered, and verified anew.
+const MOST_FOR_SQL: usize = 2 * 1024;
 
 /// A token that lists more tenants is not remembered.
 pub(super) const MOST_TENANTS: usize = 32;
@@ -61,7 +64,9 @@ impl KnownTokens {
     }
 
     pub(super) fn insert(&self, token: Fingerprint, known: Known) {
-        self.0.insert(token, Arc::new(known));
+        if known.claims.for_sql().is_none_or(|claims| claims.len() <= MOST_FOR_SQL) {
+            self.0.insert(token, Arc::new(known));
+        }
     }
 
     pub(super) fn remove(&self, token: &Fingerprint) {

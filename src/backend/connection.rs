@@ -78,6 +78,9 @@ pub const MOST_ROWS: usize = 64;
 /// Bytes of a buffer that a connection keeps while nobody uses it.
 const IDLE_BUFFER: usize = 16 * 1024;
 
+/// How long a server may take to answer one of our own statements, all of which are short.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// So long may a server take to accept a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -232,8 +235,14 @@ impl ServerConnection {
     ///
     /// # Errors
     ///
-    /// Fails when the connection does; a refusal by Postgres is a [`Reply`].
+    /// Fails when the connection does, or when the answer takes too long: a server that hangs keeps
+    /// no place in its pool. A refusal by Postgres is a [`Reply`].
     pub async fn round_trip(&mut self) -> Result<Reply, protocol::Error> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.ask()).await;
+        answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn ask(&mut self) -> Result<Reply, protocol::Error> {
         self.stream.flush().await?;
         let (mut tags, mut rows) = (Vec::new(), Vec::new());
         let mut refusal = None;
@@ -298,5 +307,27 @@ fn lexis(statuses: &Statuses) -> Lexis {
     Lexis {
         standard_strings: value("standard_conforming_strings") == "on",
         safe_encoding: !encoding.is_empty() && !UNSAFE.contains(&encoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::protocol::Socket;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_far, _) = listener.accept().await.unwrap();
+        let key = CancelKey { pid: 1, secret: vec![0; 4] };
+        let stream = FrameStream::new(Socket::Tcp(near));
+        let mut server = ServerConnection::new(stream, key, Vec::new(), Bytes::new());
+        frontend::query("select 1", &mut server.stream.outgoing).unwrap();
+        let hour = Duration::from_secs(3600);
+        let answer = tokio::time::timeout(hour, server.round_trip()).await;
+        assert!(answer.expect("it is waited for").is_err());
     }
 }

@@ -128,7 +128,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let config =
         dev::proxy_config(&prepared.database, &prepared.logins, &prepared.files.jwks, &wishes)?;
-    crate::observe::log::init(&config.log).map_err(serve::Error::from)?;
+    let _log = crate::observe::log::init(&config.log).map_err(serve::Error::from)?;
     let running = serve::start(config, Observer::new()).await?;
     let listen = running.tcp_address().unwrap_or(args.listen);
     let report = prepared.report(listen)?;

@@ -110,7 +110,7 @@ pub struct Running {
 /// Whatever keeps the proxy from serving.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let config = args.source.load()?;
-    crate::observe::log::init(&config.log)?;
+    let _log = crate::observe::log::init(&config.log)?;
     let (observer, notify) = (Observer::new(), Notify::from_environment());
     let tell = |told: io::Result<()>| {
         if let Err(error) = told {
@@ -342,7 +342,10 @@ async fn reap(shared: Arc<Shared>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.draining() => return,
-            _ = interval.tick() => shared.pools.reap().await,
+            _ = interval.tick() => {
+                shared.pools.reap().await;
+                shared.observer.tell_losses();
+            }
         }
     }
 }

@@ -29,10 +29,31 @@ impl Fault {
     }
 }
 
+impl Flood {
+    /// The word in the log.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancels => "cancel requests",
+            Self::Connections => "connections",
+            Self::Identities => "in-band identities",
+            Self::Refusals => "refused clients",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Events that many clients, or one, can cause at will: each kind has a limit of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flood {
+    Cancels,
+    Connections,
+    Identities,
+    Refusals,
 }
 
 /// Something that happened.
@@ -153,6 +174,11 @@ pub enum Event {
         /// The address, with the port that was picked.
         address: Address,
     },
+    /// Lines of the log were lost, because whoever reads it was too slow.
+    LinesLost {
+        /// How many since the last time.
+        count: usize,
+    },
     /// A critical finding is not there any more, or was accepted.
     LintCured {
         /// Its key.
@@ -179,8 +205,10 @@ pub enum Event {
     },
     /// Everything that serving needs is there.
     Ready,
-    /// Lines about refused requests that were left out, because there were too many a second.
+    /// Lines of one kind that were left out, because there were too many a second.
     RefusalsUntold {
+        /// What they were about.
+        what: &'static str,
         /// How many since the last line.
         count: u64,
     },
@@ -303,8 +331,18 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether a client can cause it as often as it likes.
-    pub(super) const fn is_at_clients_will(&self) -> bool {
-        matches!(self, Self::IdentityRefused { .. })
+    /// Which flood it may be a part of, if anybody can cause it as often as he likes.
+    pub(super) const fn flood(&self) -> Option<Flood> {
+        if matches!(self, Self::CancelDropped { .. } | Self::CancelUnknown) {
+            Some(Flood::Cancels)
+        } else if matches!(self, Self::ClientConnected { .. }) {
+            Some(Flood::Connections)
+        } else if matches!(self, Self::ClientRefused { .. }) {
+            Some(Flood::Refusals)
+        } else if matches!(self, Self::IdentityRefused { .. }) {
+            Some(Flood::Identities)
+        } else {
+            None
+        }
     }
 }

@@ -4,10 +4,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lets a few lines a second through and counts the others.
-#[derive(Debug, Default)]
-pub(super) struct Limit(Mutex<Window>);
+#[derive(Debug)]
+pub(super) struct Limit {
+    per_second: u32,
+    window: Mutex<Window>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Window {
     began: Option<Instant>,
     told: u32,
@@ -15,19 +18,22 @@ struct Window {
 }
 
 impl Limit {
-    /// How many lines pass in a window of one second.
-    pub(super) const PER_SECOND: u32 = 10;
+    /// So many lines pass in a window of one second.
+    pub(super) const fn new(per_second: u32) -> Self {
+        let window = Window { began: None, told: 0, untold: 0 };
+        Self { per_second, window: Mutex::new(window) }
+    }
 
     /// Whether a line passes now; then, how many did not pass since the last time that one did.
     pub(super) fn admit(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = window
             .began
             .is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(1));
         if is_over {
             (window.began, window.told) = (Some(now), 0);
         }
-        if window.told < Self::PER_SECOND {
+        if window.told < self.per_second {
             window.told += 1;
             Some(std::mem::take(&mut window.untold))
         } else {
@@ -43,8 +49,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_told_with_the_next_line() {
-        let (limit, start) = (Limit::default(), Instant::now());
-        for _ in 0..Limit::PER_SECOND {
+        let (limit, start) = (Limit::new(10), Instant::now());
+        for _ in 0..10 {
             assert_eq!(limit.admit(start), Some(0));
         }
         for _ in 0..1000 {

@@ -1,13 +1,15 @@
 //! Events as lines of the log, on standard error.
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{self, LogFormat};
 use crate::types::{Access, Address, ServerPid, SessionId};
 
 use super::event::{Event, Fault};
@@ -23,17 +25,35 @@ pub enum Error {
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts to write the log of this process. To be called once.
+/// Lines that wait for whoever reads standard error. More are lost, and counted.
+const MOST_LINES: usize = 8192;
+
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines that have been lost until now.
+pub(super) fn lost_lines() -> usize {
+    LOST.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
+/// Writes what is left of the log when it is dropped, for a second at most.
+#[must_use]
+pub struct Log {
+    _worker: WorkerGuard,
+}
+
+/// Starts to write the log of this process, by a thread of its own: nobody waits for whoever reads
+/// it. To be called once; the lines that wait are written as long as the answer lives.
 ///
 /// # Errors
 ///
 /// If the filter is wrong, or there is a log already.
-pub fn init(log: &Log) -> Result<(), Error> {
+pub fn init(log: &config::Log) -> Result<Log, Error> {
     let filter = EnvFilter::builder().parse(&log.filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(io::stderr);
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MOST_LINES);
+    let (writer, worker) = builder.thread_name("log").finish(io::stderr());
+    let _ = LOST.set(writer.error_counter());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(writer);
     match log.format {
         LogFormat::Text => {
             let colours = io::IsTerminal::is_terminal(&io::stderr());
@@ -41,7 +61,8 @@ pub fn init(log: &Log) -> Result<(), Error> {
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
-    .map_err(Error::Installed)
+    .map_err(Error::Installed)?;
+    Ok(Log { _worker: worker })
 }
 
 /// Writes one event. Names of fields are stable, messages hold no values.
@@ -84,6 +105,9 @@ pub(super) fn write(event: &Event) {
         Event::KeyFileRead { rule, keys } => info!(rule, keys, "key file read again"),
         Event::NoKeyFiles => info!("no issuer has a key file to read again"),
         Event::Listening { address } => info!(listen.addr = %address, "listening"),
+        Event::LinesLost { count } => {
+            error!(count, "lines of the log were lost: whoever reads it is too slow");
+        }
         Event::LintCured { key } => info!(key, "a critical finding is gone"),
         Event::LintFailed { reason } => error!(reason, "the database could not be looked over"),
         Event::LintFound { key, detail, fix } => {
@@ -93,8 +117,8 @@ pub(super) fn write(event: &Event) {
             error!(reason, "cannot tell the service manager at NOTIFY_SOCKET how far serve is");
         }
         Event::Ready => info!("ready"),
-        Event::RefusalsUntold { count } => {
-            warn!(count, "too many refused requests: some were not logged");
+        Event::RefusalsUntold { what, count } => {
+            warn!(what, count, "too many lines a second: some were left out");
         }
         Event::ServerConnected { pool, pid, duration } => write_connected(*pool, *pid, *duration),
         Event::ServerDiscarded { pool, pid, reason } => write_discarded(*pool, *pid, reason),

@@ -5,8 +5,10 @@ mod limit;
 pub mod log;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use event::Flood;
 use limit::Limit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -18,7 +20,41 @@ pub struct Observer {
     /// Set in tests, which wait for events rather than sleep.
     channel: Option<UnboundedSender<Event>>,
     /// Bounds the lines that clients can cause at will.
-    refusals: Arc<Limit>,
+    limits: Arc<Limits>,
+    /// Lines of the log that were lost when that was last told.
+    lost: Arc<AtomicUsize>,
+}
+
+/// A limit for each kind, so that one flood does not hide what is told of another.
+#[derive(Debug)]
+struct Limits {
+    cancels: Limit,
+    connections: Limit,
+    identities: Limit,
+    refusals: Limit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cancels: Limit::new(10),
+            // A restart of an application brings all of its clients at once.
+            connections: Limit::new(100),
+            identities: Limit::new(10),
+            refusals: Limit::new(10),
+        }
+    }
+}
+
+impl Limits {
+    const fn of(&self, flood: Flood) -> &Limit {
+        match flood {
+            Flood::Cancels => &self.cancels,
+            Flood::Connections => &self.connections,
+            Flood::Identities => &self.identities,
+            Flood::Refusals => &self.refusals,
+        }
+    }
 }
 
 impl Observer {
@@ -35,21 +71,35 @@ impl Observer {
 
     /// Tells what happened. Never blocks, never fails.
     ///
-    /// Events that clients can cause at will are told ten times a second at most; the next one that
-    /// is told comes with the number of those that were not.
+    /// Of events that clients can cause at will the log has a few a second at most; the next one
+    /// that is logged comes with the number of those that were not.
     pub fn observe(&self, event: Event) {
-        if event.is_at_clients_will() {
-            match self.refusals.admit(Instant::now()) {
-                Some(0) => {}
-                Some(count) => self.tell(Event::RefusalsUntold { count }),
-                None => return,
+        let Some(flood) = event.flood() else { return self.tell(event) };
+        match self.limits.of(flood).admit(Instant::now()) {
+            Some(0) => self.tell(event),
+            Some(count) => {
+                self.tell(Event::RefusalsUntold { what: flood.as_str(), count });
+                self.tell(event);
             }
+            None => self.send(event),
         }
-        self.tell(event);
+    }
+
+    /// Tells of lines of the log that were lost since this was last asked for.
+    pub fn tell_losses(&self) {
+        let lost = log::lost_lines();
+        let count = lost.saturating_sub(self.lost.swap(lost, Ordering::Relaxed));
+        if count > 0 {
+            self.tell(Event::LinesLost { count });
+        }
     }
 
     fn tell(&self, event: Event) {
         log::write(&event);
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
         if let Some(channel) = &self.channel {
             // Nobody listens any more: not a reason to stop serving.
             let _ = channel.send(event);
@@ -60,6 +110,23 @@ impl Observer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_flood_of_one_kind_leaves_room_for_others() {
+        let observer = Observer::new();
+        for _ in 0..100 {
+            observer.observe(Event::CancelUnknown);
+        }
+        let now = Instant::now();
+        assert_eq!(observer.limits.of(Flood::Cancels).admit(now), None);
+        assert_eq!(observer.limits.of(Flood::Refusals).admit(now), Some(0));
+        let address = crate::types::Address::Unix("/run".into());
+        for session in 0..1000 {
+            let (session, client_addr) = (crate::types::SessionId(session), address.clone());
+            observer.observe(Event::ClientConnected { session, client_addr });
+        }
+        assert_eq!(observer.limits.of(Flood::Connections).admit(now), None);
+    }
 
     #[tokio::test]
     async fn every_clone_tells_the_same_receiver() {

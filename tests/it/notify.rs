@@ -68,6 +68,42 @@ fn no_signal_but_term_int_and_quit_ends_the_proxy() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A full pipe holds nobody up, and what did not fit is counted.
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    use std::io::{Read, Write};
+
+    let database = Database::new();
+    let folder = folder("deaf");
+    write_config(&folder.join("cloison.toml"), &folder, &database);
+    // A pipe that is full after some lines.
+    let (read, write) = UnixStream::pair().unwrap();
+    socket2::SockRef::from(&write).set_send_buffer_size(1).unwrap();
+    let stderr = Stdio::from(std::os::fd::OwnedFd::from(write));
+    let mut serve = command(&folder).stderr(stderr).spawn().unwrap();
+    let mut log = BufReader::new(read);
+    let mut line = String::new();
+    while !line.contains("ready") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the proxy is gone");
+    }
+    for number in 0..3_000 {
+        let mut client = UnixStream::connect(folder.join(".s.PGSQL.6432")).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(&crate::support::wire::SSL_REQUEST).unwrap();
+        let answered = client.read_exact(&mut [0]);
+        if answered.is_err() {
+            serve.kill().unwrap();
+        }
+        assert!(answered.is_ok(), "client {number} is not served: {answered:?}");
+    }
+    // Nor does it keep the program from its end.
+    kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
+    assert!(serve.wait().unwrap().success());
+    drop(log);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// The public key of RFC 8037, appendix A.2.
 const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "use": "sig",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;

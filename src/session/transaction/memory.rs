@@ -74,8 +74,7 @@ impl Lent {
     /// Bytes that are kept for the transaction.
     pub(super) fn kept(&self) -> usize {
         let script = self.script.as_ref().map_or(0, |script| script.text.len());
-        let touched: usize = self.touched.iter().map(|name| name.len() + OVERHEAD).sum();
-        self.portals.bytes() + script + touched
+        self.portals.bytes() + script + self.touched.bytes()
     }
 }
 

@@ -28,6 +28,7 @@ mod relay;
 mod settling;
 mod simple;
 mod told;
+mod touched;
 mod tracked;
 mod values;
 mod watched;
@@ -306,7 +307,7 @@ impl Borrower {
     /// Asks the server for the settings that the client's statements have changed, so that they
     /// are the client's on every other server, too.
     async fn keep_settings(&mut self, lent: &mut Lent) -> Result<(), ()> {
-        let mut names: Vec<String> = std::mem::take(&mut lent.touched).into_iter().collect();
+        let mut names: Vec<String> = lent.touched.take();
         names.retain(|name| !PASSING.contains(&name.as_str()));
         let can_be_kept = |name: &String| {
             !name.starts_with("cloison.") && (is_role(name) || statement::can_be_followed(name))

@@ -18,6 +18,7 @@ use super::moved::{Moved, Step};
 use super::names::{Names, Statements};
 use super::portals::Portals;
 use super::settling::Settling;
+use super::touched::Touched;
 use super::tracked::{Ended, Tracked};
 use crate::backend::Shape;
 use crate::guard::Guard;
@@ -88,7 +89,7 @@ pub(super) struct Lent {
     pub(super) dirty: bool,
     pub(super) settling: Settling,
     /// Settings of the session that statements have changed.
-    pub(super) touched: BTreeSet<String>,
+    pub(super) touched: Touched,
     /// Of these, what a function has set: the value may be the tenant's.
     pub(super) assigned: BTreeSet<String>,
     /// The tenant for whom a function has set what holds here.
@@ -162,7 +163,7 @@ impl Lent {
             script: None,
             yields: false,
             dirty: false,
-            touched: BTreeSet::new(),
+            touched: Touched::default(),
             assigned: BTreeSet::new(),
             assigned_for: None,
             settling: Settling::default(),
