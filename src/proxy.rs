@@ -38,6 +38,8 @@ pub struct Shared {
     pub config: Config,
     /// What tenants' statements may be.
     pub guard: Option<Guard>,
+    /// Holds super-admins' statements to a list.
+    pub superadmin_guard: Guard,
     /// Answers clients that ask for TLS, if there is a certificate.
     pub acceptor: Option<TlsAcceptor>,
     /// Verifies tokens.
@@ -103,6 +105,7 @@ pub async fn serve_client(
         observer: &shared.observer,
         pooling: shared.config.transaction_pooling,
         guard: shared.guard.as_ref(),
+        superadmin_guard: &shared.superadmin_guard,
         limits: &shared.config.limits.tenant,
     };
     session::run(client, lease, terms, &common, shutdown).await;

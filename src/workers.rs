@@ -45,14 +45,8 @@ impl Workers {
         let (running, waiting) = watch::channel(());
         let mut workers = vec![Worker { handle: Handle::current(), load: Arc::default() }];
         for number in 1..count {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            workers.push(Worker { handle: runtime.handle().clone(), load: Arc::default() });
-            let mut waiting = waiting.clone();
-            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                // Until the sender is dropped: nothing is ever sent.
-                runtime.block_on(async move { while waiting.changed().await.is_ok() {} });
-                runtime.shutdown_background();
-            })?;
+            let handle = start_thread(format!("worker-{number}"), waiting.clone())?;
+            workers.push(Worker { handle, load: Arc::default() });
         }
         Ok(Self { workers, _running: running })
     }
@@ -68,6 +62,44 @@ impl Workers {
         load.fetch_add(1, Ordering::Relaxed);
         Place { handle, is_elsewhere: number > 0, load }
     }
+}
+
+/// A thread that serves no clients, for what does not wait until theirs have time. Dropping it ends
+/// it, and what runs on it.
+#[derive(Debug)]
+pub struct Aside {
+    handle: Handle,
+    /// Dropped with this, which the thread waits for.
+    _running: watch::Sender<()>,
+}
+
+impl Aside {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system has no thread or no event queue left.
+    pub fn start() -> io::Result<Self> {
+        let (running, waiting) = watch::channel(());
+        Ok(Self { handle: start_thread("aside".to_owned(), waiting)?, _running: running })
+    }
+
+    /// Its runtime.
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+/// A runtime on a thread of its own, for as long as the sender lives.
+fn start_thread(name: String, mut waiting: watch::Receiver<()>) -> io::Result<Handle> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new().name(name).spawn(move || {
+        // Nothing is ever sent.
+        runtime.block_on(async move { while waiting.changed().await.is_ok() {} });
+        runtime.shutdown_background();
+    })?;
+    Ok(handle)
 }
 
 impl Drop for Place {

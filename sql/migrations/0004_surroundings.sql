@@ -43,7 +43,8 @@ $$;
 --   reads_statements  whether it may read the texts of a session's prepared statements
 --
 -- `harmless` holds schema-qualified names, such as 'public.touch_updated_at', of functions that
--- somebody has read and vouches for: they leave nothing in a session.
+-- somebody has read and vouches for: they leave nothing in a session. Nobody can vouch for one that
+-- is IMMUTABLE: what it returns may stand in a plan that others share.
 --
 -- It errs on the safe side. Triggers of tables that the login cannot reach count too, because
 -- views and foreign keys lead there. Objects of pg_temp do not count: a session that has them is
@@ -72,6 +73,8 @@ as $$
         select p.*, l.lanname,
             p.oid::regprocedure::text as signature,
             pg_catalog.format('%s.%s', n.nspname, p.proname) = any (coalesce(harmless, '{}'))
+                -- Postgres calls it when it plans, and a plan is for whoever comes next.
+                and p.provolatile <> 'i'
                 -- Postgres makes these with every type of ranges.
                 or l.lanname = 'internal'
                     and p.prosrc in (

@@ -6,6 +6,8 @@ mod table;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use tokio::runtime::Handle;
+
 use crate::auth::Verifier;
 use crate::config::{self, Config};
 
@@ -55,7 +57,7 @@ async fn connect(config: &Config, source: &Source) -> (String, bool) {
     crate::tls::install_provider();
     let verifier = Verifier::new(&config.issuers);
     let mut checks = readiness::files(source);
-    checks.extend(readiness::look(config, &verifier).await.checks);
+    checks.extend(readiness::look(config, &verifier, &Handle::current()).await.checks);
     let is_good = |check: &Check| !matches!(check.state, State::Failed(..));
     (table::page(&checks, colour::of_stdout()), checks.iter().all(is_good))
 }

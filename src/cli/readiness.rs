@@ -6,6 +6,8 @@ mod postgres;
 
 use std::time::SystemTime;
 
+use tokio::runtime::Handle;
+
 use crate::auth::{self, KeyStatus, Verifier};
 use crate::config::{ClientTlsMode, Config, TlsIdentity};
 use crate::tenant::Directory;
@@ -95,11 +97,17 @@ pub(super) struct Looked {
 }
 
 /// Looks at everything but the modes of files.
-pub(super) async fn look(config: &Config, verifier: &Result<Verifier, auth::Error>) -> Looked {
+///
+/// The proxy's own connection is looked after at `home`.
+pub(super) async fn look(
+    config: &Config,
+    verifier: &Result<Verifier, auth::Error>,
+    home: &Handle,
+) -> Looked {
     let mut checks = vec![listen(config)];
     checks.extend(certificates(config));
     checks.extend(keys(verifier).await);
-    let mut looked = postgres::look(config).await;
+    let mut looked = postgres::look(config, home).await;
     checks.append(&mut looked.checks);
     Looked { checks, ..looked }
 }

@@ -21,7 +21,7 @@ use super::readiness;
 use crate::auth::{self, Verifier};
 use crate::config::{Config, PoolMode};
 use crate::frontend::listener::{self, Listener, Room, Trouble};
-use crate::guard::Guard;
+use crate::guard::{Guard, Policy};
 use crate::observe::{Event, Observer};
 use crate::pool::{Knowledge, Pools};
 use crate::proxy::{self, Arrival, Shared};
@@ -30,7 +30,7 @@ use crate::shutdown::{self, Shutdown, Trigger};
 use crate::tenant::{self, Directory, Shares, Stays};
 use crate::tls;
 use crate::types::{Access, Address};
-use crate::workers::Workers;
+use crate::workers::{Aside, Workers};
 
 pub use signals::until_signalled;
 
@@ -101,6 +101,8 @@ pub struct Running {
     tasks: JoinSet<()>,
     observer: Observer,
     shared: Arc<Shared>,
+    /// Where the database is asked who has to end, however busy those are that serve.
+    _aside: Aside,
 }
 
 /// Runs the verb.
@@ -143,8 +145,9 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
     tls::install_provider();
     let verifier = Verifier::new(&config.issuers);
     let mut waiting = Waiting::new(observer.clone(), Notify::from_environment());
+    let aside = Aside::start().map_err(Error::Workers)?;
     let ready::Ready { directory, mut watch, standing } =
-        ready::wait(&config, &verifier, &mut waiting).await?;
+        ready::wait(&config, &verifier, aside.handle(), &mut waiting).await?;
     let shared = Arc::new(build(config, verifier?, directory, observer.clone())?);
     watch.begin(standing, &shared);
     ends::begin(&shared).await?;
@@ -173,13 +176,13 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
         ));
     }
     learn(&shared).await;
-    tasks.spawn(ends::go_on(Arc::clone(&shared), shutdown.clone()));
+    tasks.spawn_on(ends::go_on(Arc::clone(&shared), shutdown.clone()), aside.handle());
     tasks.spawn(watch.go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(reap(Arc::clone(&shared), shutdown));
     let shutdown_timeout = shared.config.limits.shutdown_timeout;
     observer.observe(Event::Ready);
-    Ok(Running { addresses, trigger, shutdown_timeout, tasks, observer, shared })
+    Ok(Running { addresses, trigger, shutdown_timeout, tasks, observer, shared, _aside: aside })
 }
 
 impl Running {
@@ -226,6 +229,7 @@ fn build(
         observer,
         sessions: AtomicU64::new(0),
         guard: config.statement_filter.clone().map(Guard::new),
+        superadmin_guard: Guard::new(Policy::of_superadmins()),
         config,
     })
 }

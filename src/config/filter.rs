@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Config;
 use super::reader::Section;
-use crate::guard::{Group, Policy, is_setting_name};
+use crate::guard::{Group, Policy, Whose, is_setting_name};
 
 pub(super) const SWITCH: &[(&str, bool)] = &[("on", true), ("off", false)];
 
@@ -26,7 +26,12 @@ pub(super) fn policy(top: &Section<'_>) -> Option<Policy> {
     let longest = top.number("max_statement_length", 1_024..=LONGEST).unwrap_or_default();
     let is_on = top.choice("statement_filter", SWITCH).unwrap_or(true);
     let settings: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-    is_on.then(|| Policy { statements: statements.into_iter().collect(), settings, longest })
+    is_on.then(|| Policy {
+        whose: Whose::Tenants,
+        statements: statements.into_iter().collect(),
+        settings,
+        longest,
+    })
 }
 
 impl Config {

@@ -77,7 +77,11 @@ fn pool(section: &Section<'_>, access: Access, defaults: &Defaults) -> Pool {
     };
     Pool {
         login: login(section, identity.or_else(|| defaults.identity.clone())),
-        mode: pool_mode(section).unwrap_or(defaults.mode),
+        // Super-admins and the owner do what needs a session: a mode, migrations, dumps.
+        mode: pool_mode(section).unwrap_or(match access {
+            Access::Tenant => defaults.mode,
+            Access::Superadmin | Access::Owner => PoolMode::Session,
+        }),
         size: pool_size(section, "pool_size").unwrap_or(defaults.size),
         client_user,
     }

@@ -11,7 +11,7 @@ use pg_raw_parse::raw::{ObjectType, TransactionStmtKind, VariableSetKind};
 use pg_raw_parse::{ConstValue, Node};
 
 use super::settings::may_change;
-use super::{Policy, Refusal};
+use super::{Policy, Refusal, Whose};
 
 /// Kinds of statements that an operator can give back to tenants.
 ///
@@ -199,6 +199,7 @@ fn judge_set(set: &VariableSetStmt, policy: &Policy) -> Result<(), Refusal> {
         _ if name == "role" && names_nobody(set) => Ok(()),
         _ if name == "role" => never("SET ROLE"),
         _ if name == "session_authorization" => never("SET SESSION AUTHORIZATION"),
+        _ if policy.whose == Whose::Superadmins => Ok(()),
         _ if may_change(name, &policy.settings) => Ok(()),
         _ => Err(Refusal::Setting(name.chars().take(LONGEST_NAME).collect())),
     }

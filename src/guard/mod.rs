@@ -16,7 +16,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use pg_raw_parse::Error;
+use pg_raw_parse::{Error, Node};
 
 use crate::recent::Recent;
 use crate::scan;
@@ -25,9 +25,21 @@ use crate::statement::{self, Lexis};
 pub use kind::Group;
 pub use settings::is_setting_name;
 
-/// What tenants may do beyond the built-in list.
+/// Whose statements are judged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Whose {
+    /// Held to a list of statements and settings.
+    #[default]
+    Tenants,
+    /// Held to a list of statements: they share one role, and what is on record is all that it does.
+    Superadmins,
+}
+
+/// What they may do beyond the built-in list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Policy {
+    /// Whom it holds for.
+    pub whose: Whose,
     /// Kinds of statements that are given back.
     pub statements: BTreeSet<Group>,
     /// Settings that may be changed, in lower case; `app.*` stands for all that begin so.
@@ -36,10 +48,28 @@ pub struct Policy {
     pub longest: usize,
 }
 
+/// A super-admin's text is no longer: what is recorded is read as a whole.
+const LONGEST_OF_SUPERADMINS: usize = 16 << 20;
+
+impl Policy {
+    /// What holds for super-admins: no change of the role that all of them share, no lock that keeps
+    /// others waiting, no code that nobody has read.
+    pub fn of_superadmins() -> Self {
+        use Group::{Ddl, Explain, Maintenance, TemporaryTables};
+        Self {
+            whose: Whose::Superadmins,
+            statements: [Ddl, Explain, Maintenance, TemporaryTables].into(),
+            settings: BTreeSet::new(),
+            longest: LONGEST_OF_SUPERADMINS,
+        }
+    }
+}
+
 /// Judges texts, and remembers those that may pass.
 pub struct Guard {
     policy: Policy,
-    passed: Recent<Box<[u8]>, ()>,
+    /// And whether they leave every setting as it is.
+    passed: Recent<Box<[u8]>, bool>,
 }
 
 /// Texts that are remembered; a repeated one costs a look-up.
@@ -73,6 +103,8 @@ pub enum Refusal {
         /// What gives it back, if anything does.
         group: Option<Group>,
     },
+    /// A statement that super-admins may not send.
+    OfSuperadmins(&'static str),
     /// A setting that is not on the list.
     Setting(String),
     /// `EXPLAIN`: a plan tells of all tenants' rows.
@@ -129,16 +161,24 @@ impl Guard {
     ///
     /// The first statement that may not pass keeps all of them from it.
     pub fn judge(&self, text: &[u8], lexis: Lexis) -> Result<(), Refusal> {
+        self.judge_settings(text, lexis).map(|_| ())
+    }
+
+    /// The same; says of what may pass whether it leaves every setting as it is, so that the next
+    /// text is read as this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::judge`].
+    pub fn judge_settings(&self, text: &[u8], lexis: Lexis) -> Result<bool, Refusal> {
         self.check_length(text.len())?;
         // The grammar reads as Postgres does with its own defaults.
-        let is_unsure = (!lexis.standard_strings && scan::contains(text, b'\\'))
-            || (!lexis.safe_encoding && !scan::is_ascii(text));
-        if is_unsure {
+        if (!lexis.standard_strings || !lexis.safe_encoding) && depends_on_settings(text, lexis) {
             return Err(Refusal::Unreadable);
         }
         let is_short = text.len() <= LONGEST_REMEMBERED;
-        if is_short && self.passed.get(text).is_some() {
-            return Ok(());
+        if is_short && let Some(keeps_settings) = self.passed.get(text) {
+            return Ok(keeps_settings);
         }
         let grammar = statement::effort(text);
         let effort = scanning_effort(text).saturating_add(grammar.counted.saturating_mul(COUNTED));
@@ -146,16 +186,27 @@ impl Guard {
             return Err(Refusal::Costly);
         }
         self.parse(text)?;
+        let keeps_settings = statement::keeps_settings(text, lexis);
         if is_short {
-            self.passed.insert(text.into(), ());
+            self.passed.insert(text.into(), keeps_settings);
         }
-        Ok(())
+        Ok(keeps_settings)
+    }
+
+    fn judge_statement(&self, statement: Node<'_>) -> Result<(), Refusal> {
+        let judged = kind::judge(statement, &self.policy);
+        match (self.policy.whose, judged) {
+            (Whose::Superadmins, Err(Refusal::Statement { name, .. })) => {
+                Err(Refusal::OfSuperadmins(name))
+            }
+            (_, judged) => judged,
+        }
     }
 
     fn parse(&self, text: &[u8]) -> Result<(), Refusal> {
         let text = readable(text);
         match pg_raw_parse::parse(&text) {
-            Ok(tree) => tree.iter().try_for_each(|raw| kind::judge(raw.stmt(), &self.policy)),
+            Ok(tree) => tree.iter().try_for_each(|raw| self.judge_statement(raw.stmt())),
             Err(Error::Parse(error)) => {
                 let message = error.to_string();
                 let position = caret::position(&text, &message);
@@ -165,6 +216,12 @@ impl Guard {
             Err(Error::PgError(_) | Error::StatementContainedNul(_)) => Err(Refusal::Unreadable),
         }
     }
+}
+
+/// Whether a text is read in another way where these settings are not what the grammar takes them for.
+fn depends_on_settings(text: &[u8], lexis: Lexis) -> bool {
+    (!lexis.standard_strings && scan::contains(text, b'\\'))
+        || (!lexis.safe_encoding && !scan::is_ascii(text))
 }
 
 /// How long Postgres' scanner may be at work on a text, in steps of about a nanosecond.

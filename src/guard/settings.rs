@@ -47,7 +47,6 @@ const ALLOWED: &[&str] = &[
     "escape_string_warning",
     "extra_float_digits",
     "from_collapse_limit",
-    "gin_fuzzy_search_limit",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "intervalstyle",

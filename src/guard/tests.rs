@@ -6,6 +6,7 @@ const PLAIN: Lexis = Lexis { standard_strings: true, safe_encoding: true };
 
 fn guard(statements: &[Group], settings: &[&str]) -> Guard {
     Guard::new(Policy {
+        whose: Whose::Tenants,
         statements: statements.iter().copied().collect(),
         settings: settings.iter().map(|name| (*name).to_owned()).collect(),
         longest: 1 << 20,

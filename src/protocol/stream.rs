@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
@@ -187,7 +187,9 @@ impl FrameStream {
         } else if self.incoming.capacity() - self.incoming.len() < FIRST_CHUNK / 4 {
             self.incoming.reserve(READ_CHUNK);
         }
-        poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming)
+        // After a long message there is far more room than is to be read, and looked at, at a time.
+        let chunk = &mut (&mut self.incoming).limit(READ_CHUNK);
+        poll_read_buf(Pin::new(&mut self.socket), cx, chunk)
     }
 
     fn poll_fill_gated(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -85,6 +85,12 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
             };
             ClientError::error("42501", "C405", message).hint(hint)
         }
+        Refusal::OfSuperadmins(name) => {
+            let message = format!("{name} is not available to super-admins");
+            let hint = "They share one role, which stays as it is, and keep nobody waiting by a \
+                        lock of their own. Connect as the owner.";
+            ClientError::error("42501", "C405", message).hint(hint)
+        }
         Refusal::Explain => {
             let message = "EXPLAIN is not available to tenants: plans are chosen by estimates \
                            from all tenants' rows";
@@ -104,7 +110,8 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
         Refusal::Unreadable => {
             let message = "the statement cannot be read with certainty";
             let hint = "Backslashes need standard_conforming_strings = on, other characters than \
-                        ASCII a client_encoding such as UTF8.";
+                        ASCII a client_encoding such as UTF8. Behind what may change settings, they \
+                        need a Sync first.";
             ClientError::error("42501", "C408", message).hint(hint)
         }
         Refusal::Costly => {

@@ -77,6 +77,8 @@ pub struct Common<'a> {
     pub pooling: TransactionPooling,
     /// What tenants' statements may be.
     pub guard: Option<&'a Guard>,
+    /// What super-admins' statements may be.
+    pub superadmin_guard: &'a Guard,
     /// What one tenant may take.
     pub limits: &'a TenantLimits,
 }
@@ -90,11 +92,12 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// What holds for such a session's statements: only tenants are held to a list.
+    /// What holds for such a session's statements; the owner is held to nothing.
     const fn guard_for(&self, scope: Scope) -> Option<&'a Guard> {
         match scope {
             Scope::Tenant(_) | Scope::Nobody => self.guard,
-            Scope::Superadmin | Scope::Owner => None,
+            Scope::Superadmin => Some(self.superadmin_guard),
+            Scope::Owner => None,
         }
     }
 }

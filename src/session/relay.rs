@@ -30,6 +30,10 @@ use crate::protocol::{ClientError, FrameStream};
 /// A side that has this much to write is not fed before it has written.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
 
+/// After so many reads and writes in a row a session lets the others of its thread go first, however
+/// much its client has sent.
+pub(super) const ROUNDS: usize = 8;
+
 /// Messages that the proxy looks into are at most this long; of longer ones it assumes the worst.
 pub(super) const LOOK_LIMIT: usize = 8 * 1024;
 
@@ -173,13 +177,16 @@ impl<'a> Relay<'a> {
 
     /// Moves what can be moved; ready when the session is over. May be dropped between calls.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
+        for _ in 0..ROUNDS {
             match self.step(cx) {
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
                 Err(end) => return Poll::Ready(end),
             }
         }
+        // The other clients of this thread have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// What is going on, for limits of time.

@@ -11,6 +11,7 @@ mod functions;
 mod identifier;
 pub mod identity;
 mod lexer;
+mod moment;
 mod names;
 mod rows;
 mod set_config;
@@ -25,9 +26,10 @@ use std::sync::Arc;
 pub use self::deallocate::{Deallocated, executed};
 pub use self::effort::{Effort, effort};
 use self::lexer::{Token, Tokens};
+pub use self::moment::may_mean_a_moment;
 use self::set_config::Assigned;
 pub use self::set_config::{Assignment, SettingName, can_be_followed, resolve};
-pub use self::settings::bears_on_plans;
+pub use self::settings::{bears_on_plans, keeps_settings};
 use crate::scan;
 
 /// Settings that decide where a string ends, as they are when the server reads the text.

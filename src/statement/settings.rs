@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::control::Reader;
 use super::lexer::Token;
-use super::{Kind, Reading};
+use super::{Kind, Lexis, Reading, Surroundings, next};
 use crate::scan;
 
 impl Reader<'_, '_> {
@@ -245,3 +245,29 @@ const WITHOUT_BEARING: [&str; 15] = [
     "transaction_read_only",
     "transaction_timeout",
 ];
+
+/// Whether a text provably leaves every setting as it is. One that only ends a transaction counts as
+/// such: what it undoes was not.
+pub fn keeps_settings(text: &[u8], lexis: Lexis) -> bool {
+    let nothing = Surroundings::default();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let next = next(rest, lexis, &nothing);
+        let keeps = matches!(
+            next.reading.kind,
+            Kind::Empty
+                | Kind::Begin
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::RollbackTo
+                | Kind::Savepoint
+                | Kind::Show
+                | Kind::Rows
+        );
+        if !keeps || !next.reading.is_clean {
+            return false;
+        }
+        rest = rest.get(next.rest..).unwrap_or_default();
+    }
+    true
+}

@@ -4,7 +4,7 @@
 use cloison::config::{Config, PoolMode};
 
 use crate::support::postgres::{A, B};
-use crate::support::proxy::{self, Proxy};
+use crate::support::proxy::{self, Proxy, by_transaction};
 use crate::support::wire::{Message, Wire, error, rows, tags};
 
 const COUNT: &str = "select count(*) from note";
@@ -283,6 +283,37 @@ async fn another_reading_of_strings_is_no_way_round() {
         assert!(codes.contains(&"cloison: C408".to_owned()), "{doubt}: {codes:?}");
         assert!(!tags(&wire.ask("reset all").await).contains('E'));
         assert_eq!(wire.value("select '\\'").await, "\\");
+    }
+    proxy.stop().await;
+}
+
+/// What the server reads a text with is known when it has answered what is ahead of that.
+#[tokio::test]
+async fn a_setting_under_way_is_no_way_round_either() {
+    let proxy = proxy::new().pool_size(2).run().await;
+    let mut other = Wire::tenant(&proxy, B).await;
+    other.value(COUNT).await;
+    let change = "select set_config('standard_conforming_strings', 'off', false)";
+    let hidden = "select 'x\\'; select 1, ' ; lock table note in access exclusive mode; -- '";
+    for ahead in [vec![change], vec!["select 1", change, "select 2"]] {
+        let mut wire = Wire::tenant(&proxy, A).await;
+        for text in &ahead {
+            wire.query(text);
+        }
+        wire.query(hidden).send().await;
+        for _ in &ahead {
+            assert_eq!(tags(&wire.answer().await).replace('S', ""), "TDCZ");
+        }
+        // With transaction pooling Postgres itself takes no second statement.
+        let told = wire.answer().await;
+        let code = if by_transaction() { "" } else { "cloison: C408" };
+        assert_eq!((error(&told).field('D'), tags(&told).replace('N', "").as_str()), (code, "EZ"));
+        assert_eq!(other.value(COUNT).await, "5");
+        // In a pipeline there is no answer to wait for.
+        wire.run(change).parse("", "select 'x\\'").sync().send().await;
+        assert!(tags(&wire.answer().await).contains('E'));
+        wire.run("select 1").parse("", "select 'x'").sync().send().await;
+        assert!(!tags(&wire.answer().await).contains('E'));
     }
     proxy.stop().await;
 }

@@ -1,9 +1,12 @@
 //! What one tenant may take of what all share, whatever it sends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cloison::observe::Event;
 use futures_util::future::select_all;
+use tokio::net::TcpStream;
 
 use crate::support::postgres::{A, B, Database};
 use crate::support::proxy::{self, by_transaction, tenant_token};
@@ -84,6 +87,47 @@ async fn a_client_that_takes_nothing_is_sent_away() {
     assert_eq!(slow.value("select 1 from pg_sleep(1)").await, "1");
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(slow.value(COUNT).await, "5");
+    proxy.stop().await;
+}
+
+/// The proxy reads a long text for a while; its sender's next one waits until others had their turn.
+#[tokio::test]
+async fn many_long_texts_of_one_client_let_the_others_through() {
+    const TEXTS: usize = 500;
+    let proxy = proxy::new().pool_size(2).run().await;
+    let mut busy = TcpStream::connect(proxy.address).await.unwrap();
+    let mut login = Wire::over(&mut busy);
+    login.startup(V3_0, &[("user", "app"), ("database", &proxy.database.name)]);
+    login.password(&tenant_token(A)).send().await;
+    login.answer().await;
+    let (answers, requests) = busy.into_split();
+    let mut other = Wire::tenant(&proxy, B).await;
+    assert_eq!(other.value(COUNT).await, "5");
+    let text = format!("select 1 in ({}1)", "1,".repeat(5_000));
+    let done = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&done);
+    let sending = tokio::spawn(async move {
+        let mut requests = Wire::over(tokio::io::join(tokio::io::empty(), requests));
+        let mut answers = Wire::over(tokio::io::join(answers, tokio::io::sink()));
+        for _ in 0..TEXTS {
+            requests.parse("", &text).flush();
+        }
+        let read = async {
+            for _ in 0..TEXTS {
+                assert_eq!(answers.receive().await.unwrap().tag, '1');
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        tokio::join!(requests.send(), read);
+    });
+    while done.load(Ordering::Relaxed) < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = done.load(Ordering::Relaxed);
+    assert_eq!(other.value("select 1").await, "1");
+    let after = done.load(Ordering::Relaxed);
+    assert!(after - before < TEXTS / 2, "{before} to {after} of {TEXTS}");
+    sending.await.unwrap();
     proxy.stop().await;
 }
 

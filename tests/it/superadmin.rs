@@ -386,3 +386,40 @@ async fn what_is_on_record_is_what_has_run() {
         proxy.stop().await;
     }
 }
+
+/// All super-admins share one role, and everybody the locks of Postgres.
+#[tokio::test]
+async fn what_all_super_admins_share_stays_as_it_is() {
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let proxy = in_mode(mode).run().await;
+        let superuser = proxy.database.superuser().await;
+        let mut wire = session(&proxy, &token("superadmin", json!({})), &[]).await;
+        let role = wire.value("select current_user").await;
+        let password = "select rolpassword from pg_authid where rolname = $1::text::name";
+        let before: Option<String> = superuser.query_one(password, &[&role]).await.unwrap().get(0);
+        for sql in [
+            "alter role current_user password 'x'",
+            "alter user current_user set search_path = x",
+            "alter role current_user in database postgres set work_mem = '1MB'",
+            "select 1; alter role current_user password 'x'",
+            "set role cloison_superadmin",
+            "lock table note in access exclusive mode",
+            "begin; lock table cloison.tenants in access exclusive mode",
+            "do $$ begin end $$",
+            "listen news",
+            "prepare transaction 'x'",
+        ] {
+            let told = wire.ask(sql).await;
+            assert_eq!(error(&told).field('C'), "42501", "{mode:?}: {sql}");
+            assert_eq!(error(&told).field('D'), "cloison: C405", "{mode:?}: {sql}");
+            wire.ask("rollback").await;
+        }
+        wire.ask("select cloison.enable_superadmin_mode()").await;
+        for sql in ["explain select 1", "set work_mem = '8MB'", "set app.anything = 'x'"] {
+            assert!(!tags(&wire.ask(sql).await).contains('E'), "{mode:?}: {sql}");
+        }
+        let after: Option<String> = superuser.query_one(password, &[&role]).await.unwrap().get(0);
+        assert_eq!(before, after);
+        proxy.stop().await;
+    }
+}

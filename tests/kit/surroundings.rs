@@ -120,6 +120,10 @@ async fn a_name_is_vouched_for_with_all_its_functions(server: &Server) {
     assert!(surroundings(&database, &["app.f"]).await.vouched.is_empty());
     let both = surroundings(&database, &["app.f", "public.f"]).await;
     assert_eq!(names(&both.vouched), ["f"]);
+    // What is put into plans is vouched for by nobody.
+    batch(&owner, "alter function app.f() immutable").await;
+    assert!(surroundings(&database, &["app.f", "public.f"]).await.vouched.is_empty());
+    batch(&owner, "alter function app.f() volatile").await;
     // Whom the login cannot call does not matter.
     batch(&owner, "revoke execute on function public.f(text) from public").await;
     assert_eq!(names(&surroundings(&database, &["app.f"]).await.vouched), ["f"]);

@@ -1,5 +1,6 @@
 //! Postgres: the proxy's own connection, the kit, every pool's login and role, the lints.
 
+use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
 use super::{Check, Looked, Stops, in_one_line};
@@ -14,7 +15,7 @@ use crate::tenant::{self, Directory};
 use crate::types::Access;
 
 /// Looks at one thing after the other; what a missing one makes senseless is not tried.
-pub(super) async fn look(config: &Config) -> Looked {
+pub(super) async fn look(config: &Config, home: &Handle) -> Looked {
     let mut looked = Looked { checks: Vec::new(), directory: None, watch: None };
     let place = place(config);
     let here = format!("{place} as {}", config.control.user);
@@ -27,7 +28,7 @@ pub(super) async fn look(config: &Config) -> Looked {
             return looked;
         }
     };
-    let control = Control::listening(target);
+    let control = Control::listening(target).at(home.clone());
     let client = match control.client().await {
         Ok(client) => client,
         Err(error) => {
@@ -117,6 +118,7 @@ fn not_connected(check: Check, error: &ControlError) -> Check {
             let sqlstate = error.code().map(tokio_postgres::error::SqlState::code);
             refused_cure(sqlstate.unwrap_or_default(), "control", "CLOISON_CONTROL_PASSWORD")
         }
+        ControlError::Ending => AWAY.to_owned(),
     };
     check.fails(Stops::Start, cause, cure)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::auth::{self, Verifier};
@@ -36,10 +37,11 @@ pub(super) struct Ready {
 pub(super) async fn wait(
     config: &Config,
     verifier: &Result<Verifier, auth::Error>,
+    home: &Handle,
     waiting: &mut Waiting,
 ) -> Result<Ready, Error> {
     loop {
-        let looked = readiness::look(config, verifier).await;
+        let looked = readiness::look(config, verifier, home).await;
         let stops = |what| looked.checks.iter().filter(move |check| check.stops(what).is_some());
         let wrong: Vec<String> = stops(Stops::Start).map(refusal).collect();
         if !wrong.is_empty() {

@@ -10,8 +10,10 @@ use super::{ContextState, End, Gate, HIGH_WATER, LOOK_LIMIT, Relay, Rest};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
+use crate::scan;
 use crate::session::filter::{self, Rule};
 use crate::session::record;
+use crate::statement::Lexis;
 use crate::tenant::bind::RENEW_AFTER;
 
 /// What became of the client's next frame.
@@ -196,7 +198,16 @@ impl Relay<'_> {
             return self.wait(header.tag).map(Some);
         }
         let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
-        let lexis = self.bound.server().lexis();
+        let depends = |body| scan::contains(body, b'\\') || !scan::is_ascii(body);
+        let is_sure = self.exchange.is_settled()
+            || !self.guarded.may_set()
+            || !body.get(..header.body_len).is_some_and(depends);
+        if !is_sure && !self.exchange.unsynced() {
+            // How the server reads it, it says with the answer to what is ahead of it.
+            return self.wait(header.tag).map(Some);
+        }
+        let unknown = Lexis { standard_strings: false, safe_encoding: false };
+        let lexis = if is_sure { self.bound.server().lexis() } else { unknown };
         Ok(match self.guarded.judge(header, body, lexis)? {
             None => Some(Admitted::NotAllThere),
             Some(Judged::Passes) => None,

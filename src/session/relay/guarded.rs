@@ -43,6 +43,8 @@ pub(super) struct Guarded<'a> {
     last: u64,
     /// Oldest first. One that the server skipped stays until all is answered.
     due: VecDeque<(u64, Box<ClientError>)>,
+    /// Something has passed that may change how the server reads the texts behind it.
+    may_set: bool,
     /// One was refused since the last Sync: the server skips everything behind it.
     skips: bool,
 }
@@ -55,17 +57,31 @@ pub(super) enum Judged {
 
 impl<'a> Guarded<'a> {
     pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool, is_recorded: bool) -> Self {
-        Self { guard, is_tenants, is_recorded, last: 0, due: VecDeque::new(), skips: false }
+        Self {
+            guard,
+            is_tenants,
+            is_recorded,
+            last: 0,
+            due: VecDeque::new(),
+            may_set: false,
+            skips: false,
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.due.len() >= MOST
     }
 
+    /// Whether the settings that the server has told of may not be those that it reads the next text
+    /// with, while something is not answered.
+    pub(super) const fn may_set(&self) -> bool {
+        self.may_set
+    }
+
     /// Judges the text of a frame, of which `body` may be the beginning. `None`: more of it has to
     /// arrive first.
     pub(super) fn judge(
-        &self,
+        &mut self,
         header: Header,
         body: &[u8],
         lexis: Lexis,
@@ -94,8 +110,11 @@ impl<'a> Guarded<'a> {
         if let Some(error) = self.refuse_identity(text) {
             return Ok(Some(Judged::Refused(Box::new(error))));
         }
-        Ok(Some(match self.guard.map_or(Ok(()), |guard| guard.judge(text, lexis)) {
-            Ok(()) => Judged::Passes,
+        Ok(Some(match self.guard.map_or(Ok(true), |guard| guard.judge_settings(text, lexis)) {
+            Ok(keeps_settings) => {
+                self.may_set |= !keeps_settings;
+                Judged::Passes
+            }
             Err(refusal) => Judged::Refused(Box::new(statement_refused(refusal))),
         }))
     }

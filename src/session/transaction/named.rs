@@ -23,7 +23,7 @@ use crate::protocol::frame::split_cstr;
 use crate::protocol::message::frontend;
 use crate::session::asked;
 use crate::session::relay::{End, malformed};
-use crate::statement::{Kind, Reading};
+use crate::statement::{self, Kind, Reading};
 
 /// Text and types of a statement that Postgres refuses, in place of one that we refuse: so the
 /// transaction fails as it should.
@@ -102,7 +102,8 @@ pub(super) fn parse(lent: &mut Lent, parts: &mut Parts<'_>, body: &[u8]) -> Resu
     // What others have prepared is the same only if it means the same here.
     let is_shared = !lent.settling.is_unsettled()
         && read_as.as_ref().is_none_or(ReadAs::is_common)
-        && !matches!(reading.kind, Kind::Deallocate(_));
+        && !matches!(reading.kind, Kind::Deallocate(_))
+        && !statement::may_mean_a_moment(text);
     let surroundings = &lent.knowledge.surroundings;
     let statement = parts.statements.intern(definition, reading, surroundings, read_as, is_shared);
     let Some(statement) = statement else {

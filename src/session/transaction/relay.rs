@@ -26,7 +26,7 @@ use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
 use crate::session::acting::Lost;
 use crate::session::identity::Myself;
-use crate::session::relay::{End, HIGH_WATER, Rest};
+use crate::session::relay::{End, HIGH_WATER, ROUNDS, Rest};
 use crate::session::tally::Tally;
 use crate::session::watch::Watch;
 use crate::session::{Common, Terms};
@@ -267,7 +267,7 @@ impl<'a> Relay<'a> {
     /// Moves what can be moved; ready when something else has to be done first.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let mut has_moved = false;
-        loop {
+        for _ in 0..ROUNDS {
             match self.step(cx) {
                 Ok(Moved::Something) => has_moved = true,
                 Ok(Moved::Nothing) => {
@@ -291,6 +291,9 @@ impl<'a> Relay<'a> {
                 Err(end) => return Poll::Ready(Step::End(end)),
             }
         }
+        // The other clients of this thread have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// While the client waits for a server connection: ready if it has gone, or must go.

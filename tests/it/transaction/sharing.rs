@@ -78,6 +78,16 @@ async fn what_a_text_means_is_its_clients_own() {
     pair.stop().await;
 }
 
+/// A constant that means the moment at which a text is parsed is not an earlier client's.
+#[tokio::test]
+async fn a_moment_is_its_clients_own() {
+    let mut pair = Pair::new().await;
+    let sql = "select extract(epoch from 'now'::timestamptz)::text";
+    let first = prepare_and_run(&mut pair.a, "s", sql).await;
+    assert_ne!(prepare_and_run(&mut pair.b, "s", sql).await, first);
+    pair.stop().await;
+}
+
 /// In the same bytes two encodings see two texts.
 #[tokio::test]
 async fn a_text_is_shared_only_by_those_who_read_it_alike() {
