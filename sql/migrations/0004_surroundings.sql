@@ -72,9 +72,9 @@ as $$
     foreign_function as materialized (
         select p.*, l.lanname,
             p.oid::regprocedure::text as signature,
+            -- Postgres calls what is IMMUTABLE when it plans, and a plan is for whoever comes next.
+            p.provolatile = 'i' as is_planned,
             pg_catalog.format('%s.%s', n.nspname, p.proname) = any (coalesce(harmless, '{}'))
-                -- Postgres calls it when it plans, and a plan is for whoever comes next.
-                and p.provolatile <> 'i'
                 -- Postgres makes these with every type of ranges.
                 or l.lanname = 'internal'
                     and p.prosrc in (
@@ -218,6 +218,23 @@ as $$
                        join pg_catalog.pg_foreign_server s on s.oid = t.ftserver
                    where s.srvfdw = d.objid))
         union all
+        -- What becomes a part of a plan, without a row to be called for.
+        select d.classid, d.objid, f.signature
+        from foreign_function f
+            join pg_catalog.pg_depend d
+                on d.refclassid = 'pg_catalog.pg_proc'::regclass and d.refobjid = f.oid
+        where f.is_harmless and f.is_planned and f.lanname <> 'internal'
+          and (d.classid in (
+                  'pg_catalog.pg_cast'::regclass, 'pg_catalog.pg_operator'::regclass,
+                  'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_rewrite'::regclass)
+              or d.classid = 'pg_catalog.pg_attrdef'::regclass
+                  and exists (
+                      select
+                      from pg_catalog.pg_attrdef x
+                          join pg_catalog.pg_attribute a
+                              on a.attrelid = x.adrelid and a.attnum = x.adnum
+                      where x.oid = d.objid and a.attgenerated = ''))
+        union all
         select e.classid, e.objid, l.signature
         from expression e,
             lateral pg_catalog.regexp_matches(e.tree, ':(?:funcid|opfuncid) (\d+)', 'g') m (number)
@@ -287,7 +304,8 @@ as $$
         select f.text from finding f order by f.rank, f.text limit 1
     ),
     callable (name, is_harmless) as (
-        select f.proname::text, pg_catalog.bool_and(f.is_harmless)
+        select f.proname::text, pg_catalog.bool_and(f.is_harmless
+                and (f.lanname = 'internal' or not f.is_planned))
         from foreign_function f
         where f.is_callable
         group by f.proname
