@@ -55,7 +55,10 @@ from
               'cloison.claim(text)',
               'cloison.current_user_id()',
               'cloison.in_tenant_session()',
-              'cloison.action_statements(oid,text)')
+              'cloison.action_statements(oid,text)',
+              'cloison.stage_copy(oid,text[],boolean,boolean)',
+              'cloison.make_copy_table(oid,name[],boolean)',
+              'cloison.drop_copy_table()')
     ) k,
     lateral (
         select case when k.grantee = 0 then 'public'

@@ -837,6 +837,10 @@ as $$
           -- Of 0013.
           'cloison.in_tenant_session()',
           'cloison.action_statements(oid,text)',
+          -- Of 0014.
+          'cloison.stage_copy(oid,text[],boolean,boolean)',
+          'cloison.make_copy_table(oid,name[],boolean)',
+          'cloison.drop_copy_table()',
           -- The compat file's, on 14.
           'cloison.visible_tenants()')
     order by 1, 2;

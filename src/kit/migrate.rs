@@ -35,6 +35,7 @@ const UP: &[File] = &[
     file!("migrations/0011_api_keys.sql"),
     file!("migrations/0012_adopt.sql"),
     file!("migrations/0013_guard.sql"),
+    file!("migrations/0014_copy.sql"),
 ];
 /// What `--compat` adds, by name.
 const UP_COMPAT: [(Compat, File); 2] = [
@@ -45,6 +46,7 @@ const UP_COMPAT: [(Compat, File); 2] = [
 const DOWN: &[File] = &[
     file!("compat/down/supabase.sql"),
     file!("compat/down/public_names.sql"),
+    file!("migrations/down/0014_copy.sql"),
     file!("migrations/down/0013_guard.sql"),
     file!("migrations/down/0012_adopt.sql"),
     file!("migrations/down/0011_api_keys.sql"),
@@ -61,7 +63,7 @@ const DOWN: &[File] = &[
 ];
 
 /// The version of the kit in this program: what `cloison.kit_version()` returns once installed.
-pub const KIT_VERSION: i32 = 7;
+pub const KIT_VERSION: i32 = 8;
 
 /// Oldest Postgres that the kit runs on, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;

@@ -150,6 +150,16 @@ impl Exchange {
         }
     }
 
+    /// Whether everything up to here has been answered, or will not be before a Sync.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.pending() == 0 && self.is_replied()
+    }
+
+    /// Whether the server skips what comes, up to a Sync.
+    pub(super) const fn is_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Notes the transaction status after a statement of the proxy's own.
     pub(super) const fn note_status(&mut self, status: TransactionStatus) {
         self.status = status;

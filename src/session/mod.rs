@@ -5,6 +5,7 @@ mod answer;
 mod asked;
 mod cancel;
 mod cancel_limit;
+mod copy_in;
 mod exchange;
 mod filter;
 mod identity;

@@ -4,10 +4,12 @@
 //! does what can be done without waiting. Of each direction no more is held than a few chunks:
 //! when one side does not take, the other is not read.
 
+mod copying;
 mod from_client;
 mod from_server;
 mod guarded;
 
+use copying::Copying;
 pub(super) use from_client::malformed;
 use guarded::Guarded;
 
@@ -80,6 +82,7 @@ pub(super) struct Relay<'a> {
     client: &'a mut FrameStream,
     bound: &'a mut Bound,
     exchange: Exchange,
+    copying: Copying,
     guarded: Guarded<'a>,
     tally: Tally,
     /// Where in a frame of the client's we are.
@@ -158,6 +161,7 @@ impl<'a> Relay<'a> {
             hides_plans: filter::hides_plans(bound.scope(), guard),
             bound,
             exchange: Exchange::new(),
+            copying: Copying::default(),
             tally: Tally::new(limits),
             from_client: Rest { bytes: 0, dropped: false },
             client_waits: false,
@@ -193,7 +197,8 @@ impl<'a> Relay<'a> {
     pub(super) fn standing(&self) -> Standing {
         let unread = (!self.client.outgoing.is_empty()).then_some(self.written);
         let server_took_all = self.bound.server().stream.outgoing.is_empty();
-        let client_is_due = self.exchange.waits_for_client() || self.from_client.bytes > 0;
+        let is_due = self.exchange.waits_for_client() || self.takes_data();
+        let client_is_due = is_due || self.from_client.bytes > 0;
         let is_amid_a_frame = self.from_client.bytes > 0 && !self.from_client.dropped;
         let progress = Progress {
             is_asked: !self.exchange.is_settled(),
@@ -307,8 +312,7 @@ impl<'a> Relay<'a> {
     fn check_departure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let binding = matches!(self.context, ContextState::Binding { .. });
         let done = self.exchange.pending() == 0 && !binding && !self.client_waits;
-        let hopeless =
-            self.exchange.unsynced() || self.exchange.copy_in() || self.from_client.bytes > 0;
+        let hopeless = self.exchange.unsynced() || self.takes_data() || self.from_client.bytes > 0;
         let over = |(_, patience): &mut (End, Pin<Box<Sleep>>)| {
             done || hopeless || patience.as_mut().poll(cx).is_ready()
         };

@@ -5,6 +5,7 @@
 //! when in doubt it is not clean. It is written for Postgres 14 to 18.
 
 mod control;
+mod copy;
 mod deallocate;
 mod effort;
 mod functions;
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::copy::CopyFrom;
 pub use self::deallocate::{Deallocated, executed};
 pub use self::effort::{Effort, effort};
 use self::lexer::{Token, Tokens};

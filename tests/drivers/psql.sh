@@ -74,8 +74,15 @@ SQL
         "$(q "$url" "insert into crm_leads (tenant_id, full_name, email) values ('$other', 'x', 'x')")"
     has 'moving a row to another tenant is refused' 'ERROR:  42501: new row violates row-level security' \
         "$(q "$url" "update crm_leads set tenant_id = '$other'")"
-    has 'COPY FROM a table under policies is refused' 'ERROR:  0A000: COPY FROM not supported with row-level security' \
-        "$(q "$url" '\copy crm_leads (full_name, email) from /dev/null')"
+    is '\copy into a table under policies' "2 $own" "$(sql "$url" <<SQL
+begin;
+\\copy crm_leads (full_name, email) from program 'printf "x\\ty\\nz\\tw\\n"'
+select count(*) || ' ' || min(tenant_id::text) from crm_leads where full_name in ('x', 'z');
+rollback;
+SQL
+)"
+    has "and another tenant's rows are refused" 'ERROR:  42501: new row violates row-level security' \
+        "$(q "$url" "\\copy crm_leads (tenant_id, full_name, email) from program 'echo $other,x,y' (format csv)")"
 
     sql "$url" -c "\\copy (select tenant_id, name from projects order by 2) to '$work/out-$mine' csv header" > /dev/null
     is '\copy to a file' "tenant_id

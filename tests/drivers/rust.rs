@@ -255,12 +255,21 @@ async fn copying(side: Side) {
     let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
     assert!(!chunks.is_empty());
     assert!(chunks.iter().all(|chunk| chunk[..] == *format!("{}\n", side.own).as_bytes()));
-    // The driver itself loses count after a COPY that is refused, so that is a connection's last.
-    let refused_copy = connect(side.session).await;
-    refused(
-        refused_copy.copy_in::<_, Bytes>("copy projects (name) from stdin").await.map(|_| ()),
-        &SqlState::FEATURE_NOT_SUPPORTED,
-    );
+    for (line, expected) in
+        [(format!("{}\tcopied\n", side.own), true), (format!("{}\tcopied\n", side.other), false)]
+    {
+        let copying = client.copy_in("copy projects (tenant_id, name) from stdin").await.unwrap();
+        pin_mut!(copying);
+        copying.send(Bytes::from(line)).await.unwrap();
+        let copied = copying.finish().await;
+        if expected {
+            assert_eq!(copied.unwrap(), 1);
+        } else {
+            refused(copied, &SqlState::INSUFFICIENT_PRIVILEGE);
+        }
+    }
+    let taken_back = "delete from projects where name = 'copied'";
+    assert_eq!(client.execute(taken_back, &[]).await.unwrap(), 1);
     client.batch_execute("create temporary table t (n integer)").await.unwrap();
     let sink = client.copy_in("copy t from stdin").await.unwrap();
     pin_mut!(sink);

@@ -17,6 +17,7 @@ mod basics;
 mod cancel;
 mod chaos;
 mod claims;
+mod copy_in;
 mod ends;
 mod freshness;
 mod fuzz;

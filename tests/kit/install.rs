@@ -28,6 +28,7 @@ const FILES: &[&str] = &[
     "sql/migrations/0011_api_keys.sql",
     "sql/migrations/0012_adopt.sql",
     "sql/migrations/0013_guard.sql",
+    "sql/migrations/0014_copy.sql",
     "sql/compat/public_names.sql",
     "sql/compat/supabase.sql",
 ];
@@ -81,7 +82,7 @@ async fn a_superuser_may_install(server: &Server) {
     let superuser = database.superuser().await;
     migrate::install(&superuser, &[Compat::Public]).await.unwrap();
     migrate::install(&superuser, &[Compat::Public]).await.unwrap();
-    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["7"]);
+    assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["8"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
         ["0"]

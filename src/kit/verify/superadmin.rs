@@ -155,7 +155,8 @@ pub(super) async fn ran(road: &Road) -> Ran {
 const BUG: &str = "a bug of the proxy";
 
 /// Functions of the kit that super-admins may call and that may write, each with a call. The first
-/// steps of a session are not among them: to enable its mode, and to choose a tenant.
+/// steps of a session are not among them: to enable its mode, and to choose a tenant. Nor is what
+/// makes and drops the table that a COPY goes through, which is the transaction's own.
 const MAY_WRITE: &str = "
     select p.oid::pg_catalog.regprocedure::text, pg_catalog.format(
         'select cloison.%I(%s)', p.proname,
@@ -166,7 +167,8 @@ const MAY_WRITE: &str = "
     where p.pronamespace = 'cloison'::pg_catalog.regnamespace
       and pg_catalog.has_function_privilege('cloison_superadmin', p.oid, 'execute')
       and p.provolatile = 'v'
-      and p.proname not in ('enable_superadmin_mode', 'renew_superadmin', 'set_tenant')
+      and p.proname not in ('enable_superadmin_mode', 'renew_superadmin', 'set_tenant',
+                            'stage_copy', 'make_copy_table', 'drop_copy_table')
     order by 1";
 
 pub(super) static PERMIT: Attack = attack(

@@ -18,7 +18,7 @@ use crate::tenant::bind::RENEW_AFTER;
 
 /// What became of the client's next frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Admitted {
+pub(super) enum Admitted {
     /// More of it has to arrive first.
     NotAllThere,
     /// Something else has to be answered first.
@@ -68,7 +68,12 @@ impl Relay<'_> {
                 Err(_) => return Err(End::Told(malformed())),
             };
             self.tally.check(header)?;
-            match self.admit_client_frame(header)? {
+            let admitted = if self.copying.is_running() {
+                self.admit_while_copying(header)?
+            } else {
+                self.admit_client_frame(header)?
+            };
+            match admitted {
                 Admitted::Yes => moved = true,
                 Admitted::NotAllThere => break,
                 Admitted::NotYet => {
@@ -146,6 +151,9 @@ impl Relay<'_> {
             }
             Rule::Violation => return Err(End::Told(filter::violation(header.tag))),
         }
+        if let Some(settled) = self.admit_copy(header)? {
+            return Ok(settled);
+        }
         if header.tag == frontend::SYNC {
             if self.gate == Gate::ClosesAtSync && !self.exchange.copy_in() {
                 self.gate = Gate::Closed;
@@ -210,6 +218,7 @@ impl Relay<'_> {
         let lexis = if is_sure { self.bound.server().lexis() } else { unknown };
         Ok(match self.guarded.judge(header, body, lexis)? {
             None => Some(Admitted::NotAllThere),
+            Some(Judged::Passes) if self.copy_has_to_wait(header) => Some(Admitted::NotYet),
             Some(Judged::Passes) => None,
             Some(Judged::Refused(error)) => Some(self.refuse_text(header, header.tag, error)),
         })
@@ -260,7 +269,7 @@ impl Relay<'_> {
 
     /// Whether the server reads such a message as a part of COPY, and so must get it even while
     /// everything else waits for the end of that COPY.
-    const fn belongs_to_copy(&self, tag: u8) -> bool {
+    pub(super) const fn belongs_to_copy(&self, tag: u8) -> bool {
         match tag {
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => true,
             frontend::FLUSH | frontend::SYNC => self.exchange.copy_in(),
@@ -277,7 +286,7 @@ impl Relay<'_> {
         body.get(..header.body_len).map(filter::may_undo_context)
     }
 
-    fn carry_client_bytes(&mut self, wanted: usize) {
+    pub(super) fn carry_client_bytes(&mut self, wanted: usize) {
         let count = wanted.min(self.client.incoming.len());
         if let (false, Some(bytes)) = (self.from_client.dropped, self.client.incoming.get(..count))
         {
@@ -288,7 +297,7 @@ impl Relay<'_> {
     }
 }
 
-pub(super) fn uncountable() -> ClientError {
+pub(in crate::session::relay) fn uncountable() -> ClientError {
     let message = "lost count of the answers after messages that COPY does not allow";
     ClientError::fatal("08P01", "C012", message).hint("Connect again.")
 }

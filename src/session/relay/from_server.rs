@@ -11,7 +11,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::answer::{Answer, ErrorKind};
-use crate::session::filter;
+use crate::session::{copy_in, filter};
 use crate::tenant::Scope;
 
 impl Relay<'_> {
@@ -51,6 +51,9 @@ impl Relay<'_> {
 
     /// Notes what the next frame means; false if more of it has to arrive first.
     fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
+        if self.copying.is_running() && copy_in::is_answer(header.tag) {
+            return self.admit_copying_answer(header);
+        }
         // Of a long error the beginning will do: severity and code come first.
         let look = if Answer::needs_body(header.tag) { header.body_len.min(LOOK_LIMIT) } else { 0 };
         let incoming = &self.bound.server().stream.incoming;
@@ -58,6 +61,9 @@ impl Relay<'_> {
             return Ok(false);
         };
         let answer = Answer::read(header.tag, body);
+        if header.tag == backend::COMMAND_COMPLETE {
+            self.copying.completed(body);
+        }
         let ours = matches!(self.context, ContextState::Binding { .. });
         let is_error = header.tag == backend::ERROR_RESPONSE && !ours;
         let limited = if ours { None } else { self.tally.received(header.tag, body)? };
@@ -87,7 +93,7 @@ impl Relay<'_> {
     }
 
     /// Notes an answer to the client's messages.
-    fn note_answer(&mut self, answer: Answer) -> Result<(), End> {
+    pub(super) fn note_answer(&mut self, answer: Answer) -> Result<(), End> {
         self.exchange.received(answer);
         // A command that undid every setting, and an error that a missing context may have caused:
         // what a function did to the context shows first in such an error.
@@ -104,6 +110,9 @@ impl Relay<'_> {
             self.changes_tables |= self.bound.scope() == Scope::Owner;
         }
         let is_idle = answer == Answer::Ready(Some(TransactionStatus::Idle));
+        if matches!(answer, Answer::Ready(_)) {
+            self.copying.answered(is_idle);
+        }
         if is_idle && std::mem::take(&mut self.changes_tables) {
             self.bound.tables_changed();
         }
@@ -247,7 +256,7 @@ impl Relay<'_> {
         }
     }
 
-    fn carry_server_bytes(&mut self) {
+    pub(super) fn carry_server_bytes(&mut self) {
         let incoming = &mut self.bound.server_mut().stream.incoming;
         let count = self.from_server.bytes.min(incoming.len());
         if let (false, Some(bytes)) = (self.from_server.dropped, incoming.get(..count)) {

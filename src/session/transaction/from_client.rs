@@ -93,7 +93,7 @@ impl Relay<'_> {
                 moved = Moved::Something;
                 continue;
             }
-            if simple::continue_script(self)? {
+            if self.begin_copying() || simple::continue_script(self)? {
                 moved = Moved::Something;
                 continue;
             }

@@ -61,14 +61,14 @@ impl Relay<'_> {
             let Some(header) = Header::parse(incoming).map_err(|_| End::ServerLost)? else {
                 return Ok(());
             };
-            if !self.admit_server_frame(header)? {
+            if !self.admit_answer(header)? {
                 return Ok(());
             }
         }
     }
 
     /// Notes what the next frame means; false if more of it has to arrive first.
-    fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
+    pub(super) fn admit_server_frame(&mut self, header: Header) -> Result<bool, End> {
         let Some(lent) = &mut self.lent else { return Ok(false) };
         let needs_body = matches!(
             header.tag,
@@ -130,7 +130,7 @@ impl Relay<'_> {
     }
 
     /// After an error: what the server skips was not done.
-    fn drop_skipped(&mut self) {
+    pub(super) fn drop_skipped(&mut self) {
         let Some(lent) = &mut self.lent else { return };
         if lent.fatal_seen {
             return;
@@ -175,7 +175,7 @@ impl Relay<'_> {
         }
     }
 
-    fn carry_server_bytes(&mut self) {
+    pub(super) fn carry_server_bytes(&mut self) {
         let Some(lent) = &mut self.lent else { return };
         let incoming = &mut lent.bound.server_mut().stream.incoming;
         let count = lent.from_server.bytes.min(incoming.len());

@@ -8,6 +8,7 @@
 mod again;
 mod begun;
 mod block;
+mod copying;
 mod deallocate;
 mod departure;
 mod due;

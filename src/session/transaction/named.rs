@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
+use super::copying;
 use super::deallocate;
 use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_client::Parts;
@@ -158,7 +159,7 @@ pub(super) fn bind(
     if known.as_ref().is_none_or(|known| known.told().columns.is_none()) {
         lent.again.counts_on_nothing();
     }
-    let (kind, is_clean, name) = match prepared(lent, parts, name) {
+    let (kind, is_clean, ours) = match prepared(lent, parts, name) {
         Some((Reading { kind: Kind::Identity, .. }, ..)) if !is_identity => {
             return Err(End::Bug("values of a statement about the identity were not read"));
         }
@@ -167,9 +168,10 @@ pub(super) fn bind(
     };
     // Planning may call functions, so binding counts as doing it.
     account_for(lent, &kind, is_clean)?;
+    copying::note_bound(lent, parts.names, portal, name, &kind);
     lent.portals.insert(portal, kind, known);
     lent.dues.push(Due::Bind(Whose::Clients));
-    let name = name.as_bytes();
+    let name = ours.as_bytes();
     let length = 4 + portal.len() + 1 + name.len() + 1 + (body_len - taken);
     let out = out(lent);
     out.put_u8(frontend::BIND);
@@ -208,6 +210,9 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
     let (is_copy, holds) = (kind == Kind::CopyFromStdin, kind.clone());
     let discards = discards(&kind);
     let instead = deallocate::completion(&kind);
+    if is_copy && copying::take_portal(lent, portal, body) {
+        return Ok(());
+    }
     lent.dues.push(Due::Execute(Execute { whose: Whose::Clients, kind, instead }));
     let out = out(lent);
     out.put_u8(frontend::EXECUTE);
@@ -217,9 +222,7 @@ pub(super) fn execute(lent: &mut Lent, _: &mut Parts<'_>, body: &[u8]) -> Result
         // What becomes of it decides what may follow, so the server has to say so first.
         out.put_slice(FLUSH);
     }
-    if is_copy {
-        lent.copy = Copy::Asked;
-    }
+    lent.copy = if is_copy { Copy::Asked } else { lent.copy };
     lent.discarding |= discards;
     lent.forget_plans_behind(&holds)?;
     lent.hold_behind(&holds);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::memory::OVERHEAD;
 use super::told::Known;
+use crate::session::copy_in::KnownCopies;
 use crate::statement::Kind;
 
 /// What the portals of one transaction run.
@@ -12,6 +13,8 @@ use crate::statement::Kind;
 pub(super) struct Portals {
     unnamed: Option<Portal>,
     named: HashMap<Box<[u8]>, Portal>,
+    /// Those that copy.
+    pub(super) copies: KnownCopies,
     /// What the named ones take.
     bytes: usize,
 }
@@ -30,6 +33,7 @@ impl Portals {
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) {
+        self.copies.closed(b'P', name);
         if name.is_empty() {
             self.unnamed = None;
         } else {
@@ -39,8 +43,8 @@ impl Portals {
     }
 
     /// Bytes that are kept for them.
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.copies.portal_bytes()
     }
 
     /// What `Execute` of a portal runs; of one that we have not seen, anything.

@@ -9,6 +9,7 @@ use tokio::time::Sleep;
 
 use super::again::Again;
 use super::block::Block;
+use super::copying::Copying;
 use super::due::Dues;
 use super::ending::Ending;
 use super::from_client::Script;
@@ -81,6 +82,8 @@ pub(super) struct Lent {
     /// Counts what the client has taken.
     pub(super) written: u64,
     pub(super) copy: Copy,
+    /// A COPY that the proxy runs step by step.
+    pub(super) copying: Option<Box<Copying>>,
     /// The rest of a `Query` with several statements, or with a COPY.
     pub(super) script: Option<Script>,
     /// The client's next frames wait until the connection has gone to somebody else and back.
@@ -160,6 +163,7 @@ impl Lent {
             behind_frame: &[],
             written: 0,
             copy: Copy::None,
+            copying: None,
             script: None,
             yields: false,
             dirty: false,
@@ -216,7 +220,7 @@ impl Lent {
         Residue {
             lost,
             unaccountable: self.impossible,
-            pending: self.dues.len(),
+            pending: self.dues.len() + usize::from(self.copying.is_some()),
             unsynced: self.dues.unsynced() || self.script.is_some(),
             unread: server.stream.incoming.len()
                 + server.stream.outgoing.len()

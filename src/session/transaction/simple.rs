@@ -11,8 +11,8 @@ use super::deallocate;
 use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::from_client::{Parts, Script};
 use super::identity::{self, InBand};
-use super::named;
 use super::relay::{Copy, Lent, Relay};
+use super::{copying, named};
 use crate::protocol::ClientError;
 use crate::protocol::message::frontend;
 use crate::session::identity::moved;
@@ -146,7 +146,9 @@ fn piece(lent: &mut Lent, parts: &mut Parts<'_>, text: &[u8], reading: Reading) 
     }
     named::account_for(lent, &reading.kind, reading.is_clean)?;
     let kind = reading.kind.clone();
-    put_piece(lent, text, reading);
+    if !copying::take_text(lent, text, &kind) {
+        put_piece(lent, text, reading);
+    }
     lent.forget_plans_behind(&kind)?;
     lent.hold_behind(&kind);
     Ok(())

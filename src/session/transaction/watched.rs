@@ -12,7 +12,8 @@ use crate::session::watch::{Exceeded, FLUSH};
 impl Lent {
     /// How far the server is, while the client's frame that is passing, if one is, lacks its rest.
     fn progress(&self, rest: Rest) -> Progress {
-        let is_answered = self.dues.is_empty() && self.script.is_none();
+        let is_run = self.script.is_some() || self.copying.is_some();
+        let is_answered = self.dues.is_empty() && !is_run;
         let client_is_due =
             rest.bytes > 0 || self.copy == Copy::Data || is_answered && self.dues.unsynced();
         let is_amid_a_frame = rest.bytes > 0 && !rest.dropped;

@@ -339,7 +339,10 @@ public class WithJdbc {
             update(c, "create temporary table t (n int) on commit drop");
             String lines = IntStream.range(0, 5000).mapToObj(n -> n + "\n").collect(Collectors.joining());
             check("COPY FROM", copy.copyIn("copy t from stdin", new ByteArrayInputStream(lines.getBytes(StandardCharsets.UTF_8))), 5000L);
-            refused("COPY FROM under policies", "0A000", () -> copy.copyIn("copy crm_leads (full_name, email) from stdin", new ByteArrayInputStream(new byte[0])));
+            String leads = IntStream.range(0, 5000).mapToObj(n -> "x\t" + n + "\n").collect(Collectors.joining());
+            check("COPY FROM under policies", copy.copyIn("copy crm_leads (full_name, email) from stdin", new ByteArrayInputStream(leads.getBytes(StandardCharsets.UTF_8))), 5000L);
+            String foreign = side.other + "\tx\ty\n";
+            refused("COPY FROM with another tenant's row", "42501", () -> copy.copyIn("copy crm_leads (tenant_id, full_name, email) from stdin", new ByteArrayInputStream(foreign.getBytes(StandardCharsets.UTF_8))));
             c.rollback();
             check("after COPY", query(c, ONLY), List.of(side.own));
         });

@@ -213,12 +213,31 @@ def cursors_and_copy(side):
             except ZeroDivisionError:
                 c.rollback()
 
-            def copy_in():
-                with cursor.copy("copy projects (name) from stdin") as copy:
-                    copy.write_row(("x",))
-
-            refused("COPY FROM into a table under policies", errors.FeatureNotSupported, copy_in)
+            copied = "select count(*), min(tenant_id::text) from projects where name like 'copied %'"
+            with cursor.copy("copy projects (name) from stdin") as copy:
+                for n in range(10_000):
+                    copy.write_row((f"copied {n}\t",))
+            check("COPY FROM into a table under policies", cursor.statusmessage, "COPY 10000")
+            check("its rows", cursor.execute(copied).fetchone(), (10_000, side.own))
             c.rollback()
+            with cursor.copy("copy projects (name, budget_cents) from stdin (format binary)") as copy:
+                copy.set_types(["text", "int8"])
+                copy.write_row(("copied 1", 7))
+            check("in binary", cursor.execute(copied).fetchone(), (1, side.own))
+            c.rollback()
+
+            def copy_in():
+                with cursor.copy("copy projects (tenant_id, name) from stdin") as copy:
+                    copy.write_row((side.other, "x"))
+
+            refused("COPY FROM with another tenant's row", errors.InsufficientPrivilege, copy_in)
+            c.rollback()
+            try:
+                with cursor.copy("copy projects (name) from stdin") as copy:
+                    copy.write_row(("copied",))
+                    raise ZeroDivisionError
+            except ZeroDivisionError:
+                c.rollback()
             check("after COPY", sees(c), [side.own])
     with psycopg.connect(side.session) as c, c.cursor("named", scrollable=True, withhold=True) as cursor:
         cursor.execute("select tenant_id::text from projects")

@@ -153,6 +153,7 @@ pub(crate) async fn prepare(cluster: &Cluster, more: &[&str]) {
         include_str!("../../../sql/migrations/0011_api_keys.sql"),
         include_str!("../../../sql/migrations/0012_adopt.sql"),
         include_str!("../../../sql/migrations/0013_guard.sql"),
+        include_str!("../../../sql/migrations/0014_copy.sql"),
         include_str!("schema.sql"),
         "select cloison.harden()",
     ] {

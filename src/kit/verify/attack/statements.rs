@@ -207,10 +207,16 @@ async fn copy_from(
     let Some(other) = table.value(foray.other) else { return Ok(Verdict::skipped(NO_KEY)) };
     let open = session(wire, foray).await?;
     open.ask(BEGIN).await?;
-    let sql = format!("copy {} ({}) from stdin", table.name, table.column);
+    // A default would be made although the row is refused, and could move a sequence.
+    let (columns, nulls): (String, String) =
+        table.defaulted.iter().map(|name| (format!(", {name}"), "\t\\N")).unzip();
+    let sql = format!("copy {} ({}{columns}) from stdin", table.name, table.column);
     let mut answer = open.ask(&sql).await?;
     if answer.wants_data {
-        open.message(b'd', format!("{other}\n").as_bytes()).message(b'c', b"").send().await?;
+        open.message(b'd', format!("{other}{nulls}\n").as_bytes())
+            .message(b'c', b"")
+            .send()
+            .await?;
         answer = open.answer().await?;
     }
     open.ask("rollback").await?;

@@ -1,0 +1,1 @@
+select cloison.drop_copy_table()
