@@ -24,7 +24,7 @@ fn logins(name: &str) -> Logins {
 }
 
 async fn install(client: &Client) -> Result<(), BoxError> {
-    Ok(migrate::install(client, &[Compat::Public]).await?)
+    Ok(migrate::install(client, &[Compat::Public], |_| ()).await?)
 }
 
 async fn log_in(cluster: &Cluster, database: &str, login: &Login) -> Client {

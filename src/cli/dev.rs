@@ -271,7 +271,7 @@ impl Prepared {
 
 /// Installs the kit, with the names that the fourth seed's application uses.
 async fn install(client: &tokio_postgres::Client) -> Result<(), BoxError> {
-    crate::kit::migrate::install(client, &[crate::kit::migrate::Compat::Public]).await?;
+    crate::kit::migrate::install(client, &[crate::kit::migrate::Compat::Public], |_| ()).await?;
     Ok(())
 }
 

@@ -81,7 +81,7 @@ impl Options {
     ///
     /// The role may not, or a name in `--allow` is unknown.
     pub async fn install(&self, client: &Client) -> Result<Installed, Error> {
-        migrate::install(client, &self.names()).await?;
+        migrate::install(client, &self.names(), tell).await?;
         let may_watch = migrate::may_watch(client).await?;
         let hardening = match self.no_harden {
             true => None,
@@ -89,6 +89,14 @@ impl Options {
         };
         Ok(Installed { may_watch, hardening })
     }
+}
+
+/// Long work shows that it goes on.
+fn tell(waiting: migrate::Waiting) {
+    eprintln!(
+        "{}: waiting for a lock that another transaction holds (tried {} times)",
+        waiting.file, waiting.tries
+    );
 }
 
 /// What `--compat` takes.
@@ -133,7 +141,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let (client, connection) = database::open(args.database_url).await?;
     let work = async move {
         if args.down {
-            migrate::down(&client).await?;
+            migrate::down(&client, tell).await?;
             return Ok(Done::Gone);
         }
         args.options.install(&client).await.map(Done::Installed)

@@ -1,5 +1,7 @@
 //! INSTALL: runs the files of `sql/` in order, each in the transaction that it opens itself.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -88,6 +90,17 @@ pub enum Error {
         /// What Postgres said.
         source: tokio_postgres::Error,
     },
+    /// Somebody's transaction kept a lock for too long.
+    #[error(
+        "{file} was rolled back {MOST_TRIES} times: a transaction that is open holds what it needs{}\n  \
+         pg_stat_activity and pg_blocking_pids() say which", told(.source)
+    )]
+    Locked {
+        /// The file's path below `sql/`.
+        file: &'static str,
+        /// What Postgres said last.
+        source: tokio_postgres::Error,
+    },
     /// The role may not install: what it lacks, and what Postgres said.
     #[error("{missing}\n  because: {file} failed and was rolled back{}", told(.source))]
     Rights {
@@ -109,12 +122,29 @@ pub enum Error {
     TooOld(i32),
 }
 
+/// A file waits for a lock that somebody's transaction holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// The file's path below `sql/`.
+    pub file: &'static str,
+    /// How often it has been tried.
+    pub tries: u32,
+}
+
 /// Installs the kit. On a database that has it already nothing changes.
-pub async fn install(client: &Client, compat: &[Compat]) -> Result<(), Error> {
+///
+/// It waits for no lock longer than two seconds at a time, so that nobody waits for it behind a
+/// transaction that lasts; then it begins the file anew, for a minute and a half or so. `tell` hears of
+/// each time.
+pub async fn install(
+    client: &Client,
+    compat: &[Compat],
+    tell: impl Fn(Waiting),
+) -> Result<(), Error> {
     check_version(client).await?;
-    run(client, UP).await?;
+    run(client, UP, &tell).await?;
     let compat: Vec<File> = files_of(compat).copied().collect();
-    run(client, &compat).await
+    run(client, &compat, &tell).await
 }
 
 fn files_of(wanted: &[Compat]) -> impl Iterator<Item = &'static File> {
@@ -122,8 +152,8 @@ fn files_of(wanted: &[Compat]) -> impl Iterator<Item = &'static File> {
 }
 
 /// Takes the kit away. Protected tables keep their rows, and tenants lose their rights on them.
-pub async fn down(client: &Client) -> Result<(), Error> {
-    run(client, DOWN).await
+pub async fn down(client: &Client, tell: impl Fn(Waiting)) -> Result<(), Error> {
+    run(client, DOWN, &tell).await
 }
 
 /// Whether this role may have new tables seen as they are made, which takes an event trigger: a
@@ -169,16 +199,44 @@ async fn check_version(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-async fn run(client: &Client, files: &[File]) -> Result<(), Error> {
+/// How often a file is begun for a lock, and how long it rests in between.
+const MOST_TRIES: u32 = 30;
+const REST: Duration = Duration::from_secs(1);
+
+async fn run(client: &Client, files: &[File], tell: &impl Fn(Waiting)) -> Result<(), Error> {
+    // A setting of the caller's own is not more patient than this.
+    let done = match client.batch_execute("set lock_timeout = '2s'").await {
+        Ok(()) => run_each(client, files, tell).await,
+        Err(error) => Err(Error::Version(error)),
+    };
+    let _ = client.batch_execute("reset lock_timeout").await;
+    done
+}
+
+async fn run_each(client: &Client, files: &[File], tell: &impl Fn(Waiting)) -> Result<(), Error> {
     for file in files {
-        if let Err(source) = client.batch_execute(file.sql).await {
+        let mut tries = 0;
+        while let Err(source) = client.batch_execute(file.sql).await {
             // The file's own transaction is still open, in error; where the connection is lost
             // this fails too, and there is nothing left to undo.
             let _ = client.batch_execute("rollback").await;
-            return Err(explain(client, file.name, source).await);
+            tries += 1;
+            if !is_about_locks(&source) {
+                return Err(explain(client, file.name, source).await);
+            }
+            if tries == MOST_TRIES {
+                return Err(Error::Locked { file: file.name, source });
+            }
+            tell(Waiting { file: file.name, tries });
+            tokio::time::sleep(REST).await;
         }
     }
     Ok(())
+}
+
+fn is_about_locks(error: &tokio_postgres::Error) -> bool {
+    let code = error.code();
+    code == Some(&SqlState::LOCK_NOT_AVAILABLE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 /// Says which rights are missing, where Postgres named only the one that it looked at first.

@@ -219,13 +219,13 @@ async fn rows_from_before_are_taken_in(server: &Server) {
          from generate_series(1, 2500) i; delete from cloison.audit_log where id = 7",
     )
     .await;
-    migrate::install(&database.owner().await, &[]).await.unwrap();
+    migrate::install(&database.owner().await, &[], |_| ()).await.unwrap();
     let report = verify(&database, None).await;
     assert_eq!((report.rows, report.fault), (2499, None));
     append(&database.session("control").await, 2).await;
     assert_eq!(verify(&database, None).await.head.0, 2501);
     assert_eq!(fault(&database).await, None);
-    migrate::install(&database.owner().await, &[]).await.unwrap();
+    migrate::install(&database.owner().await, &[], |_| ()).await.unwrap();
     assert_eq!(verify(&database, None).await.head.0, 2501);
 }
 

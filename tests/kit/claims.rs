@@ -177,7 +177,7 @@ async fn the_process_id_need_not_be_bound(server: &Server) {
 async fn policies_of_supabase_narrow_a_tenants_rows(server: &Server) {
     let database = server.database().await;
     let owner = database.owner().await;
-    migrate::install(&owner, &[Compat::Supabase]).await.unwrap();
+    migrate::install(&owner, &[Compat::Supabase], |_| ()).await.unwrap();
     let a = add_tenant(&owner, "a", None).await;
     let b = add_tenant(&owner, "b", None).await;
     let (ada, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -240,11 +240,11 @@ async fn somebody_elses_auth_functions_stay(server: &Server) {
          as 'select null::uuid'",
     )
     .await;
-    migrate::install(&owner, &[Compat::Supabase]).await.unwrap();
+    migrate::install(&owner, &[Compat::Supabase], |_| ()).await.unwrap();
     let body = "select prosrc from pg_proc where oid = 'auth.uid()'::regprocedure";
     assert_eq!(texts(&owner, body).await, ["select null::uuid"]);
     assert_eq!(texts(&owner, "select auth.jwt() is null").await, ["t"]);
-    migrate::down(&owner).await.unwrap();
+    migrate::down(&owner, |_| ()).await.unwrap();
     assert_eq!(texts(&owner, "select auth.uid() is null").await, ["t"]);
     assert_eq!(texts(&owner, "select to_regprocedure('auth.jwt()') is null").await, ["t"]);
 }

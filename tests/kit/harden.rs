@@ -471,7 +471,7 @@ async fn the_way_back_leaves_nothing(server: &Server) {
     database.harden(&[]).await;
     let kit = database.dump(Rows::Without).await;
     assert!(kit.contains("cloison.harden"));
-    migrate::down(&superuser).await.unwrap();
+    migrate::down(&superuser, |_| ()).await.unwrap();
     let after = rights(&database).await;
     let missing: Vec<_> = before
         .iter()
@@ -484,10 +484,10 @@ async fn an_owner_cannot_lose_what_a_superuser_noted(server: &Server) {
     let database = server.database().await;
     database.harden(&[]).await;
     let owner = database.owner().await;
-    let error = migrate::down(&owner).await.unwrap_err().to_string();
+    let error = migrate::down(&owner, |_| ()).await.unwrap_err().to_string();
     assert!(error.contains("rights that hardening changed cannot be changed back"), "{error}");
     assert!(error.contains("select * from cloison.unharden()"), "{error}");
     assert_eq!(texts(&owner, "select count(*) > 100 from cloison.hardening_changes").await, ["t"]);
     texts(&database.superuser().await, "select count(*) from cloison.unharden()").await;
-    migrate::down(&owner).await.unwrap();
+    migrate::down(&owner, |_| ()).await.unwrap();
 }

@@ -1,5 +1,8 @@
 //! Installing, installing again, taking away.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use clap::Parser;
 use cloison::cli::install;
 use cloison::kit::migrate::{self, Compat};
@@ -8,6 +11,7 @@ use crate::support::{Rows, Server, batch, on_a_server_of_its_own, on_every_major
 
 on_every_major!(
     a_superuser_may_install,
+    nobody_waits_behind_an_installation_that_waits,
     the_verb_installs_and_takes_away,
     without_createrole_it_says_so,
 );
@@ -33,6 +37,31 @@ const FILES: &[&str] = &[
     "sql/compat/supabase.sql",
 ];
 
+/// An installation waits for nobody so long that others wait for it.
+async fn nobody_waits_behind_an_installation_that_waits(server: &Server) {
+    let database = server.database().await;
+    let reader = database.owner().await;
+    batch(&reader, "begin; select from cloison.audit_log, cloison.tenants").await;
+    let owner = database.owner().await;
+    let told = AtomicU32::new(0);
+    let installing = migrate::install(&owner, &[], |waiting| {
+        told.fetch_max(waiting.tries, Ordering::Relaxed);
+    });
+    let others = async {
+        let other = database.owner().await;
+        batch(&other, "set statement_timeout = '5s'").await;
+        while told.load(Ordering::Relaxed) < 2 {
+            batch(&other, "select from cloison.audit_log, cloison.tenants").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        batch(&reader, "rollback").await;
+    };
+    let (installed, ()) = tokio::join!(installing, others);
+    installed.unwrap();
+    let timeout = texts(&owner, "select current_setting('lock_timeout')").await;
+    assert_eq!(timeout, ["0"]);
+}
+
 async fn a_second_install_changes_nothing(server: &Server) {
     let database = server.empty_database().await;
     let before = database.dump(Rows::Without).await;
@@ -52,24 +81,24 @@ async fn a_second_install_changes_nothing(server: &Server) {
         assert_eq!(String::from_utf8_lossy(&done.stdout), "", "{file} is not silent");
         assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{file} is not silent");
     }
-    migrate::install(&owner, &[Compat::Public, Compat::Supabase]).await.unwrap();
+    migrate::install(&owner, &[Compat::Public, Compat::Supabase], |_| ()).await.unwrap();
     batch(&owner, "select cloison.protect('public.note')").await;
     assert_eq!(installed, database.dump(Rows::With).await);
 
     // Up, down, up. Protected tables are unprotected on the way down.
     batch(&owner, "select cloison.unprotect('public.note'); drop table public.note").await;
     let up = database.dump(Rows::Without).await;
-    migrate::down(&owner).await.unwrap();
+    migrate::down(&owner, |_| ()).await.unwrap();
     assert_eq!(before, database.dump(Rows::Without).await);
-    migrate::down(&owner).await.unwrap();
-    migrate::install(&owner, &[Compat::Public, Compat::Supabase]).await.unwrap();
+    migrate::down(&owner, |_| ()).await.unwrap();
+    migrate::install(&owner, &[Compat::Public, Compat::Supabase], |_| ()).await.unwrap();
     assert_eq!(up, database.dump(Rows::Without).await);
 
     // Taking the kit away leaves the rows, and tenants without rights on them.
     batch(&owner, "create table public.note (id serial primary key, body text)").await;
     batch(&owner, "insert into public.note (body) values ('stays')").await;
     batch(&owner, "select cloison.protect('public.note')").await;
-    migrate::down(&owner).await.unwrap();
+    migrate::down(&owner, |_| ()).await.unwrap();
     assert_eq!(texts(&owner, "select body from public.note").await, ["stays"]);
     assert_eq!(
         texts(&owner, "select relrowsecurity::text from pg_class where relname = 'note'").await,
@@ -80,8 +109,8 @@ async fn a_second_install_changes_nothing(server: &Server) {
 async fn a_superuser_may_install(server: &Server) {
     let database = server.empty_database().await;
     let superuser = database.superuser().await;
-    migrate::install(&superuser, &[Compat::Public]).await.unwrap();
-    migrate::install(&superuser, &[Compat::Public]).await.unwrap();
+    migrate::install(&superuser, &[Compat::Public], |_| ()).await.unwrap();
+    migrate::install(&superuser, &[Compat::Public], |_| ()).await.unwrap();
     assert_eq!(texts(&superuser, "select cloison.kit_version()").await, ["8"]);
     assert_eq!(
         texts(&superuser, "select count(*) from cloison.protection_findings()").await,
@@ -100,7 +129,7 @@ async fn without_createrole_it_says_so(server: &Server) {
     batch(&superuser, &format!("alter role {} nocreaterole", database.login("owner"))).await;
     batch(&superuser, &format!("alter database {} owner to postgres", database.name)).await;
     let owner = database.owner().await;
-    let error = migrate::install(&owner, &[]).await.unwrap_err().to_string();
+    let error = migrate::install(&owner, &[], |_| ()).await.unwrap_err().to_string();
     let name = &database.name;
     assert_eq!(
         error.lines().next().unwrap(),

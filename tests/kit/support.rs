@@ -175,7 +175,7 @@ impl Server {
     pub(crate) async fn database(&self) -> Database<'_> {
         let database = self.empty_database().await;
         let owner = database.owner().await;
-        migrate::install(&owner, &[]).await.unwrap();
+        migrate::install(&owner, &[], |_| ()).await.unwrap();
         for access in ["tenant", "superadmin", "control"] {
             let login = database.login(access);
             // On 16 and newer only who made the group, or a superuser, may give it to a login.

@@ -157,7 +157,7 @@ async fn a_change_of_a_tenant_is_told(server: &Server) {
 
 async fn the_names_in_public_work(server: &Server) {
     let (database, a, b) = fill(server).await;
-    migrate::install(&database.owner().await, &[Compat::Public]).await.unwrap();
+    migrate::install(&database.owner().await, &[Compat::Public], |_| ()).await.unwrap();
     let me = a.to_string();
 
     let session = database.tenant(a).await;

@@ -108,7 +108,7 @@ async fn new_tables_are_protected_as_they_are_made(server: &Server) {
 
     batch(&owner, "select cloison.unwatch_schema('public')").await;
     assert_eq!(said(&database, "create table public.unseen (tenant_id uuid)"), "");
-    migrate::down(&superuser).await.unwrap();
+    migrate::down(&superuser, |_| ()).await.unwrap();
     let left = "select evtname from pg_event_trigger";
     assert_eq!(texts(&superuser, left).await, [""; 0]);
 }

@@ -45,7 +45,7 @@ async fn try_all(
     let admin = cluster.connect_superuser("postgres").await.map_err(scratch)?;
     admin.batch_execute("create database scratch").await.map_err(scratch)?;
     let database = cluster.connect_superuser("scratch").await.map_err(scratch)?;
-    migrate::install(&database, &[]).await.map_err(scratch)?;
+    migrate::install(&database, &[], |_| ()).await.map_err(scratch)?;
     database.batch_execute(include_str!("self_test.sql")).await.map_err(scratch)?;
     let (host, port) = (cluster.host(), cluster.port());
     let (user, password) = (cluster.superuser(), cluster.superuser_password());
@@ -61,7 +61,7 @@ async fn try_all(
             let report = suite(&roads).await;
             database.batch_execute(breakage.cure).await.map_err(scratch)?;
             // All of the kit as it was: the proxy asks for its version when it starts.
-            migrate::install(&database, &[]).await.map_err(scratch)?;
+            migrate::install(&database, &[], |_| ()).await.map_err(scratch)?;
             let report = report?;
             let is_noticed = is_as_expected(&report, breakage.check);
             unnoticed += usize::from(!is_noticed);
