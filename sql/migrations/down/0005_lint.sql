@@ -21,6 +21,7 @@ begin
         cloison.watch_schema(regnamespace, text),
         cloison.on_new_table(),
         cloison.registered_tables(),
+        cloison.tenant_parameters(),
         cloison.tenant_functions(),
         cloison.tenant_relations();
     drop table cloison.watched_schemas, cloison.accepted_findings;
