@@ -411,6 +411,20 @@ begin
                     relation, pg_catalog.quote_ident(tenant_column)
                 using errcode = 'feature_not_supported';
         end if;
+        if exists (
+            select
+            from pg_catalog.pg_attribute a
+                join pg_catalog.pg_collation c on c.oid = a.attcollation
+            where a.attrelid = protect_one.relation and a.attnum = col.attnum
+              and not c.collisdeterministic
+        ) then
+            raise exception '%.% has a collation by which different texts are equal, so it cannot '
+                    'name the tenant', relation, pg_catalog.quote_ident(tenant_column)
+                using errcode = 'feature_not_supported',
+                      hint = pg_catalog.format(
+                          'alter table %s alter column %I type %s collate "C"',
+                          relation, tenant_column, col.type);
+        end if;
         the_type := col.type;
         if col.default_text is distinct from cloison.tenant_value(col.type) then
             execute pg_catalog.format(
@@ -985,13 +999,44 @@ begin
 end;
 $$;
 
+-- A key as a tenant column of a number's type reads it: 02, +2 and 2 are one tenant's rows there. A
+-- key that is no number is what it is.
+create or replace function cloison.canonical_key(key text)
+    returns text
+    immutable
+    set search_path = pg_catalog, pg_temp
+    language plpgsql
+as $$
+begin
+    return key::bigint::text;
+exception
+    when invalid_text_representation or numeric_value_out_of_range then
+        return key;
+end;
+$$;
+
+do $$
+begin
+    create unique index if not exists tenants_canonical_key_idx
+        on cloison.tenants (cloison.canonical_key(external_key));
+exception
+    when unique_violation then
+        raise warning 'tenants have an external_key that is the same number: %', sqlerrm
+            using hint = 'Where a tenant column is a number they see each other''s rows. '
+                '`cloison lint` names them; then run `cloison install` again.';
+end
+$$;
+
 -- Who may call what. The owner may call all of it.
 revoke execute on all functions in schema cloison from public;
 grant execute on function
     cloison.role_findings(name, text),
     cloison.protection_findings(),
-    cloison.expected_policies(regclass)
+    cloison.expected_policies(regclass),
+    cloison.canonical_key(text)
     to cloison_control;
+-- Who changes a tenant makes its entry in the index.
+grant execute on function cloison.canonical_key(text) to cloison_superadmin;
 -- `cloison verify` can do with the super-admin's road alone.
 grant execute on function
     cloison.role_findings(name, text),

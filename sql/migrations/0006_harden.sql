@@ -726,6 +726,23 @@ begin
 end;
 $$;
 
+-- What harden() had taken from somebody, and that is open to him again.
+create or replace function cloison.hardening_undone()
+    returns table (target text, privilege text, grantee text, consequence text)
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set jit = off
+    language sql
+as $$
+    select distinct h.target, h.privilege, c.grantee, h.consequence
+    from cloison.hardening_changes c
+        join cloison.hardening() h on h.target = c.target and h.privilege = c.privilege
+    where c.change = 'revoked'
+      and h.open
+      and c.grantee = any (h.open_to);
+$$;
+
 -- Nobody calls any of it but the kit's owner, who may see what hardening_findings() tells.
 revoke execute on function
     cloison.hardening_rules(),
@@ -739,8 +756,10 @@ revoke execute on function
     cloison.allow_back(text),
     cloison.close_again(text),
     cloison.hardening_findings(),
+    cloison.hardening_undone(),
     cloison.unharden()
     from public;
-grant execute on function cloison.hardening_findings() to cloison_control;
+grant execute on function cloison.hardening_findings(), cloison.hardening_undone()
+    to cloison_control;
 
 commit;

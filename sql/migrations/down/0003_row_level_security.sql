@@ -25,7 +25,9 @@ begin
             perform cloison.take_away(pg_catalog.format('cloison.%I', name)::regclass, null);
         end loop;
     end if;
+    drop index if exists cloison.tenants_canonical_key_idx;
     drop function if exists
+        cloison.canonical_key(text),
         cloison.role_findings(name, text),
         cloison.protection_findings(),
         cloison.guard_findings(),

@@ -30,6 +30,7 @@ begin
     drop function if exists
         cloison.unharden(),
         cloison.hardening_findings(),
+        cloison.hardening_undone(),
         cloison.close_again(text),
         cloison.allow_back(text),
         cloison.harden(text[]),

@@ -244,6 +244,54 @@ pub(super) const FAULTS: &[Fault] = &[
         "drop function public.peek()",
     ),
     owner(
+        "create function public.peek() returns trigger security definer \
+             set search_path = pg_catalog, pg_temp language plpgsql as 'begin return new; end'; \
+         revoke execute on function public.peek() from public; \
+         create trigger peek before insert on public.note \
+             for each row execute function public.peek()",
+        &[
+            ("definer_function:public.peek()", "critical"),
+            ("trigger_copies:public.note:peek", "warning"),
+        ],
+        "drop function public.peek() cascade",
+    ),
+    owner(
+        "create view public.door as select code from public.plan; \
+         grant insert on public.door to cloison_tenant; \
+         create function public.peek() returns trigger security definer \
+             set search_path = pg_catalog, pg_temp language plpgsql as 'begin return new; end'; \
+         revoke execute on function public.peek() from public; \
+         create trigger peek instead of insert on public.door \
+             for each row execute function public.peek()",
+        &[("definer_function:public.peek()", "critical")],
+        "drop view public.door; drop function public.peek()",
+    ),
+    owner(
+        "create function public.peek(text, text) returns text security definer \
+             set search_path = pg_catalog, pg_temp language sql as 'select $2'; \
+         revoke execute on function public.peek(text, text) from public; \
+         create aggregate public.peeks(text) (sfunc = public.peek, stype = text)",
+        &[("definer_function:public.peek(text,text)", "critical")],
+        "drop aggregate public.peeks(text); drop function public.peek(text, text)",
+    ),
+    owner(
+        "create type public.mood as enum ('good'); \
+         create function public.peek(public.mood) returns json security definer \
+             set search_path = pg_catalog, pg_temp language sql as 'select null::json'; \
+         revoke execute on function public.peek(public.mood) from public; \
+         create cast (public.mood as json) with function public.peek(public.mood)",
+        &[("definer_function:public.peek(public.mood)", "critical")],
+        "drop type public.mood cascade",
+    ),
+    superuser(
+        "select from cloison.harden(); grant execute on function pg_terminate_backend to public",
+        &[(
+            "hardening_off:function pg_terminate_backend(integer,bigint):public:execute",
+            "critical",
+        )],
+        "select from cloison.unharden()",
+    ),
+    owner(
         "create procedure public.peek(int) security definer set search_path = public \
          language sql as 'select 1'; \
          revoke execute on procedure public.peek(int) from public",
@@ -370,6 +418,15 @@ pub(super) const FAULTS: &[Fault] = &[
             ("rule_runs_as_owner:public.note:log_it", "warning"),
         ],
         "",
+    ),
+    owner(
+        "create view public.door as select code from public.plan; \
+         grant insert on public.door to cloison_tenant; \
+         create rule through as on insert to public.door do instead \
+             insert into public.plan values (new.code) \
+             returning (select string_agg(s.id::text, '') from public.secret s)",
+        &[("rule_runs_as_owner:public.door:through", "critical")],
+        "drop view public.door",
     ),
     owner(
         "alter table public.note disable trigger \"~cloison_guard\"",
@@ -542,6 +599,34 @@ pub(super) const FAULTS: &[Fault] = &[
         &[("tenant_column:public.note:reference", "warning")],
         "",
     ),
+    owner(
+        "create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', \
+             deterministic = false); \
+         create table public.fresh (org text not null); \
+         select cloison.protect('public.fresh', 'tenant', 'org'); \
+         select cloison.unprotect('public.fresh'); \
+         alter table public.fresh alter org type text collate public.any_case, \
+             alter org set default cloison.current_tenant_key(); \
+         insert into cloison.protected_tables (relation, class, tenant_column, column_type) \
+             values ('public.fresh', 'tenant', 'org', 'text'); \
+         select cloison.apply_policies('public.fresh'), cloison.apply_grants('public.fresh'), \
+             cloison.apply_guard('public.fresh')",
+        &[("tenant_key:public.fresh", "critical")],
+        "select cloison.unprotect('public.fresh'); drop table public.fresh; \
+         drop collation public.any_case",
+    ),
+    Fault {
+        cure_by_hand: "delete from cloison.tenants where external_key like '%77'; \
+             create unique index tenants_canonical_key_idx \
+                 on cloison.tenants (cloison.canonical_key(external_key))",
+        ..owner(
+            "drop index cloison.tenants_canonical_key_idx; \
+             insert into cloison.tenants (name, slug, external_key) \
+             values ('x', 'x', '77'), ('y', 'y', ' +077')",
+            &[("tenant_key:number:77", "critical")],
+            "",
+        )
+    },
     owner(
         "insert into cloison.protected_tables (relation, class) values ('4294967290', 'global')",
         &[("table_gone:4294967290", "info")],
