@@ -155,6 +155,13 @@ impl Exchange {
         self.pending() == 0 && self.is_replied()
     }
 
+    /// All of a pipeline has been answered, and well: so no later answer is about that.
+    pub(super) fn settle_work(&mut self) {
+        if self.is_answered() && !self.failed {
+            self.pending.clear();
+        }
+    }
+
     /// Whether the server skips what comes, up to a Sync.
     pub(super) const fn is_failed(&self) -> bool {
         self.failed

@@ -146,7 +146,7 @@ impl CopyIn {
         out: &mut BytesMut,
     ) -> Result<Fate, Unexpected> {
         let tag = header.tag;
-        let told = || (body.len() == header.body_len).then(|| self.told(tag, body)).flatten();
+        let told = || (body.len() == header.body_len).then(|| self.told(tag, body));
         match tag {
             backend::ERROR_RESPONSE => return Ok(Fate::Failed(told())),
             // What our own question may have to say is nothing to the client.
@@ -239,15 +239,14 @@ impl CopyIn {
         self.due.extend(answers);
     }
 
-    /// An error or a notice as the client gets it, if not as it is: it speaks of what the client has
-    /// written.
-    fn told(&self, tag: u8, body: &[u8]) -> Option<Bytes> {
+    /// An error or a notice as the client gets it: it speaks of what the client has written.
+    fn told(&self, tag: u8, body: &[u8]) -> Bytes {
         let without: &[u8] = match self.phase {
-            Phase::Plain => return None,
+            Phase::Plain => return messages::frame(tag, body),
             Phase::Asking => b"WqpP",
             Phase::Staging | Phase::Moving => b"Pqp",
         };
-        Some(messages::told(tag, body, without, &self.shown))
+        messages::told(tag, body, without, &self.shown)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::from_client::Admitted;
 use super::{End, Relay, Rest};
@@ -33,6 +33,9 @@ pub(super) struct Copying {
     running: Option<Box<Running>>,
     /// The server was asked for what it has, because a COPY waits for that.
     flushed: bool,
+    /// An error that goes out together with the `ReadyForQuery` of its `Query`, as Postgres sends
+    /// them: drivers take the one for both.
+    held: BytesMut,
 }
 
 /// What is being run.
@@ -58,6 +61,11 @@ impl Running {
 impl Copying {
     pub(super) const fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// An answer is over.
+    pub(super) fn release(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&std::mem::take(&mut self.held));
     }
 
     /// An answer is over, and a transaction with it or not.
@@ -184,6 +192,7 @@ impl Relay<'_> {
     }
 
     fn run_query(&mut self, header: Header, text: Bytes) -> Admitted {
+        self.exchange.settle_work();
         self.exchange.sent(header.tag);
         self.client.incoming.advance(header.frame_len());
         self.run_next(text, 0);
@@ -279,6 +288,7 @@ impl Relay<'_> {
     /// Takes a message of the server's while something is run; false if more of it has to arrive.
     pub(super) fn admit_copying_answer(&mut self, header: Header) -> Result<bool, End> {
         let Some(running) = &mut self.copying.running else { return Ok(true) };
+        let is_script = running.script.is_some();
         let look = running.current.look(header);
         let stream = &mut self.bound.server_mut().stream;
         let Some(body) = stream.incoming.get(HEADER_LEN..HEADER_LEN + look) else {
@@ -292,21 +302,22 @@ impl Relay<'_> {
         let hidden = header.tag == backend::NOTICE_RESPONSE
             && self.hides_plans
             && filter::tells_of_plans(body);
+        let is_fatal = matches!(answer, Answer::Error { is_fatal: true, .. });
+        let is_held = is_script && matches!(fate, Fate::Failed(_)) && !is_fatal;
+        let out = if is_held { &mut self.copying.held } else { &mut self.client.outgoing };
         let mut is_forwarded = false;
         match (&fate, limited) {
-            (_, Some(error)) => error.encode(&mut self.client.outgoing),
+            (_, Some(error)) => error.encode(out),
             (Fate::Drop, None) => {}
             (_, None) if hidden => {}
             (Fate::Forward | Fate::Data | Fate::Done(None) | Fate::Failed(None), None) => {
                 is_forwarded = true;
             }
             (Fate::Instead(frame) | Fate::Failed(Some(frame)) | Fate::Done(Some(frame)), None) => {
-                self.client.outgoing.extend_from_slice(frame);
+                out.extend_from_slice(frame);
             }
         }
-        if let Answer::Error { is_fatal: true, .. } = answer {
-            self.fatal_seen = true;
-        }
+        self.fatal_seen |= is_fatal;
         self.from_server = Rest { bytes: header.frame_len(), dropped: !is_forwarded };
         self.carry_server_bytes();
         self.follow(&fate, answer)?;

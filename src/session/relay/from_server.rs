@@ -54,6 +54,9 @@ impl Relay<'_> {
         if self.copying.is_running() && copy_in::is_answer(header.tag) {
             return self.admit_copying_answer(header);
         }
+        if header.tag == backend::READY_FOR_QUERY {
+            self.copying.release(&mut self.client.outgoing);
+        }
         // Of a long error the beginning will do: severity and code come first.
         let look = if Answer::needs_body(header.tag) { header.body_len.min(LOOK_LIMIT) } else { 0 };
         let incoming = &self.bound.server().stream.incoming;

@@ -104,6 +104,11 @@ impl Relay<'_> {
 
     /// Takes a message of the server's; false if more of it has to arrive first.
     pub(super) fn admit_answer(&mut self, header: Header) -> Result<bool, End> {
+        if header.tag == backend::READY_FOR_QUERY
+            && let Some(lent) = &mut self.lent
+        {
+            self.client.outgoing.extend_from_slice(&std::mem::take(&mut lent.held));
+        }
         match self.admit_copying_answer(header)? {
             Some(is_whole) => Ok(is_whole),
             None => self.admit_server_frame(header),
@@ -134,16 +139,19 @@ impl Relay<'_> {
             header.tag == backend::NOTICE_RESPONSE && hides_plans && filter::tells_of_plans(body);
         let refused = lent.follow(&fate, look);
         let told = limited.map(Box::new).or(refused);
+        let is_script = lent.script.is_some() && !lent.fatal_seen;
+        let is_held = is_script && matches!(fate, Fate::Failed(_));
+        let out = if is_held { &mut lent.held } else { &mut self.client.outgoing };
         let mut is_forwarded = false;
         match (&fate, told) {
-            (_, Some(error)) => error.encode(&mut self.client.outgoing),
+            (_, Some(error)) => error.encode(out),
             (Fate::Drop, None) => {}
             (_, None) if hidden => {}
             (Fate::Forward | Fate::Data | Fate::Done(None) | Fate::Failed(None), None) => {
                 is_forwarded = true;
             }
             (Fate::Instead(frame) | Fate::Failed(Some(frame)) | Fate::Done(Some(frame)), None) => {
-                self.client.outgoing.extend_from_slice(frame);
+                out.extend_from_slice(frame);
             }
         }
         lent.from_server = Rest { bytes: header.frame_len(), dropped: !is_forwarded };

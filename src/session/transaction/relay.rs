@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::time::Sleep;
 
 use super::again::Again;
@@ -84,6 +85,9 @@ pub(super) struct Lent {
     pub(super) copy: Copy,
     /// A COPY that the proxy runs step by step.
     pub(super) copying: Option<Box<Copying>>,
+    /// An error that goes out together with the `ReadyForQuery` of its `Query`, as Postgres sends
+    /// them: drivers take the one for both.
+    pub(super) held: BytesMut,
     /// The rest of a `Query` with several statements, or with a COPY.
     pub(super) script: Option<Script>,
     /// The client's next frames wait until the connection has gone to somebody else and back.
@@ -164,6 +168,7 @@ impl Lent {
             written: 0,
             copy: Copy::None,
             copying: None,
+            held: BytesMut::new(),
             script: None,
             yields: false,
             dirty: false,

@@ -161,10 +161,11 @@ async def cursors_and_copy(side):
         await c.execute("create temporary table t (n int8, x text)")
         got = await c.copy_records_to_table("t", records=[(n, "é\t\\") for n in range(50_000)])
         check("COPY FROM into a table of its own", got, "COPY 50000")
-        records = [(f"copied {n}", n) for n in range(10_000)]
+        mark = f"copied {os.getpid()}"
+        records = [(f"{mark} {n}", n) for n in range(10_000)]
         got = await c.copy_records_to_table("projects", records=records, columns=["name", "budget_cents"])
         check("COPY FROM into a table under policies", got, "COPY 10000")
-        copied = "from projects where name like 'copied %'"
+        copied = f"from projects where name like '{mark} %'"
         check("its rows", await c.fetchval(f"select min(tenant_id::text) || count(*) {copied}"), f"{side.own}10000")
         await c.execute(f"delete {copied}")
         await refused(

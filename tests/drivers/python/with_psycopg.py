@@ -213,16 +213,17 @@ def cursors_and_copy(side):
             except ZeroDivisionError:
                 c.rollback()
 
-            copied = "select count(*), min(tenant_id::text) from projects where name like 'copied %'"
+            mark = f"copied {os.getpid()}"
+            copied = f"select count(*), min(tenant_id::text) from projects where name like '{mark} %'"
             with cursor.copy("copy projects (name) from stdin") as copy:
                 for n in range(10_000):
-                    copy.write_row((f"copied {n}\t",))
+                    copy.write_row((f"{mark} {n}\t",))
             check("COPY FROM into a table under policies", cursor.statusmessage, "COPY 10000")
             check("its rows", cursor.execute(copied).fetchone(), (10_000, side.own))
             c.rollback()
             with cursor.copy("copy projects (name, budget_cents) from stdin (format binary)") as copy:
                 copy.set_types(["text", "int8"])
-                copy.write_row(("copied 1", 7))
+                copy.write_row((f"{mark} 1", 7))
             check("in binary", cursor.execute(copied).fetchone(), (1, side.own))
             c.rollback()
 
@@ -234,7 +235,7 @@ def cursors_and_copy(side):
             c.rollback()
             try:
                 with cursor.copy("copy projects (name) from stdin") as copy:
-                    copy.write_row(("copied",))
+                    copy.write_row((mark,))
                     raise ZeroDivisionError
             except ZeroDivisionError:
                 c.rollback()

@@ -55,6 +55,14 @@ async fn a_pipeline_is_answered_as_by_postgres() {
     a.copy_data(b"5\n").copy_done().sync().send().await;
     assert_eq!(tags(&a.answer().await), "CZ");
     assert_eq!(a.value(COUNT).await, "7");
+    // As asyncpg does it: behind a pipeline without a Sync, and refused by a policy.
+    a.parse("looked", "select n from item").message('D', b"Slooked\0").flush().send().await;
+    assert_eq!(tags(&a.until('T').await), "1tT");
+    let foreign = format!("{B}\t1\n");
+    starts(
+        &super::copy(&mut a, "copy item(tenant_id, n) from stdin", foreign.as_bytes()).await,
+        "42501",
+    );
     // In a block, by a portal of the round trip before.
     a.ask("begin").await;
     a.parse("", copy).bind("p", "", &[]).sync().send().await;
