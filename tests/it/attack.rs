@@ -54,9 +54,13 @@ const MUTATIONS: &[Mutation] = &[
         PROTECT_NOTE,
     ),
     (
-        "grant truncate on public.event to cloison_tenant",
+        "grant truncate on public.event to cloison_tenant; \
+         alter table public.event disable trigger \"!cloison_guard_truncate\"; \
+         alter table public.event_2025 disable trigger \"!cloison_guard_truncate\"",
         &["public.event: truncate"],
-        "revoke truncate on public.event from cloison_tenant",
+        "revoke truncate on public.event from cloison_tenant; \
+         alter table public.event enable always trigger \"!cloison_guard_truncate\"; \
+         alter table public.event_2025 enable always trigger \"!cloison_guard_truncate\"",
     ),
     (
         "create view public.all_notes as select * from public.note; \
@@ -105,10 +109,12 @@ const MUTATIONS: &[Mutation] = &[
     ),
     (
         "alter table cloison.tenants disable row level security; \
-         grant update on cloison.tenants to cloison_tenant",
+         grant update on cloison.tenants to cloison_tenant; \
+         alter table cloison.tenants disable trigger \"!cloison_guard_kit\"",
         &["session: tenant_list", "session: tenant_update"],
         "alter table cloison.tenants enable row level security; \
-         revoke update on cloison.tenants from cloison_tenant",
+         revoke update on cloison.tenants from cloison_tenant; \
+         alter table cloison.tenants enable always trigger \"!cloison_guard_kit\"",
     ),
     (
         "grant delete on cloison.protected_tables to cloison_tenant",
