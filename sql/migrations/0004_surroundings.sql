@@ -93,6 +93,7 @@ as $$
               'cloison.get_current_tenant()',
               'cloison.current_tenant_id()',
               'cloison.current_tenant_key()',
+              'cloison.canonical_key(text)',
               'cloison.is_superadmin()',
               'cloison.superadmin_may_write()',
               'cloison.visible_tenants()',
