@@ -52,7 +52,10 @@ async fn the_kit_itself_adds_nothing(server: &Server) {
     let Surroundings { functions, vouched, implicit_code, blame, sequences, .. } =
         surroundings(&database, &[]).await;
     // It leaves a tenant in the session, as nobody but the proxy may.
-    assert_eq!(names(&functions), ["set_tenant"]);
+    assert_eq!(
+        names(&functions),
+        ["drop_copy_table", "make_copy_table", "set_tenant", "stage_copy"]
+    );
     assert!(vouched.is_empty());
     assert_eq!((implicit_code, blame, sequences), (false, None, false));
 
@@ -78,7 +81,17 @@ async fn functions_are_those_that_the_login_may_call(server: &Server) {
     )
     .await;
     let found = surroundings(&database, &[]).await;
-    let open = ["Odd name", "act", "lower", "open", "set_tenant", "total"];
+    let open = [
+        "Odd name",
+        "act",
+        "drop_copy_table",
+        "lower",
+        "make_copy_table",
+        "open",
+        "set_tenant",
+        "stage_copy",
+        "total",
+    ];
     assert_eq!(names(&found.functions), open);
     assert!(!found.implicit_code);
 
@@ -114,7 +127,10 @@ async fn a_name_is_vouched_for_with_all_its_functions(server: &Server) {
     .await;
     let found = surroundings(&database, &["app.f", "app.other", "public.g"]).await;
     assert_eq!(names(&found.vouched), ["f"]);
-    assert_eq!(names(&found.functions), ["f", "g", "set_tenant"]);
+    assert_eq!(
+        names(&found.functions),
+        ["drop_copy_table", "f", "g", "make_copy_table", "set_tenant", "stage_copy"]
+    );
 
     batch(&owner, "create function public.f(text) returns int language sql as 'select 1'").await;
     assert!(surroundings(&database, &["app.f"]).await.vouched.is_empty());
