@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Door, Verifier};
@@ -32,6 +33,9 @@ use refusal::Refusal;
 /// everything else is refused.
 const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A client in a reserved place has this long to prove that it may have one.
+const RESERVED_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What all clients share; built once, by `cli::serve`.
 pub struct Shared {
     /// The configuration.
@@ -50,6 +54,8 @@ pub struct Shared {
     pub pools: Pools,
     /// The sessions that there are.
     pub stays: Stays,
+    /// Places of super-admins and the owner beyond `max_client_conn`.
+    pub reserved: Arc<Semaphore>,
     /// What each tenant has of all that.
     pub shares: Shares,
     /// The cancel keys of the sessions.
@@ -81,15 +87,29 @@ pub struct Arrival {
     pub is_oauth: bool,
 }
 
+impl Arrival {
+    /// Gives a client that asks for a super-admin's or the owner's role one of their places, where
+    /// all others are taken.
+    fn take_reserved(&mut self, params: &StartupParams, shared: &Shared) {
+        let is_full = matches!(self.admission, Admission::Full(_));
+        if is_full
+            && shared.config.access_of(&params.user) != Access::Tenant
+            && let Ok(place) = Arc::clone(&shared.reserved).try_acquire_owned()
+        {
+            self.admission = Admission::Admitted(place);
+        }
+    }
+}
+
 /// Serves one connection, from accepted socket to closed socket.
 pub async fn serve_client(
     socket: Socket,
-    arrival: Box<Arrival>,
+    mut arrival: Box<Arrival>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 ) {
     // What it takes to begin is given up before the session, which may be idle for days.
-    let begun = Box::pin(begin(socket, &arrival, &shared, shutdown.clone())).await;
+    let begun = Box::pin(begin(socket, &mut arrival, &shared, shutdown.clone())).await;
     let Some((client, lease, terms)) = begun else { return };
     let common = Common {
         cancels: &shared.cancels,
@@ -114,7 +134,7 @@ pub async fn serve_client(
 /// Everything up to the session; `None` once the client has been told that there is none.
 async fn begin(
     socket: Socket,
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     shared: &Shared,
     mut shutdown: Shutdown,
 ) -> Option<(Box<FrameStream>, Lease, Box<Terms>)> {
@@ -124,7 +144,7 @@ async fn begin(
     shared.observer.observe(Event::ClientConnected { session: id, client_addr });
     let limit = match &arrival.admission {
         Admission::Admitted(_) => shared.config.limits.client_login_timeout,
-        Admission::Full(_) => FULL_TIMEOUT,
+        Admission::Full(_) => FULL_TIMEOUT + RESERVED_TIMEOUT,
     };
     let startup = within(limit, log_in(socket, arrival, id, &address, shared));
     let startup = tokio::select! {
@@ -187,16 +207,24 @@ type Refused = (Option<FrameStream>, Refusal);
 
 async fn log_in(
     socket: Socket,
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     id: SessionId,
     address: &Address,
     shared: &Shared,
 ) -> Result<Login, Refused> {
-    let (mut client, params) = match frontend::negotiate(socket, shared.acceptor.as_ref()).await {
-        Ok(Startup::Session(client, params)) => (client, params),
-        Ok(Startup::Cancel(client, key)) => return Ok(Login::Cancel(client, key)),
-        Err(error) => return Err(refusal::of_startup(error)),
+    let limit = match &arrival.admission {
+        // All of the login has a limit.
+        Admission::Admitted(_) => Duration::ZERO,
+        Admission::Full(_) => FULL_TIMEOUT,
     };
+    let started = within(limit, frontend::negotiate(socket, shared.acceptor.as_ref())).await;
+    let (mut client, params) = match started {
+        Some(Ok(Startup::Session(client, params))) => (client, params),
+        Some(Ok(Startup::Cancel(client, key))) => return Ok(Login::Cancel(client, key)),
+        Some(Err(error)) => return Err(refusal::of_startup(error)),
+        None => return Err((None, protocol::Error::Closed.into())),
+    };
+    arrival.take_reserved(&params, shared);
     let admitted = match &arrival.admission {
         Admission::Full(_) => Err(Refusal::too_many_clients(shared.config.limits.max_client_conn)),
         Admission::Admitted(_) => {

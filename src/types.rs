@@ -235,9 +235,30 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
+/// Whether a text that ends up in the audit log reads as what it is: no control characters, nothing
+/// that ends a line, nothing that turns the direction of what is printed.
+pub fn is_one_line(text: &str) -> bool {
+    let is_odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    !text.chars().any(is_odd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_turns_or_ends_a_line_is_found() {
+        for plain in ["", "ticket 7", "Ünïcödé 名前 עברית", "👩\u{200d}💻"] {
+            assert!(is_one_line(plain), "{plain:?}");
+        }
+        for odd in ['\0', '\n', '\u{1b}', '\u{85}', '\u{200f}', '\u{2028}', '\u{202e}', '\u{2066}']
+        {
+            assert!(!is_one_line(&format!("a{odd}b")), "{odd:?}");
+        }
+    }
 
     #[test]
     fn secrets_do_not_print() {

@@ -95,12 +95,12 @@ impl VerifiedClaims {
         &self.0.token_issuer
     }
 
-    /// The `sub` claim: at most 255 bytes, no control characters.
+    /// The `sub` claim: a line of at most 255 bytes.
     pub fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
 
-    /// The `jti` claim: at most 255 bytes, no control characters.
+    /// The `jti` claim: a line of at most 255 bytes.
     pub fn token_id(&self) -> Option<&str> {
         self.0.token_id.as_deref()
     }

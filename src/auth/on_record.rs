@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use crate::types::is_one_line;
 
 /// Longest reason, in bytes.
 const LONGEST_REASON: usize = 1000;
@@ -36,13 +37,22 @@ impl OnRecord {
 
 /// Whether a text can stand as the reason in the audit log.
 fn is_reason(text: &str) -> bool {
-    !text.trim().is_empty() && text.len() <= LONGEST_REASON && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && text.len() <= LONGEST_REASON && is_one_line(text)
 }
 
-/// A zero character is JSON, and nothing that Postgres can hold.
+/// Whether names and texts in it read as what they are.
 fn is_writable(value: &Value) -> bool {
-    let text = value.to_string();
-    text.len() <= LONGEST_ACTOR && !text.contains("\\u0000")
+    fn reads_as_it_is(value: &Value) -> bool {
+        match value {
+            Value::String(text) => is_one_line(text),
+            Value::Array(list) => list.iter().all(reads_as_it_is),
+            Value::Object(members) => {
+                members.iter().all(|(name, value)| is_one_line(name) && reads_as_it_is(value))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        }
+    }
+    value.to_string().len() <= LONGEST_ACTOR && reads_as_it_is(value)
 }
 
 fn invalid(claim: &'static str, expected: &'static str) -> Error {
@@ -72,11 +82,26 @@ mod tests {
             json(r#"{"reason": "ticket 7", "act": {"sub": "eve"}}"#),
             Ok((Some("ticket 7"), true)),
         );
-        for reason in [r#""""#, r#"" ""#, r#""a\nb""#, r#""a\u0000""#, "7", "null"] {
+        for reason in [
+            r#""""#,
+            r#"" ""#,
+            r#""a\nb""#,
+            r#""a\u0000""#,
+            r#""a\u202eb""#,
+            r#""a\u2028b""#,
+            "7",
+            "null",
+        ] {
             check(json(&format!(r#"{{"reason": {reason}}}"#)), Err("reason"));
         }
         check(json(&format!(r#"{{"reason": "{}"}}"#, "x".repeat(1001))), Err("reason"));
-        for actor in [r#""eve""#, "[]", r#"{"sub": "a\u0000"}"#] {
+        for actor in [
+            r#""eve""#,
+            "[]",
+            r#"{"sub": "a\u0000"}"#,
+            r#"{"sub": {"x": ["a\u2066"]}}"#,
+            r#"{"a\nb": 1}"#,
+        ] {
             check(json(&format!(r#"{{"act": {actor}}}"#)), Err("act"));
         }
         check(json(&format!(r#"{{"act": {{"sub": "{}"}}}}"#, "x".repeat(2000))), Err("act"));

@@ -19,7 +19,7 @@ use super::path::{self, Item, dotted, follow};
 use super::provider;
 use super::quoted::quoted;
 use crate::config::{Algorithm, Issuer, TenantLookup};
-use crate::types::{Access, TenantId};
+use crate::types::{Access, TenantId, is_one_line};
 
 /// Longest token that is looked at.
 pub(super) const MAX_TOKEN: usize = 64 * 1024;
@@ -301,12 +301,10 @@ impl Signed<'_> {
     fn name(&self, claim: &'static str) -> Result<Option<String>, Error> {
         match self.claims.get(claim) {
             None => Ok(None),
-            Some(Value::String(text))
-                if text.len() <= MAX_NAME && !text.chars().any(char::is_control) =>
-            {
+            Some(Value::String(text)) if text.len() <= MAX_NAME && is_one_line(text) => {
                 Ok(Some(text.clone()))
             }
-            Some(_) => Err(invalid(claim, "a text of at most 255 bytes")),
+            Some(_) => Err(invalid(claim, "a line of at most 255 bytes")),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::configuration::{self, Source};
@@ -223,6 +224,7 @@ fn build(
         directory: Arc::new(directory),
         pools,
         stays: Stays::default(),
+        reserved: Arc::new(Semaphore::new(config.limits.reserved_client_conn)),
         shares: Shares::new(&config.limits),
         cancels: Cancels::default(),
         statements: Statements::default(),

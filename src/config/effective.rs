@@ -88,6 +88,7 @@ fn limits(page: &mut Page, config: &Config) {
     page.text("set_tenant_lasts", word(LASTS, config.choice_outlives_transaction));
     page.text("session_statements", if pooling.pins { "pin" } else { "refuse" });
     page.number("max_client_conn", limits.max_client_conn);
+    page.number("reserved_client_conn", limits.reserved_client_conn);
     page.duration("client_login_timeout", limits.client_login_timeout);
     page.duration("query_wait_timeout", limits.query_wait_timeout);
     let tenant = &limits.tenant;

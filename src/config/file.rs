@@ -250,6 +250,9 @@ fn server_address(section: &Section<'_>, port: u16) -> ServerAddress {
 fn limits(top: &Section<'_>) -> Limits {
     Limits {
         max_client_conn: top.number("max_client_conn", 1..=MOST_CLIENTS).unwrap_or_default(),
+        reserved_client_conn: top
+            .number("reserved_client_conn", 0..=MOST_CLIENTS)
+            .unwrap_or_default(),
         client_login_timeout: top.duration("client_login_timeout"),
         query_wait_timeout: top.duration("query_wait_timeout"),
         tenant: limits::of_tenants(top),
@@ -264,7 +267,7 @@ fn limits(top: &Section<'_>) -> Limits {
 fn transaction_pooling(top: &Section<'_>) -> TransactionPooling {
     let most = top.number("max_prepared_statements", 1..=MOST_PREPARED).unwrap_or_default();
     let pins = top.choice("session_statements", SESSION_STATEMENTS);
-    TransactionPooling { max_prepared: most, pins: pins.unwrap_or_default() }
+    TransactionPooling { max_prepared: most, pins: pins.unwrap_or_default(), keeps_plans: false }
 }
 
 fn startup_parameters(top: &Section<'_>) -> StartupParameters {

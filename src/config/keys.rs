@@ -56,6 +56,7 @@ pub(super) const KEYS: &[Key] = &[
     key("session_statements", Kind::Text, r#""refuse""#),
     key("worker_threads", Kind::Integer, "1"),
     key("max_client_conn", Kind::Integer, "1000"),
+    key("reserved_client_conn", Kind::Integer, "10"),
     key("max_tenant_client_connections", Kind::Integer, ""),
     key("max_tenant_connections", Kind::Integer, ""),
     key("max_session_memory", Kind::Integer, "16777216"),

@@ -54,6 +54,8 @@ pub struct WithoutTenant {
     pub client_connections: usize,
     /// Most server connections that they hold at a time.
     pub server_connections: usize,
+    /// Most bytes that are kept for them.
+    pub memory: usize,
 }
 
 /// Reads them.
@@ -91,5 +93,6 @@ pub(super) fn leave_room(top: &Section<'_>, limits: &mut Limits, pool_size: usiz
     limits.without_tenant = WithoutTenant {
         client_connections: unless_lifted(limits.tenant.client_connections, clients),
         server_connections: unless_lifted(limits.tenant.server_connections, servers),
+        memory: limits.tenant.memory,
     };
 }

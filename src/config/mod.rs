@@ -228,6 +228,9 @@ pub struct TransactionPooling {
     /// A statement that works on one session only keeps its server connection for the client,
     /// instead of being refused.
     pub pins: bool,
+    /// Plans are kept for other clients whatever settings they were made under. No configuration
+    /// says so: `cloison verify --self-test` does, to see that the suite notices.
+    pub keeps_plans: bool,
 }
 
 /// One rule by which a token is accepted. Several rules may share an `iss`.
@@ -312,6 +315,8 @@ pub enum TenantLookup {
 pub struct Limits {
     /// Most client connections, before and after login.
     pub max_client_conn: usize,
+    /// Most connections of super-admins and the owner beyond that.
+    pub reserved_client_conn: usize,
     /// From accept to the end of login.
     pub client_login_timeout: Duration,
     /// Longest wait for a server connection.

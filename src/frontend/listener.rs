@@ -121,7 +121,8 @@ impl Drop for Listener {
 pub enum Admission {
     /// It is; the permit counts it until it is dropped.
     Admitted(OwnedSemaphorePermit),
-    /// It is one too many, and should be told so; the permit counts it among those.
+    /// It is one too many, and should be told so, unless a place is reserved for it; the permit
+    /// counts it among those.
     Full(OwnedSemaphorePermit),
 }
 

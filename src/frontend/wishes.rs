@@ -1,6 +1,7 @@
 //! What a super-admin's client asks for in its startup packet, beside settings of Postgres.
 
 use crate::protocol::ClientError;
+use crate::types::is_one_line;
 
 /// Longest reason, in bytes.
 const LONGEST_REASON: usize = 1000;
@@ -24,7 +25,7 @@ impl Wishes {
         settings.retain(|(name, value)| {
             match name.to_ascii_lowercase().as_str() {
                 "cloison.reason" => match value {
-                    text if text.len() > LONGEST_REASON || text.chars().any(char::is_control) => {
+                    text if text.len() > LONGEST_REASON || !is_one_line(text) => {
                         problem = Some("cloison.reason is not a line of at most 1000 bytes");
                     }
                     text if text.trim().is_empty() => wishes.reason = None,
@@ -67,7 +68,11 @@ mod tests {
         let wishes =
             Wishes { reason: Some("why".into()), writes: true, tenant: Some("acme".into()) };
         assert_eq!(take(&all), (Ok(wishes), 0));
-        for bad in [("cloison.write", "perhaps"), ("cloison.reason", "a\nb")] {
+        for bad in [
+            ("cloison.write", "perhaps"),
+            ("cloison.reason", "a\nb"),
+            ("cloison.reason", "a\u{202e}b"),
+        ] {
             assert_eq!(take(&[bad]).0.unwrap_err().sqlstate, "22023", "{bad:?}");
         }
         assert_eq!(take(&[("cloison.reason", &"x".repeat(1001))]).0.unwrap_err().code, "C002");

@@ -261,9 +261,15 @@ impl Loan {
     /// Puts a clean connection among the idle ones.
     fn give_back(self) {
         let Self { pool, mut server, settings, slot, share } = self;
-        pool.share_statuses(&mut server);
-        server.shrink();
-        pool.put_idle(server, settings);
+        if pool.queue.has_given(&slot) {
+            pool.share_statuses(&mut server);
+            server.shrink();
+            pool.put_idle(server, settings);
+        } else {
+            // The pool has as many as it may have without this one.
+            pool.observe_discard(&server, Reason::Surplus);
+            drop(server);
+        }
         // Only now may a waiter go on: it would find no idle connection before.
         drop((slot, share));
     }

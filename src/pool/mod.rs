@@ -35,7 +35,7 @@ pub use late::{LocalBindQueued, SettingsError};
 pub use release::{Disposition, Reason, Residue};
 pub use welcome::Welcome;
 
-use queue::Queue;
+use queue::Places;
 
 /// What makes server connections alike: the login and the database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -64,7 +64,7 @@ pub struct Pool {
     mode: PoolMode,
     size: usize,
     /// Where clients wait for a place.
-    queue: Queue,
+    queue: Places,
     /// A permit for each login at Postgres that is under way.
     logins: Semaphore,
     /// Whether Postgres has accepted the login before.
@@ -120,7 +120,8 @@ impl Pools {
     pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, OpenError> {
         let (pools, changes) = (DashMap::new(), Arc::new(Changes::default()));
         let door = Arc::new(Door::default());
-        for (&access, pool) in &config.pools {
+        let places = Places::of_pools(&config.pools, observer);
+        for ((&access, pool), queue) in config.pools.iter().zip(places) {
             let timeout = config.limits.server_connect_timeout;
             let target =
                 Arc::new(Target::new(&config.server, &pool.login, timeout, config.keepalive)?);
@@ -144,7 +145,7 @@ impl Pools {
                     Access::Superadmin | Access::Owner => Arc::default(),
                 },
                 local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
-                queue: Queue::new(access, pool.size, observer),
+                queue,
                 idle: Mutex::new(VecDeque::new()),
                 observer: observer.clone(),
             };
@@ -189,7 +190,8 @@ impl Pools {
 }
 
 impl Pool {
-    /// Waits for a free slot, then takes an idle connection or opens one.
+    /// Waits for a free slot, then takes an idle connection or opens one, for a client with a token
+    /// for `access`.
     ///
     /// # Errors
     ///
@@ -198,8 +200,9 @@ impl Pool {
         self: &Arc<Self>,
         settings: &Arc<SessionSettings>,
         patience: Patience,
+        access: Access,
     ) -> Result<Checkout, Error> {
-        let slot = self.queue.wait(patience).await?;
+        let slot = self.queue.wait(patience, access).await?;
         if !self.door.admits_transactions() {
             return Err(Error::Shut);
         }
@@ -332,8 +335,9 @@ impl Pool {
         self: &Arc<Self>,
         settings: &Arc<SessionSettings>,
         patience: Patience,
+        access: Access,
     ) -> Result<Welcome, Error> {
-        let checkout = self.checkout(settings, patience).await?;
+        let checkout = self.checkout(settings, patience, access).await?;
         Ok(checkout.return_unused())
     }
 

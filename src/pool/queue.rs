@@ -1,11 +1,13 @@
 //! Clients that wait for a server connection: first come, first served, and not in silence.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, lock};
+use crate::config;
 use crate::observe::{Event, Observer};
 use crate::types::{Access, Patience};
 
@@ -15,8 +17,16 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 /// Lines of one pool are at least so far apart.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
+/// The places for clients of a pool.
+pub(super) struct Places {
+    own: Arc<Queue>,
+    /// Where super-admins find a place who act for a tenant, once tenants have all of their pool's:
+    /// their own pool's.
+    reserve: Option<Arc<Queue>>,
+}
+
 /// The places of a pool, and who waits for one.
-pub(super) struct Queue {
+struct Queue {
     pool: Access,
     /// A permit for each connection that is checked out.
     slots: Arc<Semaphore>,
@@ -38,10 +48,22 @@ struct State {
 /// One client that waits. Leaves the queue when it is dropped, whether it was served or went away.
 struct Waiting<'a>(&'a Queue);
 
-impl Queue {
-    pub(super) fn new(pool: Access, size: usize, observer: &Observer) -> Self {
-        let slots = Arc::new(Semaphore::new(size));
-        Self { pool, slots, state: Mutex::default(), observer: observer.clone() }
+impl Places {
+    /// Those of each pool, in the same order.
+    pub(super) fn of_pools(
+        pools: &BTreeMap<Access, config::Pool>,
+        observer: &Observer,
+    ) -> Vec<Self> {
+        let queue = |(&access, pool): (&Access, &config::Pool)| {
+            (access, Arc::new(Queue::new(access, pool.size, observer)))
+        };
+        let queues: BTreeMap<Access, Arc<Queue>> = pools.iter().map(queue).collect();
+        let reserve = |access| match access {
+            Access::Tenant => queues.get(&Access::Superadmin).cloned(),
+            Access::Superadmin | Access::Owner => None,
+        };
+        let places = |(&access, own)| Self { own: Arc::clone(own), reserve: reserve(access) };
+        queues.iter().map(places).collect()
     }
 
     /// Whether every place is taken.
@@ -51,7 +73,37 @@ impl Queue {
 
     /// Places that nobody has taken.
     pub(super) fn free(&self) -> usize {
-        self.slots.available_permits()
+        self.own.slots.available_permits()
+    }
+
+    /// Whether the place is one of the pool's own.
+    pub(super) fn has_given(&self, slot: &OwnedSemaphorePermit) -> bool {
+        Arc::ptr_eq(slot.semaphore(), &self.own.slots)
+    }
+
+    /// Waits for a place, for a client with a token for `access`.
+    ///
+    /// # Errors
+    ///
+    /// The time is over.
+    pub(super) async fn wait(
+        &self,
+        patience: Patience,
+        access: Access,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        match &self.reserve {
+            Some(reserve) if access != Access::Tenant && self.is_full() => {
+                reserve.wait(patience).await
+            }
+            Some(_) | None => self.own.wait(patience).await,
+        }
+    }
+}
+
+impl Queue {
+    fn new(pool: Access, size: usize, observer: &Observer) -> Self {
+        let slots = Arc::new(Semaphore::new(size));
+        Self { pool, slots, state: Mutex::default(), observer: observer.clone() }
     }
 
     /// Waits for a place.
@@ -59,7 +111,7 @@ impl Queue {
     /// # Errors
     ///
     /// The time is over.
-    pub(super) async fn wait(&self, patience: Patience) -> Result<OwnedSemaphorePermit, Error> {
+    async fn wait(&self, patience: Patience) -> Result<OwnedSemaphorePermit, Error> {
         if let Ok(free) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(free);
         }

@@ -44,6 +44,8 @@ pub enum Reason {
     PendingReplies,
     /// Postgres did not confirm the reset.
     ResetFailed,
+    /// It was opened beyond the pool's size.
+    Surplus,
     /// Answers came that nobody had asked for.
     Unaccountable,
     /// Messages were sent that no Sync has ended.
@@ -63,6 +65,7 @@ impl Reason {
             Self::OtherSettings => "other_settings",
             Self::PendingReplies => "pending_replies",
             Self::ResetFailed => "reset_failed",
+            Self::Surplus => "surplus",
             Self::Unaccountable => "unaccountable",
             Self::UnfinishedPipeline => "unfinished_pipeline",
             Self::UnreadBytes => "unread_bytes",

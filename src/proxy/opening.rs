@@ -70,7 +70,7 @@ async fn borrow(pool: Arc<Pool>, admitted: Admitted) -> Result<Lease, Refusal> {
             let patience = pool.patience();
             // It may take a new server connection, which counts as any other does.
             let _share = share(&admitted, patience).await?;
-            Box::pin(pool.meet(&settings, patience)).await?
+            Box::pin(pool.meet(&settings, patience, admitted.access)).await?
         }
     };
     let told = welcome.statuses_with(&overrides);
@@ -133,7 +133,7 @@ async fn checkout_and_bind(
     patience: Patience,
     shared: &Shared,
 ) -> Result<Result<Bound, BindError>, Refusal> {
-    let checkout = pool.checkout(&admitted.settings, patience).await?;
+    let checkout = pool.checkout(&admitted.settings, patience, admitted.access).await?;
     Ok(checkout.bind(admitted.identity.context(), shared.directory.signer()).await)
 }
 

@@ -19,9 +19,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Sleep;
 
+use super::Terms;
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
 use super::filter;
+use super::memory::Memory;
 use super::tally::{Progress, Standing, Tally};
 use super::watch::FLUSH;
 use crate::config::TenantLimits;
@@ -154,15 +156,19 @@ impl<'a> Relay<'a> {
         bound: &'a mut Bound,
         guard: Option<&'a Guard>,
         limits: Option<TenantLimits>,
+        terms: &Terms,
     ) -> Self {
+        let is_tenants = bound.scope().is_tenants();
+        // Nothing is kept but the text that is on its way.
+        let memory = Memory::of(terms, usize::MAX);
         Self {
-            guarded: Guarded::new(guard, bound.scope().is_tenants(), client.is_gated()),
+            guarded: Guarded::new(guard, is_tenants, client.is_gated(), memory),
             client,
             hides_plans: filter::hides_plans(bound.scope(), guard),
             bound,
             exchange: Exchange::new(),
             copying: Copying::default(),
-            tally: Tally::new(limits),
+            tally: Tally::new(limits, &terms.identity),
             from_client: Rest { bytes: 0, dropped: false },
             client_waits: false,
             from_server: Rest { bytes: 0, dropped: false },

@@ -1,9 +1,12 @@
 //! What a tenant's session has taken so far, held against its limits (pure).
 
+use std::sync::Arc;
+
 use crate::config::TenantLimits;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus, message};
 use crate::session::relay::End;
+use crate::tenant::{Identity, Pot};
 
 /// Counts savepoints, and numbers what can last too long.
 ///
@@ -14,6 +17,8 @@ pub(super) struct Tally {
     limits: Option<Counted>,
     /// Savepoints of this transaction.
     savepoints: usize,
+    /// Those of all sessions of the tenant, this one's counted in.
+    all_savepoints: Option<Arc<Pot>>,
     /// Answers that are over.
     answers: u64,
     /// Transactions that are over.
@@ -62,12 +67,15 @@ pub(super) struct Standing {
 }
 
 impl Tally {
-    pub(super) fn new(limits: Option<TenantLimits>) -> Self {
+    /// For a session of whoever `identity` is.
+    pub(super) fn new(limits: Option<TenantLimits>, identity: &Identity) -> Self {
+        let member = identity.member().filter(|_| limits.is_some());
         let limits =
             limits.map(|TenantLimits { packet, savepoints, .. }| Counted { packet, savepoints });
         Self {
             limits,
             savepoints: 0,
+            all_savepoints: member.map(|member| Arc::clone(member.savepoints())),
             answers: 0,
             transactions: 0,
             cancelled: false,
@@ -104,6 +112,13 @@ impl Tally {
         match tag {
             backend::COMMAND_COMPLETE if body == b"SAVEPOINT\0" => {
                 self.savepoints += 1;
+                let (before, now) = (self.savepoints - 1, self.savepoints);
+                if let Some(all) =
+                    self.all_savepoints.as_ref().filter(|all| !all.exchange(before, now))
+                {
+                    self.savepoints = before;
+                    return Err(all_used(all));
+                }
                 if limits.savepoints > 0 && self.savepoints > limits.savepoints {
                     let message =
                         format!("more than {} savepoints in a transaction", limits.savepoints);
@@ -116,7 +131,7 @@ impl Tally {
                 self.cancelled = false;
                 if body == b"I" {
                     self.transactions += 1;
-                    self.savepoints = 0;
+                    self.give_savepoints_back();
                 }
             }
             backend::ERROR_RESPONSE
@@ -128,6 +143,13 @@ impl Tally {
             _ => {}
         }
         Ok(None)
+    }
+
+    fn give_savepoints_back(&mut self) {
+        let made = std::mem::take(&mut self.savepoints);
+        if let Some(all) = self.all_savepoints.as_ref().filter(|_| made > 0) {
+            all.exchange(made, 0);
+        }
     }
 
     /// What is going on.
@@ -151,6 +173,20 @@ impl Tally {
     pub(super) const fn cancel(&mut self) {
         self.cancelled = true;
     }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.give_savepoints_back();
+    }
+}
+
+fn all_used(all: &Pot) -> End {
+    let (whose, limit) = (all.whose, all.limit());
+    let message = format!("more than {limit} savepoints in the open transactions of {whose}");
+    let hint = "Use fewer at a time, or raise max_savepoints: all transactions together have twice \
+                that number.";
+    told("54000", "C014", message, hint.to_owned())
 }
 
 fn query_cancelled() -> ClientError {

@@ -76,6 +76,11 @@ impl Identity {
         self.claims.access() != Access::Tenant
     }
 
+    /// What its token is for.
+    pub fn access(&self) -> Access {
+        self.claims.access()
+    }
+
     /// The tenant, if there is one.
     pub const fn tenant(&self) -> Option<TenantId> {
         self.context.scope().tenant()

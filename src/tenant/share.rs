@@ -28,6 +28,8 @@ struct Most {
     servers: usize,
     /// Bytes that are kept for them.
     memory: usize,
+    /// Savepoints in their open transactions.
+    savepoints: usize,
 }
 
 /// For whom a client counts.
@@ -43,11 +45,14 @@ struct Share {
     clients: usize,
     servers: Arc<Semaphore>,
     memory: Arc<Pot>,
+    savepoints: Arc<Pot>,
 }
 
-/// The bytes that are kept for all sessions of one share.
+/// What is counted for all sessions of one share: bytes that are kept, or savepoints.
 #[derive(Debug)]
 pub struct Pot {
+    /// Whose they are, for messages.
+    pub whose: &'static str,
     limit: usize,
     used: AtomicUsize,
 }
@@ -59,23 +64,27 @@ pub struct Member {
     holders: Arc<DashMap<Holder, Share>>,
     servers: Option<Arc<Semaphore>>,
     memory: Arc<Pot>,
+    savepoints: Arc<Pot>,
 }
 
 impl Shares {
     /// Nobody has a client yet.
     pub fn new(limits: &Limits) -> Self {
         let (tenant, other) = (limits.tenant, limits.without_tenant);
+        // Each may take a lock of the server's, and some thousand fill its table.
+        let savepoints = tenant.savepoints.saturating_mul(2);
         Self {
             of_tenants: Most {
                 clients: tenant.client_connections,
                 servers: tenant.server_connections,
                 memory: tenant.memory,
+                savepoints,
             },
-            // What is kept for a session has a limit of its own.
             of_others: Most {
                 clients: other.client_connections,
                 servers: other.server_connections,
-                memory: 0,
+                memory: other.memory,
+                savepoints,
             },
             holders: Arc::default(),
         }
@@ -100,13 +109,14 @@ impl Shares {
     }
 
     fn join_as(&self, holder: Holder, most: Most) -> Result<Option<Box<Member>>, ClientError> {
-        if most.clients == 0 && most.servers == 0 && most.memory == 0 {
+        if [most.clients, most.servers, most.memory, most.savepoints] == [0; 4] {
             return Ok(None);
         }
         let new = || Share {
             clients: 0,
             servers: Arc::new(Semaphore::new(most.servers)),
-            memory: Arc::new(Pot { limit: most.memory, used: AtomicUsize::new(0) }),
+            memory: Arc::new(holder.pot(most.memory)),
+            savepoints: Arc::new(holder.pot(most.savepoints)),
         };
         let mut share = self.holders.entry(holder.clone()).or_insert_with(new);
         if most.clients > 0 && share.clients >= most.clients {
@@ -114,10 +124,10 @@ impl Shares {
         }
         share.clients += 1;
         let servers = (most.servers > 0).then(|| Arc::clone(&share.servers));
-        let memory = Arc::clone(&share.memory);
+        let (memory, savepoints) = (Arc::clone(&share.memory), Arc::clone(&share.savepoints));
         drop(share);
         let holders = Arc::clone(&self.holders);
-        Ok(Some(Box::new(Member { holder, holders, servers, memory })))
+        Ok(Some(Box::new(Member { holder, holders, servers, memory, savepoints })))
     }
 }
 
@@ -125,6 +135,14 @@ impl Holder {
     fn of_token(claims: &VerifiedClaims) -> Self {
         let subject = claims.subject().map(str::to_owned);
         Self::TokenHolder(Arc::new((claims.token_issuer().to_owned(), subject)))
+    }
+
+    const fn pot(&self, limit: usize) -> Pot {
+        let whose = match self {
+            Self::Tenant(_) => "this tenant",
+            Self::TokenHolder(_) => "this token holder that act for no tenant",
+        };
+        Pot { whose, limit, used: AtomicUsize::new(0) }
     }
 
     fn has_too_many(&self, most: usize) -> ClientError {
@@ -160,7 +178,7 @@ impl Holder {
 }
 
 impl Pot {
-    /// Counts so many bytes in place of so many. False, and nothing is counted: that is too much.
+    /// Counts so many in place of so many. False, and nothing is counted: that is too much.
     pub fn exchange(&self, before: usize, now: usize) -> bool {
         if now <= before {
             self.used.fetch_sub(before - now, Ordering::Relaxed);
@@ -175,7 +193,7 @@ impl Pot {
         fits
     }
 
-    /// Most bytes.
+    /// Most of them.
     pub const fn limit(&self) -> usize {
         self.limit
     }
@@ -185,6 +203,11 @@ impl Member {
     /// What is kept for all of the share.
     pub const fn memory(&self) -> &Arc<Pot> {
         &self.memory
+    }
+
+    /// The savepoints in the open transactions of all of the share.
+    pub const fn savepoints(&self) -> &Arc<Pot> {
+        &self.savepoints
     }
 
     /// Waits until one more server connection may be held. `None`: nobody counts them.
@@ -225,7 +248,7 @@ mod tests {
 
     #[test]
     fn bytes_are_counted_up_to_the_limit_and_given_back() {
-        let pot = Pot { limit: 100, used: AtomicUsize::new(0) };
+        let pot = Pot { whose: "this tenant", limit: 100, used: AtomicUsize::new(0) };
         assert!(pot.exchange(0, 60) && pot.exchange(0, 40));
         assert!(!pot.exchange(60, 61), "it is full");
         assert!(pot.exchange(60, 10) && pot.exchange(40, 90));

@@ -366,3 +366,20 @@ async fn each_check_has_a_name_of_its_own_and_a_place() {
     }
     proxy.stop().await;
 }
+
+/// In both pool modes; it starts a server and proxies of its own.
+#[test]
+fn the_self_test_notices_every_breakage() {
+    // By both modes of the tests it would be the same.
+    if proxy::by_transaction() {
+        return;
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloison"));
+    let output = command.args(["verify", "--self-test"]).output().unwrap();
+    let (text, error) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+    let (text, error) = (text.unwrap(), error.unwrap());
+    assert_eq!(output.status.code(), Some(0), "{text}{error}");
+    let lines =
+        |mark: &str| text.lines().filter(|line| line.trim_start().starts_with(mark)).count();
+    assert_eq!((lines("✓"), lines("✗")), (30, 0), "{text}");
+}

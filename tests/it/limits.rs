@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use cloison::observe::Event;
 use futures_util::future::select_all;
+use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::support::postgres::{A, B, Database};
-use crate::support::proxy::{self, by_transaction, tenant_token};
+use crate::support::proxy::{self, by_transaction, service_token, tenant_token};
 use crate::support::wire::{Message, V3_0, Wire, error, rows, tags};
 
 const COUNT: &str = "select count(*) from note";
@@ -569,5 +570,102 @@ async fn an_operator_can_give_the_role_defaults() {
     let mut wire = Wire::tenant(&proxy, A).await;
     assert_eq!(wire.value("show lock_timeout").await, "7s");
     assert_eq!(wire.value(COUNT).await, "3");
+    proxy.stop().await;
+}
+
+/// A text of so many bytes, and the first bytes of its message.
+fn begun(length: usize) -> (Vec<u8>, Vec<u8>) {
+    let text = format!("select 1 /*{}*/\0", " ".repeat(length));
+    let size = u32::try_from(text.len() + 4).unwrap();
+    let message = [b"Q", &size.to_be_bytes()[..], text.as_bytes()].concat();
+    let (first, rest) = message.split_at(message.len() - 1_000);
+    (first.to_vec(), rest.to_vec())
+}
+
+/// Texts that have half arrived count for their tenant, or for whose token they have.
+#[tokio::test]
+async fn unfinished_texts_of_many_connections_have_a_bound() {
+    let proxy = proxy::new().pool_size(8).set("max_tenant_memory = 4194304").run().await;
+    for token in [tenant_token(A), service_token(json!("*"))] {
+        let (first, rest) = begun(1_000_000);
+        let mut wires = Vec::new();
+        for _ in 0..4 {
+            let (mut wire, _) = Wire::login(&proxy, "app", &token, &[]).await;
+            wire.raw(&first).send().await;
+            wires.push(wire);
+        }
+        let (mut one_more, _) = Wire::login(&proxy, "app", &token, &[]).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let refused = async {
+            loop {
+                one_more.raw(&first).raw(&rest).send().await;
+                let answer = one_more.answer().await;
+                if answer.iter().any(|message| message.tag == 'E') {
+                    return answer;
+                }
+                // Not all that the others have sent has been read yet.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(10), refused).await;
+        let answer = refused.expect("a tenant may have half-read what it likes");
+        assert_eq!(told(&answer), is("53400", "C018"));
+        assert!(!error(&answer).field('M').contains(A));
+        // Another tenant has as much as before, and what has begun can be ended.
+        let mut other = Wire::tenant(&proxy, B).await;
+        other.raw(&first).raw(&rest).send().await;
+        assert_eq!(rows(&other.answer().await), ["1"]);
+        let mut last = wires.pop().unwrap();
+        last.raw(&rest).send().await;
+        assert_eq!(rows(&last.answer().await), ["1"]);
+        one_more.raw(&first).raw(&rest).send().await;
+        assert_eq!(rows(&one_more.answer().await), ["1"]);
+        // Whoever leaves takes what has begun along.
+        wires.clear();
+        let again = async {
+            let mut wires = Vec::new();
+            while wires.len() < 3 {
+                last.raw(&first).raw(&rest).send().await;
+                wires.push(last.answer().await);
+            }
+            wires
+        };
+        assert!(again.await.iter().all(|answer| tags(answer).starts_with('T')));
+    }
+    proxy.stop().await;
+}
+
+/// Each savepoint may take a lock of the server's, whose table all tenants share.
+#[tokio::test]
+async fn savepoints_of_all_sessions_of_a_tenant_have_a_bound() {
+    let proxy = proxy::new().pool_size(5).set("max_savepoints = 3").run().await;
+    let begin = |count: usize| format!("begin{}", "; savepoint s".repeat(count));
+    let mut first = Wire::tenant(&proxy, A).await;
+    let mut second = Wire::tenant(&proxy, A).await;
+    for wire in [&mut first, &mut second] {
+        assert_eq!(tags(&wire.ask(&begin(3)).await), "CCCCZ");
+    }
+    let mut third = Wire::tenant(&proxy, A).await;
+    third.query(&begin(1)).send().await;
+    assert_eq!(last_words(&mut third).await, is("54000", "C014"));
+    let mut other = Wire::tenant(&proxy, B).await;
+    assert_eq!(tags(&other.ask(&begin(3)).await), "CCCCZ");
+    // A transaction that ends gives its savepoints back, and so does a session.
+    first.ask("rollback").await;
+    let mut third = Wire::tenant(&proxy, A).await;
+    assert_eq!(tags(&third.ask(&begin(3)).await), "CCCCZ");
+    drop(third);
+    let again = async {
+        loop {
+            let mut wire = Wire::tenant(&proxy, A).await;
+            wire.query(&begin(1)).send().await;
+            if wire.receive().await.is_some_and(|message| message.tag == 'C')
+                && wire.receive().await.is_some_and(|message| message.tag == 'C')
+            {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("they are lost");
     proxy.stop().await;
 }

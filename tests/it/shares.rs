@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::postgres::{A, B};
-use crate::support::proxy::{self, Proxy, service_token, tenant_token};
+use crate::support::proxy::{self, Proxy, service_token, tenant_token, token};
 use crate::support::wire::{Wire, error, rows, tags};
 
 const COUNT: &str = "select count(*) from note";
@@ -126,5 +126,69 @@ async fn logins_with_settings_of_their_own_leave_others_their_connections() {
     assert!(told.is_err(), "it does not wait for its share");
     drop(holders);
     assert_eq!(waits.answer().await.last().unwrap().tag, 'Z');
+    proxy.stop().await;
+}
+
+/// Two tenants together take every client connection and every server connection of their pool.
+#[tokio::test]
+async fn tenants_leave_places_to_superadmins_and_the_owner() {
+    let proxy = proxy::new()
+        .set("default_pool_size = 2\nmax_client_conn = 4\nreserved_client_conn = 3")
+        .run()
+        .await;
+    let mut holders = Vec::new();
+    for tenant in [A, B] {
+        let mut wire = Wire::tenant(&proxy, tenant).await;
+        assert_eq!(tags(&wire.ask("begin; select 1").await), "CTDCZ");
+        holders.push(wire);
+    }
+    // With session pooling these wait for a server connection.
+    for _ in 0..2 {
+        let mut wire = Wire::connect(proxy.address).await;
+        let parameters = [("user", "app"), ("database", &proxy.database.name)];
+        wire.startup(crate::support::wire::V3_0, &parameters);
+        wire.password(&tenant_token(A)).send().await;
+        wire.until('R').await;
+        holders.push(wire);
+    }
+    let told = Wire::refused(&proxy, "app", &tenant_token(B), &[]).await;
+    assert_eq!((told.field('C'), told.field('D')), ("53300", "cloison: C010"));
+
+    let in_time = |login| tokio::time::timeout(Duration::from_secs(10), login);
+    let (superadmin, owner) = (token("superadmin", json!({})), token("owner", json!({})));
+    let acting = [("options", "-c cloison.tenant=a -c cloison.write=on")];
+    let logins = [
+        ("cloison_superadmin", &superadmin, 0),
+        ("cloison_owner", &owner, 0),
+        ("cloison_superadmin", &superadmin, acting.len()),
+    ];
+    let mut privileged = Vec::new();
+    for (user, token, count) in logins {
+        let login = in_time(Wire::login(&proxy, user, token, &acting[..count])).await;
+        let (mut wire, answer) = login.expect("it waits for what tenants hold");
+        let last = answer.last().unwrap();
+        assert_eq!(last.tag, 'Z', "{user}: {}", last.field('M'));
+        assert_eq!(wire.value("select 1").await, "1");
+        privileged.push(wire);
+    }
+    assert_eq!(privileged[2].value(COUNT).await, "3");
+    // These places are counted, too, and only a token of that kind keeps one.
+    let told = Wire::refused(&proxy, "cloison_superadmin", &superadmin, &[]).await;
+    assert_eq!(told.field('D'), "cloison: C010");
+    drop(privileged.pop());
+    for _ in 0..3 {
+        let (_, answer) = Wire::login(&proxy, "cloison_owner", &tenant_token(A), &[]).await;
+        assert_eq!(answer.last().map(|told| told.tag), Some('E'));
+    }
+    let again = async {
+        loop {
+            let (wire, answer) = Wire::login(&proxy, "cloison_owner", &owner, &[]).await;
+            match answer.last() {
+                Some(last) if last.tag == 'Z' => return wire,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    drop(tokio::time::timeout(Duration::from_secs(10), again).await.expect("no place is free"));
     proxy.stop().await;
 }

@@ -40,6 +40,10 @@ pub(super) enum Without {
     Lint,
     /// Statements that leave something in a session are let through with transaction pooling
     Refusals,
+    /// Shared statements run by plans that were made under another client's settings. For
+    /// --self-test alone: nothing else holds without it
+    #[value(skip)]
+    Settling,
 }
 
 /// The configuration with the layer off.
@@ -48,6 +52,7 @@ fn switch_off(config: &mut Config, layer: Without) {
         Without::Filter => config.statement_filter = None,
         Without::Lint => config.lint.action = LintAction::Warn,
         Without::Refusals => config.transaction_pooling.pins = true,
+        Without::Settling => config.transaction_pooling.keeps_plans = true,
     }
 }
 

@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use tokio_postgres::Client;
+
 use super::own::{self, Mode, Without};
 use super::{EXIT_FINDINGS, Error, text};
 use crate::cli::serve::Running;
 use crate::config;
 use crate::dev::cluster::Cluster;
-use crate::kit::migrate;
 use crate::kit::verify::{self, ProbeRows, Report, Road, Roads, Verdict};
+use crate::kit::{harden, migrate};
 
 /// A layer, what breaks it, the check that has to go red, and what mends it.
 struct Breakage {
@@ -19,10 +21,56 @@ struct Breakage {
     cure: &'static str,
 }
 
+/// A layer of the proxy's, and the check that has to go red in either pool mode; "" where nothing
+/// rests on it.
+struct Switch {
+    layer: &'static str,
+    without: &'static [Without],
+    session: &'static str,
+    transaction: &'static str,
+}
+
 /// A setting of the proxy's that opens something, and the checks that have to tell of it.
 struct Opening {
     lines: &'static str,
     checks: &'static [&'static str],
+}
+
+/// What is printed, and how much went unnoticed.
+#[derive(Default)]
+struct Told {
+    page: String,
+    unnoticed: usize,
+}
+
+impl Told {
+    /// One line; what else failed stands below one that was not noticed.
+    fn put(&mut self, report: &Report, layer: &str, check: &str) {
+        let is_noticed = is_as_expected(report, check);
+        let expected = match check {
+            "" => "nothing fails".to_owned(),
+            check => format!("noticed by {check}"),
+        };
+        self.line(is_noticed, &format!("{layer}: {expected}"));
+        if !is_noticed {
+            for failed in failed(report) {
+                text::line(&mut self.page, &format!("      failed: {failed}"));
+            }
+        }
+    }
+
+    fn line(&mut self, is_noticed: bool, line: &str) {
+        self.unnoticed += usize::from(!is_noticed);
+        let mark = if is_noticed { "✓" } else { "✗ NOT NOTICED:" };
+        text::line(&mut self.page, &format!("  {mark} {line}"));
+    }
+}
+
+/// A scratch server with its database, and how to get there.
+struct Scratch<'a> {
+    database: &'a Client,
+    port: u16,
+    url: String,
 }
 
 /// Runs it, in both pool modes.
@@ -32,76 +80,108 @@ pub(super) async fn run(progress: &mut dyn FnMut(&str)) -> Result<ExitCode, Erro
     let tried = try_all(&cluster, progress).await;
     progress("");
     cluster.stop().await.map_err(scratch)?;
-    let (page, unnoticed) = tried?;
-    io::stdout().write_all(page.as_bytes()).map_err(Error::Print)?;
-    Ok(if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) })
+    let told = tried?;
+    io::stdout().write_all(told.page.as_bytes()).map_err(Error::Print)?;
+    Ok(if told.unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) })
 }
 
-/// What to print, and how much went unnoticed.
-async fn try_all(
-    cluster: &Cluster,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(String, usize), Error> {
+async fn try_all(cluster: &Cluster, progress: &mut dyn FnMut(&str)) -> Result<Told, Error> {
     let admin = cluster.connect_superuser("postgres").await.map_err(scratch)?;
     admin.batch_execute("create database scratch").await.map_err(scratch)?;
     let database = cluster.connect_superuser("scratch").await.map_err(scratch)?;
     migrate::install(&database, &[], |_| ()).await.map_err(scratch)?;
     database.batch_execute(include_str!("self_test.sql")).await.map_err(scratch)?;
+    harden::harden(&database, &[]).await.map_err(scratch)?;
     let (host, port) = (cluster.host(), cluster.port());
     let (user, password) = (cluster.superuser(), cluster.superuser_password());
     let url = format!("postgres://{user}:{password}@{host}:{port}/scratch");
-    let mut page = String::new();
-    let mut unnoticed = 0;
+    let server = Scratch { database: &database, port, url };
+    let mut told = Told::default();
     for mode in [Mode::Session, Mode::Transaction] {
-        text::line(&mut page, &format!("{mode:?} pooling"));
-        let (roads, running) = start(mode, "", port, &url).await?;
+        text::line(&mut told.page, &format!("{mode:?} pooling"));
+        server.break_database(mode, &mut told, progress).await?;
+        server.break_proxy(mode, &mut told, progress).await?;
+        server.open(mode, &mut told, progress).await?;
+    }
+    Ok(told)
+}
+
+impl Scratch<'_> {
+    /// The statement filter is off: it would refuse some attempts before what is broken is asked.
+    async fn break_database(
+        &self,
+        mode: Mode,
+        told: &mut Told,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let (roads, running) = self.start(mode, "", &[Without::Filter]).await?;
         for breakage in BREAKAGES {
             progress(&format!("{mode:?} pooling, without: {}", breakage.layer));
-            database.batch_execute(breakage.sql).await.map_err(scratch)?;
+            self.database.batch_execute(breakage.sql).await.map_err(scratch)?;
             let report = suite(&roads).await;
-            database.batch_execute(breakage.cure).await.map_err(scratch)?;
+            self.database.batch_execute(breakage.cure).await.map_err(scratch)?;
             // All of the kit as it was: the proxy asks for its version when it starts.
-            migrate::install(&database, &[], |_| ()).await.map_err(scratch)?;
-            let report = report?;
-            let is_noticed = is_as_expected(&report, breakage.check);
-            unnoticed += usize::from(!is_noticed);
-            let mark = if is_noticed { "✓" } else { "✗ NOT NOTICED:" };
-            let expected = match breakage.check {
-                "" => "nothing fails".to_owned(),
-                check => format!("noticed by {check}"),
-            };
-            text::line(&mut page, &format!("  {mark} {}: {expected}", breakage.layer));
-            if !is_noticed {
-                for failed in failed(&report) {
-                    text::line(&mut page, &format!("      failed: {failed}"));
-                }
-            }
+            migrate::install(self.database, &[], |_| ()).await.map_err(scratch)?;
+            told.put(&report?, breakage.layer, breakage.check);
         }
         running.stop().await;
+        Ok(())
+    }
+
+    async fn break_proxy(
+        &self,
+        mode: Mode,
+        told: &mut Told,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        for switch in SWITCHES {
+            progress(&format!("{mode:?} pooling, without: {}", switch.layer));
+            let (roads, running) = self.start(mode, "", switch.without).await?;
+            let report = suite(&roads).await;
+            running.stop().await;
+            let check = match mode {
+                Mode::Session => switch.session,
+                Mode::Transaction => switch.transaction,
+            };
+            told.put(&report?, switch.layer, check);
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        mode: Mode,
+        told: &mut Told,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
         for opening in OPENINGS {
             progress(&format!("{mode:?} pooling, with {}", opening.lines));
-            let (roads, running) = start(mode, opening.lines, port, &url).await?;
+            let (roads, running) = self.start(mode, opening.lines, &[]).await?;
             let report = suite(&roads).await;
             running.stop().await;
             let report = report?;
             for check in opening.checks {
-                let is_told = is_told(&report, check);
-                unnoticed += usize::from(!is_told);
-                let mark = if is_told { "✓" } else { "✗ NOT NOTICED:" };
-                text::line(&mut page, &format!("  {mark} {}: told by {check}", opening.lines));
+                let line = format!("{}: told by {check}", opening.lines);
+                told.line(is_told(&report, check), &line);
             }
         }
+        Ok(())
     }
-    Ok((page, unnoticed))
-}
 
-/// A proxy with these lines in its configuration.
-async fn start(mode: Mode, lines: &str, port: u16, url: &str) -> Result<(Roads, Running), Error> {
-    let config = format!("{lines}\n{}", CONFIG.replace("PORT", &port.to_string()));
-    let config = config::parse(&config, std::iter::empty()).map_err(scratch)?;
-    let operator = Road::new("the operator", url)?;
-    // What is broken is what lint would find, and it would keep the suite out.
-    own::start(config, Some(mode), &[Without::Lint], operator).await
+    /// A proxy with these lines in its configuration.
+    async fn start(
+        &self,
+        mode: Mode,
+        lines: &str,
+        without: &[Without],
+    ) -> Result<(Roads, Running), Error> {
+        let config = format!("{lines}\n{}", CONFIG.replace("PORT", &self.port.to_string()));
+        let config = config::parse(&config, std::iter::empty()).map_err(scratch)?;
+        let operator = Road::new("the operator", &self.url)?;
+        // What is broken is what lint would find, and it would keep the suite out.
+        let without = [without, &[Without::Lint]].concat();
+        own::start(config, Some(mode), &without, operator).await
+    }
 }
 
 async fn suite(roads: &Roads) -> Result<Report, Error> {
@@ -211,6 +291,17 @@ const BREAKAGES: &[Breakage] = &[
               grant select on public.every_note to cloison_tenant",
         check: "view",
         cure: "drop view public.every_note",
+    },
+];
+
+const SWITCHES: &[Switch] = &[
+    Switch { layer: "nothing switched off", without: &[], session: "", transaction: "" },
+    Switch {
+        layer: "plans under each client's own settings",
+        without: &[Without::Settling],
+        // Nobody shares a statement there.
+        session: "",
+        transaction: "shared_statement",
     },
 ];
 

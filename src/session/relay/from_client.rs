@@ -161,6 +161,7 @@ impl Relay<'_> {
             self.guarded.synced();
         }
         self.exchange.sent(header.tag);
+        self.guarded.passed();
         self.from_client = Rest { bytes: header.frame_len(), dropped: false };
         self.carry_client_bytes(header.frame_len());
         Ok(Admitted::Yes)
@@ -205,6 +206,9 @@ impl Relay<'_> {
         if self.guarded.is_full() && !self.exchange.unsynced() {
             return self.wait(header.tag).map(Some);
         }
+        if let Err(error) = self.guarded.keep(header) {
+            return Ok(Some(self.refuse_text(header, header.tag, error)));
+        }
         let body = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
         let depends = |body| scan::contains(body, b'\\') || !scan::is_ascii(body);
         let is_sure = self.exchange.is_settled()
@@ -248,6 +252,7 @@ impl Relay<'_> {
     fn refuse_text(&mut self, header: Header, tag: u8, error: Box<ClientError>) -> Admitted {
         let out = &mut self.bound.server_mut().stream.outgoing;
         self.guarded.refuse(tag, error, out);
+        self.guarded.passed();
         self.exchange.sent(tag);
         self.from_client = Rest { bytes: header.frame_len(), dropped: true };
         self.carry_client_bytes(header.frame_len());

@@ -15,12 +15,16 @@ use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header};
 use crate::session::asked;
 use crate::session::filter::statement_refused;
+use crate::session::memory::Memory;
 use crate::statement::identity::{Mention, Wish};
 use crate::statement::{self, Lexis};
 use crate::tenant;
 
 /// What a `Parse` may hold besides its text: a name, and the types of 65,535 parameters.
 const BESIDES_TEXT: usize = 512 * 1024;
+
+/// Shorter texts are not worth a count.
+const SHORT: usize = 64 * 1024;
 
 /// A longer text, where nobody judges or records texts, is not one that sets a token, which has
 /// 64 KiB at most.
@@ -33,7 +37,6 @@ const MOST: usize = 1000;
 const WORD: &str = "cloison_refused_";
 
 /// The guard, and the refusals that are due.
-#[derive(Default)]
 pub(super) struct Guarded<'a> {
     guard: Option<&'a Guard>,
     is_tenants: bool,
@@ -47,6 +50,8 @@ pub(super) struct Guarded<'a> {
     may_set: bool,
     /// One was refused since the last Sync: the server skips everything behind it.
     skips: bool,
+    /// Counts the long text that has begun to arrive.
+    memory: Memory,
 }
 
 /// What becomes of the next text.
@@ -56,11 +61,17 @@ pub(super) enum Judged {
 }
 
 impl<'a> Guarded<'a> {
-    pub(super) const fn new(guard: Option<&'a Guard>, is_tenants: bool, is_recorded: bool) -> Self {
+    pub(super) const fn new(
+        guard: Option<&'a Guard>,
+        is_tenants: bool,
+        is_recorded: bool,
+        memory: Memory,
+    ) -> Self {
         Self {
             guard,
             is_tenants,
             is_recorded,
+            memory,
             last: 0,
             due: VecDeque::new(),
             may_set: false,
@@ -76,6 +87,23 @@ impl<'a> Guarded<'a> {
     /// with, while something is not answered.
     pub(super) const fn may_set(&self) -> bool {
         self.may_set
+    }
+
+    /// Counts a long text while it comes in, up to [`Self::passed`]. The error where the tenant's
+    /// sessions keep too much already.
+    pub(super) fn keep(&mut self, header: Header) -> Result<(), Box<ClientError>> {
+        let longest = self.guard.map_or(MOST_WITH_TOKEN, Guard::longest);
+        // A longer one is refused, or passes as it comes.
+        let is_kept = header.body_len <= longest.saturating_add(BESIDES_TEXT);
+        if header.body_len <= SHORT || !is_kept {
+            return Ok(());
+        }
+        self.memory.keep(0, header.body_len)
+    }
+
+    /// The text has gone on.
+    pub(super) fn passed(&mut self) {
+        self.memory.settle(0);
     }
 
     /// Judges the text of a frame, of which `body` may be the beginning. `None`: more of it has to

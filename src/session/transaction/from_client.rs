@@ -281,6 +281,7 @@ impl Relay<'_> {
         lent.again.keep(frame);
         act(lent, &mut parts, body)?;
         self.client.incoming.advance(header.frame_len());
+        self.forget_what_came(header);
         Ok(Admitted::Yes)
     }
 

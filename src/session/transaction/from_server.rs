@@ -8,7 +8,6 @@ use super::due::{Describe, Due, Execute, Parse, Whose};
 use super::moved::Moved;
 use super::named;
 use super::relay::{Copy, Lent, Relay};
-use super::settling::Settling;
 use super::tracked::Ended;
 use crate::backend::HeldBinds;
 use crate::protocol::frame::HEADER_LEN;
@@ -322,7 +321,7 @@ impl Lent {
                 // Nothing was sent behind it, so nothing is forgotten that it has not undone.
                 self.bound.server_mut().forget_session();
                 self.touched.clear();
-                self.settling = Settling::default();
+                self.settling.restart();
                 self.discarded = true;
                 // And what the client came with is on the next one.
                 self.keeps = false;

@@ -98,9 +98,21 @@ impl Relay<'_> {
         if !self.in_band.myself.is_tenants {
             return None;
         }
+        let used = self.used();
+        self.memory.keep(used, length).err()
+    }
+
+    /// The frame has gone on; what is kept of it is counted by itself.
+    pub(super) fn forget_what_came(&mut self, header: Header) {
+        if header.body_len > SHORT {
+            let used = self.used();
+            self.memory.settle(used);
+        }
+    }
+
+    fn used(&self) -> usize {
         let lent = self.lent.as_deref().map_or(0, Lent::kept);
-        let used = self.names.bytes() + self.in_band.asking.bytes() + self.memory.settings;
-        self.memory.keep(used + lent, length).err()
+        self.names.bytes() + self.in_band.asking.bytes() + self.memory.settings + lent
     }
 
     /// Passes on a text that nobody reads, so that its length is no matter.

@@ -44,6 +44,7 @@ use moved::Step;
 pub use names::Statements;
 use relay::{Lent, Relay};
 
+use self::settling::Settling;
 use super::cancel::Registration;
 use super::relay::End;
 use super::{Common, Terms};
@@ -160,6 +161,7 @@ impl Session<'_> {
         borrower.tell(&lent.bound, &mut relay.client);
         let key = Arc::clone(lent.bound.server().key());
         let lent = relay.lent.insert(lent);
+        lent.settling = Settling::new(common.pooling.keeps_plans);
         lent.assigned_for = assigned_for;
         relay.in_band.impress(lent);
         self.registration.hold(&key).await;
@@ -273,7 +275,7 @@ impl Borrower {
                 Some(member) => member.server(patience).await.map_err(NoServer::Other)?,
                 None => None,
             };
-            let checkout = self.pool.checkout(&self.settings, patience).await;
+            let checkout = self.pool.checkout(&self.settings, patience, login.access()).await;
             let checkout = checkout.map_err(|error| NoServer::Other((&error).into()))?;
             let mut bound = checkout.bind_late(identity, common.directory.signer());
             if let Some(share) = share {

@@ -255,11 +255,8 @@ impl<'a> Relay<'a> {
             pins: common.pooling.pins,
             max_prepared: common.pooling.max_prepared,
             guard: common.guard_for(scope),
-            tally: Tally::new(limits),
-            memory: Box::new(Memory::new(
-                common.limits.session_memory,
-                terms.identity.member().map(|member| Arc::clone(member.memory())),
-            )),
+            tally: Tally::new(limits, &terms.identity),
+            memory: Box::new(Memory::of(terms, common.limits.session_memory)),
             watch: Watch::new(limits).map(Box::new),
             lent: None,
             names: Names::default(),

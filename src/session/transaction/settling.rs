@@ -27,19 +27,30 @@ pub(super) struct Settling {
     /// What made it so has not been executed yet; behind it Postgres forgets what others have
     /// planned.
     forgets_soon: bool,
+    /// The mechanism is switched off: see `TransactionPooling::keeps_plans`.
+    is_off: bool,
 }
 
 impl Settling {
+    pub(super) fn new(is_off: bool) -> Self {
+        Self { is_off, ..Self::default() }
+    }
+
+    /// The session is as it was when the connection was lent.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.is_off);
+    }
+
     /// Settings change, or may change.
     pub(super) fn unsettle(&mut self) {
-        if !self.is_unsettled {
+        if !self.is_unsettled && !self.is_off {
             (self.is_unsettled, self.forgets_soon) = (true, true);
         }
     }
 
     /// It is not known whether something has changed them: nothing else is executed for it.
     pub(super) fn doubt(&mut self) {
-        self.is_unsettled = true;
+        self.is_unsettled = !self.is_off;
     }
 
     pub(super) const fn is_unsettled(&self) -> bool {

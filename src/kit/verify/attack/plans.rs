@@ -61,26 +61,33 @@ async fn printed(foray: &Foray<'_>, is_given_back: bool) -> Result<Verdict, Lost
 
 /// The same text, prepared by both: what this tenant has set decides nothing for the other.
 async fn shared_meaning(foray: &Foray<'_>) -> Result<Verdict, Lost> {
-    for _ in 0..TRIES {
+    let seen = "what another tenant has set decides what a prepared statement means";
+    for number in 0..TRIES {
         let mut wire = Wire::open(foray.road).await?;
         wire.ask("begin; set local datestyle = 'SQL, DMY'").await?;
+        let own_meaning = alone(&mut wire, number).await?;
         let own = prepared(&mut wire).await?;
         wire.ask("commit").await?;
         wire.close().await;
-        if own.value() != Some("02-01") {
+        if own_meaning.value() != Some("02-01") {
             return Ok(Verdict::skipped("DateStyle could not be changed"));
         }
         let mut other = Wire::open(foray.other_road).await?;
-        let plain =
-            other.ask("/* alone */ select pg_catalog.to_char('01/02/2026'::date, 'MM-DD')").await?;
+        let meaning = alone(&mut other, number).await?;
         let told = prepared(&mut other).await?;
         other.close().await;
-        if told.value() != plain.value() {
-            let seen = "what another tenant has set decides what a prepared statement means";
+        if own.value() != own_meaning.value() || told.value() != meaning.value() {
             return Ok(Verdict::failed(seen, "a bug of the proxy"));
         }
     }
     Ok(Verdict::by(Layer::Scrub))
+}
+
+/// What the statement means here: under a text that nobody else has sent.
+async fn alone(wire: &mut Wire, number: u8) -> Result<Answer, Lost> {
+    let mark = format!("{:?} {number}", wire.key());
+    let sql = format!("/* {mark} */ select pg_catalog.to_char('01/02/2026'::date, 'MM-DD')");
+    wire.ask(&sql).await
 }
 
 async fn prepared(wire: &mut Wire) -> Result<Answer, Lost> {
