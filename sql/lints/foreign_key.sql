@@ -53,7 +53,6 @@ where
     and p.class = 'tenant'
     and t.column_type = p.column_type
     and k.conparentid = 0
-    and t.part_of is null
     and p.part_of is null
     and not exists (
         select

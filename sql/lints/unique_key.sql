@@ -1,4 +1,4 @@
--- A unique or primary key that does not lead with the tenant
+-- A unique or primary key that does not hold the tenant
 -- warning
 --
 -- It holds across tenants: an error, or a row that ON CONFLICT leaves out, tells one of them that
@@ -11,9 +11,11 @@ select
         case when x.indisprimary then 'primary key' else 'unique key' end, i.relname,
         (select string_agg(pg_get_indexdef(x.indexrelid, k, true), ', ' order by k)
          from generate_series(1, x.indnkeyatts) k),
-        case when f.constraints is not null
+        case when s.reasons is not null
+             then format('. It can go only once this does not stand on it: %s', s.reasons)
+             when f.constraints is not null
              then format('. %s stand on it and go along', f.constraints) end) as detail,
-    concat(
+    case when s.reasons is null then concat(
         'begin; ', f.before,
         case when k.oid is null
              then format('drop index %I.%I; %s; ', n.nspname, i.relname,
@@ -25,7 +27,7 @@ select
                 'alter table %s add constraint %I %s; ', t.name, k.conname, t.name, k.conname,
                 regexp_replace(pg_get_constraintdef(k.oid), '\(',
                     format('(%s, ', t.tenant_column))) end,
-        f.after, 'commit;') as fix,
+        f.after, 'commit;') end as fix,
     format('unique_key:%s:%I', t.name, i.relname) as key
 from
     cloison.registered_tables() t
@@ -58,10 +60,35 @@ from
                 on c.relation = r.conrelid and c.class = 'tenant' and c.column_type = t.column_type
         where r.contype = 'f' and r.conindid = x.indexrelid and r.conparentid = 0
           and not c.tenant_attnum = any (r.conkey)
-    ) f (constraints, before, after)
+    ) f (constraints, before, after),
+    -- What keeps it from being changed here: foreign keys that would not go along, and what groups
+    -- by it.
+    lateral (
+        select string_agg(u.what, ', ' order by u.what)
+        from (
+            select format('%s on %s', quote_ident(r.conname), r.conrelid::regclass)
+            from pg_catalog.pg_constraint r
+            where r.contype = 'f' and r.conindid = x.indexrelid and r.conparentid = 0
+              and not exists (
+                  select from cloison.registered_tables() c
+                  where c.relation = r.conrelid and c.class = 'tenant'
+                    and c.column_type = t.column_type
+                    and not c.tenant_attnum = any (r.conkey))
+            union all
+            select distinct case
+                when d.classid = 'pg_catalog.pg_rewrite'::regclass then format('view %s', (
+                    select w.ev_class::regclass
+                    from pg_catalog.pg_rewrite w where w.oid = d.objid))
+                else format('function %s', d.objid::regprocedure) end
+            from pg_catalog.pg_depend d
+            where d.refclassid = 'pg_catalog.pg_constraint'::regclass and d.refobjid = k.oid
+              and d.classid in (
+                  'pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass)
+        ) u (what)
+    ) s (reasons)
 where
     t.class = 'tenant'
     and t.part_of is null
     and x.indisunique
     and x.indisvalid
-    and x.indkey[0] <> t.tenant_attnum
+    and not t.tenant_attnum = any ((x.indkey::smallint[])[0:x.indnkeyatts - 1])
