@@ -26,6 +26,11 @@ from (
                 join pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.n
             order by u.place
         ) as referenced_columns,
+        not exists (
+            select from unnest(k.conkey) n
+                join pg_attribute a on a.attrelid = k.conrelid and a.attnum = n
+            where not a.attnotnull
+        ) as is_required,
         k.confmatchtype = 'f' and cardinality(k.conkey) > 1 as is_match_full,
         case k.confupdtype when 'a' then null when 'r' then 'RESTRICT' when 'c' then 'CASCADE'
             when 'n' then 'SET NULL' when 'd' then 'SET DEFAULT' end as on_update,

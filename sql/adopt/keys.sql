@@ -60,7 +60,17 @@ from (
             where a.attrelid = x.indrelid and a.attnum = x.indkey[0]
               and a.atttypid = 'uuid'::regtype
               and pg_get_expr(d.adbin, d.adrelid) ~ '(^|\.)(gen_random_uuid|uuidv4|uuidv7|uuid_generate_v[14])\(\)$'
-        ) as is_random
+        ) as is_random,
+        array(
+            select distinct case
+                when d.classid = 'pg_rewrite'::regclass then 'the view ' || (
+                    select r.ev_class::regclass::text from pg_rewrite r where r.oid = d.objid)
+                else 'the function ' || d.objid::regprocedure::text end
+            from pg_depend d
+            where d.refclassid = 'pg_constraint'::regclass and d.refobjid = k.oid
+              and d.classid in ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+            order by 1
+        ) as grouped_by
     from
         pg_index x
         join pg_class i on i.oid = x.indexrelid

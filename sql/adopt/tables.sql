@@ -1,4 +1,5 @@
--- What matters of each table ($1, by oid) to an adoption whose tenant column is named $2.
+-- What matters of each table ($1, by oid) to an adoption whose tenant column is named $2; that of the
+-- root ($4) is $5.
 select to_jsonb(t)::text
 from (
     select
@@ -45,7 +46,8 @@ from (
                     pg_get_expr(d.adbin, d.adrelid) as "default"
                 from pg_attribute a
                     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-                where a.attrelid = c.oid and a.attname = $2 and not a.attisdropped
+                where a.attrelid = c.oid and not a.attisdropped
+                  and a.attname = case when c.oid = $4 then $5 else $2 end
             ) k
         ), 'null') as "column",
         l.leaves, l.rows, l.bytes, l.has_foreign,
@@ -64,6 +66,16 @@ from (
             order by 1
         ) as lax_policies,
         array(
+            select (
+                select string_agg(case when r.oid = 0 then 'public'
+                    else quote_ident(pg_get_userbyid(r.oid)) end, ', ')
+                from unnest(p.polroles) r (oid))
+            from pg_policy p
+            where p.polrelid = c.oid and p.polpermissive and p.polname not like 'cloison\_%'
+              and p.polroles && array(select role from cloison.tenant_roles() role)
+            order by quote_ident(p.polname)
+        ) as lax_roles,
+        array(
             select quote_ident(g.tgname)
             from pg_trigger g
             -- TRIGGER_TYPE_UPDATE of pg_trigger.h.
@@ -71,6 +83,13 @@ from (
               and g.tgenabled in ('O', 'A')
             order by 1
         ) as update_triggers,
+        array(
+            select quote_ident(g.tgname)
+            from pg_trigger g
+            where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 16 <> 0
+              and g.tgenabled = 'A'
+            order by 1
+        ) as always_triggers,
         array(select quote_ident(r.rulename) from pg_rewrite r where r.ev_class = c.oid order by 1)
             as rules,
         -- What protect() takes away, to give back.

@@ -31,6 +31,8 @@ from (
             select from aclexplode(c.relacl) a
             where a.grantee = 'cloison_tenant'::regrole and a.privilege_type = 'SELECT'
         ) as is_granted,
+        c.relnamespace::regnamespace::text as schema,
+        not has_schema_privilege('cloison_tenant', c.relnamespace, 'usage') as needs_usage,
         array_agg(distinct readers.origin::regclass::text) as tables
     from readers join pg_class c on c.oid = readers.oid and c.relkind in ('v', 'm')
     group by c.oid

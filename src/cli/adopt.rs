@@ -15,7 +15,7 @@ use super::{colour, database};
 use crate::kit::adopt::mapping::{self, ColumnType, Mapping};
 use crate::kit::adopt::plan::{Plan, Stage};
 use crate::kit::adopt::run::{self, Options, Outcome, Stop};
-use crate::kit::adopt::{self, record, text, verify};
+use crate::kit::adopt::{self, infer, record, text, verify};
 use progress::Bar;
 
 /// Adds the tenant column to tables that are in use, fills it in, widens keys, and protects them;
@@ -37,6 +37,13 @@ pub struct Args {
     /// Print the plan; with a folder, write it there as files to review: up, down, verify.
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, conflicts_with_all = ["apply", "down", "verify"])]
     plan: Option<Option<PathBuf>>,
+    /// Print a mapping, to review, for the tables that lead by foreign keys to this one, whose rows are
+    /// the application's tenants
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["apply", "down", "verify", "plan", "mapping", "fleet"])]
+    root: Option<String>,
+    /// Print every step of the plan, too: what, why, under which lock, for how long.
+    #[arg(long, conflicts_with_all = ["apply", "down", "verify"])]
+    verbose: bool,
     /// Do it, or go on with it.
     #[arg(long, conflicts_with_all = ["down", "verify"])]
     apply: bool,
@@ -77,7 +84,7 @@ struct Wanted {
     /// This table, as SQL writes it.
     #[arg(long, value_name = "NAME")]
     table: Vec<String>,
-    /// Leave this table as it is.
+    /// Leave this table as it is; `unsupported`: all that cannot be adopted.
     #[arg(long, value_name = "NAME")]
     skip: Vec<String>,
     /// Every tenant reads this table, and none writes it.
@@ -193,12 +200,20 @@ async fn act(
     if args.verify {
         return verified(client).await;
     }
+    if let Some(root) = &args.root {
+        let public = vec!["public".to_owned()];
+        let schemas = if mapping.schemas.is_empty() { &public } else { &mapping.schemas };
+        let text = infer::infer(client, schemas, root).await?;
+        return Ok(Ended { is_finished: true, text });
+    }
     let Some(plan) = run::propose(client, mapping).await? else { return Ok(nothing()) };
     if let Some(Some(folder)) = &args.plan {
         let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
         write(&folder, &plan)?;
     }
-    Ok(Ended { is_finished: true, text: text::picture(&plan) })
+    let steps = if args.verbose { text::steps(&plan) } else { String::new() };
+    let text = format!("{}{steps}", text::page(&plan));
+    Ok(Ended { is_finished: true, text })
 }
 
 async fn apply(
@@ -214,8 +229,9 @@ async fn apply(
         Outcome::Done(steps) => {
             let report = verify::ask(client, adoption.plan()).await?;
             let text = format!(
-                "{}\nAdoption {} is done, {steps} steps of it now. `cloison adopt --down` takes it back.",
+                "{}{}\nAdoption {} is done, {steps} steps of it now. `cloison adopt --down` takes it back.",
                 answers(&report),
+                text::for_application(adoption.plan()),
                 adoption.id()
             );
             Ok(Ended { is_finished: report.is_good(), text })

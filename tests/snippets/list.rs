@@ -36,6 +36,10 @@ const LIST: &[(&str, How)] = &[
     ("select set_tenant('acme');", As("service", &[])),
     ("\\set token `cloison token", As("service", &[])),
     // docs/adopt.md
+    (
+        "cloison adopt --database-url \"$OWNER_URL\" --schema public --root",
+        Not("tests/kit/adopt/reported.rs runs both, on tables that have a root"),
+    ),
     ("cloison adopt --database-url \"$OWNER_URL\" --schema public", Owner),
     ("cloison adopt --database-url \"$OWNER_URL\" --table vechat_messages", Owner),
     // docs/claims.md

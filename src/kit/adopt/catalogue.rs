@@ -1,7 +1,9 @@
 //! What is there: read once, in one snapshot, as plain data. All names are quoted for SQL, except
 //! those that are called `bare`.
 
-use std::collections::BTreeMap;
+mod resolve;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::mapping::Mapping;
 use super::{Error, literal};
+use resolve::{resolve, root};
 
 /// Everything that a plan is made from.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,29 @@ pub struct Catalogue {
     /// Why the application's statements are not all among them.
     pub(super) unread: Option<&'static str>,
     pub(super) tenants: Vec<Tenant>,
+    /// The table whose rows are the tenants.
+    pub(super) root: Option<Root>,
+    /// The names that are taken, by schema.
+    pub(super) taken: Vec<Taken>,
+}
+
+/// The table whose rows are the tenants: its primary key is its tenant column.
+#[derive(Clone, Debug)]
+pub(super) struct Root {
+    pub(super) table: u32,
+    /// The column, quoted.
+    pub(super) column: String,
+    pub(super) bare: String,
+    /// Columns that a tenant's name and slug can be taken from, quoted.
+    pub(super) name: Option<String>,
+    pub(super) slug: Option<String>,
+}
+
+/// The names of relations and constraints in a schema, not quoted.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Taken {
+    pub(super) schema: String,
+    pub(super) names: BTreeSet<String>,
 }
 
 /// A table of the mapping.
@@ -66,7 +92,13 @@ pub(super) struct Table {
     pub(super) has_foreign: bool,
     pub(super) policies: Vec<String>,
     pub(super) lax_policies: Vec<String>,
+    /// For whom these are, as ALTER POLICY writes it.
+    #[serde(default)]
+    pub(super) lax_roles: Vec<String>,
     pub(super) update_triggers: Vec<String>,
+    /// Those among them that fire in replicas, too.
+    #[serde(default)]
+    pub(super) always_triggers: Vec<String>,
     pub(super) rules: Vec<String>,
     pub(super) grants: Vec<String>,
     pub(super) free_sequences: Vec<String>,
@@ -125,6 +157,9 @@ pub(super) struct Key {
     pub(super) has_statistics: bool,
     pub(super) tenant_fits: bool,
     pub(super) is_random: bool,
+    /// Views and functions whose GROUP BY rests on it.
+    #[serde(default)]
+    pub(super) grouped_by: Vec<String>,
 }
 
 /// A foreign key from or to a table of the mapping.
@@ -152,6 +187,9 @@ pub(super) struct ForeignKey {
     pub(super) is_unusual: bool,
     pub(super) comment: Option<String>,
     pub(super) has_tenant: bool,
+    /// Whether every row refers to one.
+    #[serde(default)]
+    pub(super) is_required: bool,
     /// What of the application its action runs with each row.
     #[serde(default)]
     pub(super) row_code: Option<String>,
@@ -170,6 +208,9 @@ pub(super) struct View {
     pub(super) may_alter: bool,
     pub(super) is_open: bool,
     pub(super) is_granted: bool,
+    pub(super) schema: String,
+    /// Whether tenants may not use its schema.
+    pub(super) needs_usage: bool,
     pub(super) tables: Vec<String>,
 }
 
@@ -192,11 +233,6 @@ impl Catalogue {
     /// The table of this oid, if the mapping has it.
     pub(super) fn table(&self, oid: i64) -> Option<&Table> {
         self.tables.iter().find(|table| table.oid == oid)
-    }
-
-    /// Whether there are tables, and all of them are protected.
-    pub fn is_protected(&self) -> bool {
-        !self.tables.is_empty() && self.tables.iter().all(|table| table.class.is_some())
     }
 }
 
@@ -227,33 +263,6 @@ async fn path(client: &Client, path: &str) -> Result<(), Error> {
     set.map_err(|e| Error::statement("setting the search_path", e))
 }
 
-/// What each name of the mapping leads to.
-async fn resolve(client: &Client, mapping: &Mapping) -> Result<BTreeMap<String, u32>, Error> {
-    let lists = [&mapping.tables, &mapping.skip, &mapping.shared, &mapping.global];
-    let parents = mapping.table.values().filter_map(|rule| rule.parent.as_ref());
-    let wanted = lists.into_iter().flatten().chain(mapping.table.keys()).chain(parents);
-    let mut names = BTreeMap::new();
-    let mut missing = Vec::new();
-    for name in wanted {
-        let sql = "select pg_catalog.to_regclass($1)::pg_catalog.oid";
-        // Not a name at all is an error of Postgres'.
-        let found = client.query_one(sql, &[name]).await.ok();
-        match found.and_then(|row| row.try_get::<_, Option<u32>>(0).ok().flatten()) {
-            Some(oid) => _ = names.insert(name.clone(), oid),
-            None => missing.push(format!("table {name}")),
-        }
-    }
-    for schema in &mapping.schemas {
-        let sql = "select exists (select from pg_catalog.pg_namespace where nspname = $1)";
-        let row = client.query_one(sql, &[schema]).await;
-        let row = row.map_err(|e| Error::statement("reading the schemas", e))?;
-        if !row.get::<_, bool>(0) {
-            missing.push(format!("schema {schema}"));
-        }
-    }
-    if missing.is_empty() { Ok(names) } else { Err(Error::Missing(missing)) }
-}
-
 async fn read_in_snapshot(
     client: &Client,
     mapping: &Mapping,
@@ -279,18 +288,24 @@ async fn read_in_snapshot(
         is_superuser: row.get(3),
         owns_kit: row.get(4),
         column: row.get(5),
+        root: root(client, mapping, &names).await?,
         ..Catalogue::default()
     };
+    let root = catalogue.root.as_ref();
+    let root_oid = root.map_or(0, |root| root.table).to_string();
+    let root_column = literal(root.map_or("", |root| &root.bare));
     let list = format!("'{{{}}}'", oids.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
     let (column, type_name) = (literal(&mapping.column), literal(mapping.column_type.as_str()));
     let fill =
         |sql: &str| sql.replace("$1", &list).replace("$2", &column).replace("$3", &type_name);
-    catalogue.tables = all(client, &fill(TABLES), "reading the tables").await?;
+    let tables = fill(TABLES).replace("$4", &root_oid).replace("$5", &root_column);
+    catalogue.tables = all(client, &tables, "reading the tables").await?;
     catalogue.keys = all(client, &fill(KEYS), "reading the keys").await?;
     catalogue.foreign_keys = all(client, &fill(FOREIGN_KEYS), "reading the foreign keys").await?;
     catalogue.views = all(client, &fill(VIEWS), "reading the views").await?;
     catalogue.mentions = all(client, FUNCTIONS, "reading the functions").await?;
     catalogue.tenants = all(client, TENANTS, "reading the tenants").await?;
+    catalogue.taken = all(client, &fill(NAMES), "reading the names").await?;
     for (name, oid) in names {
         let known = catalogue.tables.iter().find(|table| table.oid == i64::from(oid));
         let known = known.map_or_else(|| name.clone(), |table| table.name.clone());
@@ -359,6 +374,7 @@ const FACTS: &str = "
 const TABLES: &str = include_str!("../../../sql/adopt/tables.sql");
 const KEYS: &str = include_str!("../../../sql/adopt/keys.sql");
 const FOREIGN_KEYS: &str = include_str!("../../../sql/adopt/foreign_keys.sql");
+const NAMES: &str = include_str!("../../../sql/adopt/names.sql");
 const VIEWS: &str = include_str!("../../../sql/adopt/views.sql");
 const FUNCTIONS: &str = include_str!("../../../sql/adopt/functions.sql");
 

@@ -13,7 +13,8 @@ pub struct Mapping {
     pub schemas: Vec<String>,
     /// These tables.
     pub tables: Vec<String>,
-    /// Tables that are left as they are.
+    /// Tables that are left as they are; `unsupported` is every table that cannot be adopted.
+    #[serde(deserialize_with = "one_or_more")]
     pub skip: Vec<String>,
     /// Tables whose rows every tenant reads.
     pub shared: Vec<String>,
@@ -33,6 +34,15 @@ pub struct Mapping {
     pub keep_keys: Vec<String>,
     /// Fill in rows though it fires the application's own triggers.
     pub fire_triggers: bool,
+    /// Roles that the application's own permissive policies are for, once tenants come in.
+    #[serde(deserialize_with = "one_or_more")]
+    pub policies_to: Vec<String>,
+    /// The table whose rows are the application's tenants, by its primary key.
+    pub root: Option<String>,
+    /// How such a tenant is called: an SQL expression over the row `this`.
+    pub root_name: Option<String>,
+    /// The same for its slug; where it is not one, the tenant gets `tenant-` and its key.
+    pub root_slug: Option<String>,
     /// Rules for single tables.
     pub table: BTreeMap<String, Rule>,
 }
@@ -50,6 +60,8 @@ pub struct Rule {
     pub condition: Option<String>,
     /// The table whose row this one refers to by a foreign key, and whose tenant it has.
     pub parent: Option<String>,
+    /// By which foreign key, where there is more than one: its column, or its name.
+    pub via: Option<String>,
     /// A table that names the tenant for each value of the columns `by`.
     pub map: Option<String>,
     /// The columns, of the same names in both tables.
@@ -99,6 +111,10 @@ impl Default for Mapping {
             create_tenants: false,
             keep_keys: Vec::new(),
             fire_triggers: false,
+            policies_to: Vec::new(),
+            root: None,
+            root_name: None,
+            root_slug: None,
             table: BTreeMap::new(),
         }
     }
@@ -123,8 +139,17 @@ impl Mapping {
         let wrong = |text: String| Err(Error::Wrong(text));
         if [&self.schemas, &self.tables, &self.shared, &self.global].iter().all(|l| l.is_empty())
             && self.table.is_empty()
+            && self.root.is_none()
         {
             return wrong("nothing about which tables: name schemas or tables".to_owned());
+        }
+        if self.root.is_none() && (self.root_name.is_some() || self.root_slug.is_some()) {
+            return wrong("root_name or root_slug, without root".to_owned());
+        }
+        if let Some(root) = &self.root
+            && self.table.contains_key(root)
+        {
+            return wrong(format!("that {root} is the root, and a rule for its rows"));
         }
         if self.column.is_empty() || self.column.len() > 63 {
             return wrong(format!("column = {:?}, which is no name of a column", self.column));
@@ -140,6 +165,9 @@ impl Mapping {
             if rule.from.is_some() != rule.condition.is_some() {
                 return wrong(format!("of {table} one of from and where, which go together"));
             }
+            if rule.via.is_some() && rule.parent.is_none() {
+                return wrong(format!("of {table} via, without parent"));
+            }
             if rule.map.is_some() == rule.by.is_empty() {
                 return wrong(format!("of {table} one of map and by, which go together"));
             }
@@ -149,6 +177,22 @@ impl Mapping {
             }
         }
         Ok(())
+    }
+
+    /// Whether tables that cannot be adopted are left out.
+    pub(super) fn skips_unsupported(&self) -> bool {
+        self.skip.iter().any(|name| name == UNSUPPORTED)
+    }
+
+    /// The table whose rows are the tenants: the root, or one whose rule is `this.column`, with that
+    /// column.
+    pub(super) fn root(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let ruled = self.table.iter().filter_map(|(name, rule)| {
+            let plain = rule.from.is_none() && rule.default_tenant.is_none();
+            let column = rule.tenant.as_deref()?.trim().strip_prefix("this.")?;
+            plain.then_some((name.as_str(), Some(column)))
+        });
+        self.root.iter().map(|name| (name.as_str(), None)).chain(ruled)
     }
 
     /// Whether a key of this name, quoted or not, was asked to stay.
@@ -206,6 +250,23 @@ impl std::str::FromStr for ColumnType {
             }
         })
     }
+}
+
+/// In a list of tables to leave out: all that cannot be adopted.
+pub(super) const UNSUPPORTED: &str = "unsupported";
+
+/// One name need not be a list.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::One(name) => vec![name],
+        Either::More(names) => names,
+    })
 }
 
 /// A tenant may be named by a number, too.

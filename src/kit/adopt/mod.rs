@@ -10,6 +10,7 @@
 //! catalogue, so that a run that was killed anywhere goes on where it stands.
 
 pub mod catalogue;
+pub mod infer;
 pub mod mapping;
 pub mod plan;
 pub mod record;
@@ -37,6 +38,12 @@ pub enum Error {
         .0.map_or("not installed".to_owned(), |version| format!("version {version}"))
     )]
     Kit(Option<i32>),
+    /// The table of the tenants has no key that can be theirs.
+    #[error(
+        "the root {0} has no primary key of one column of type {1}, without GENERATED: give the \
+         type with --type, or a rule for the table in place of root"
+    )]
+    Root(String, &'static str),
     /// The mapping names what is not there.
     #[error("there is no {}", .0.join(", no "))]
     Missing(Vec<String>),

@@ -4,7 +4,7 @@
 //! killed anywhere: a transaction that was open is undone by Postgres, an index that was half built
 //! is invalid and is built again, a batch that was not committed is filled in next time.
 
-mod batches;
+pub(super) mod batches;
 mod start;
 
 use std::time::{Duration, Instant};
@@ -202,9 +202,15 @@ impl<'a, P: Progress> Runner<'a, P> {
             Act::Together(sql) => self.together(step, sql).await?,
             Act::Repeatable(sql) => return self.together(step, sql).await.map(|()| true),
             Act::Alone(sql) => self.alone(step, sql).await?,
-            Act::Index { name, sql } => {
+            Act::Index { name, sql, mark } => {
                 self.drop_leftover(step, name).await?;
-                self.alone(step, sql).await?;
+                // One that was left without its mark is there.
+                if mark.is_none() || !self.exists(step, name).await? {
+                    self.alone(step, sql).await?;
+                }
+                if let Some(mark) = mark {
+                    self.alone(step, mark).await?;
+                }
             }
             Act::Batches { .. } => self.batches(step).await?,
             Act::Check { .. } => return self.look(step).await.map(|()| true),
@@ -267,6 +273,12 @@ impl<'a, P: Progress> Runner<'a, P> {
     async fn alone(&self, step: &Step, sql: &str) -> Result<(), Error> {
         let done = self.client.batch_execute(sql).await;
         done.map_err(|e| Error::statement(label(step), e))
+    }
+
+    async fn exists(&self, step: &Step, relation: &str) -> Result<bool, Error> {
+        let sql = "select to_regclass($1) is not null";
+        let row = self.client.query_one(sql, &[&relation]).await;
+        Ok(row.map_err(|e| Error::statement(label(step), e))?.get(0))
     }
 
     /// An index that was being built when somebody stopped it.

@@ -1,9 +1,14 @@
-//! A plan for people: the picture, and files to review and to run with `psql`.
+//! A plan for people: a page, and files to review and to run with `psql`.
+
+mod page;
 
 use std::fmt::Write;
 
 use super::literal;
-use super::plan::{Act, Lock, Plan, Stage, Step};
+use super::plan::{Act, Plan, Stage, Step};
+use super::run::batches::switches;
+
+pub use page::{for_application, page, steps};
 
 /// A file of a plan.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,72 +19,10 @@ pub struct File {
     pub text: String,
 }
 
-/// The plan as a table: what, why, which lock, how long.
-pub fn picture(plan: &Plan) -> String {
-    let mut out = format!(
-        "database {}: {} tables, column {} {}\n\n",
-        plan.database,
-        plan.tables.len(),
-        plan.column,
-        plan.column_type
-    );
-    let width = plan.tables.iter().map(|table| table.name.chars().count()).max().unwrap_or(0);
-    for table in &plan.tables {
-        // What the catalogue estimates.
-        let rows = format!("~{}", count(table.rows));
-        line(
-            &mut out,
-            format_args!(
-                "{:width$}  {:7}  {rows:>12} rows  {:>9}  {}",
-                table.name,
-                table.class,
-                size(table.bytes),
-                table.rule
-            ),
-        );
-    }
-    for stage in Stage::ALL {
-        let steps = plan.up.iter().enumerate().filter(|(_, step)| step.stage == stage);
-        let steps: Vec<_> = steps.collect();
-        let total: u64 = steps.iter().map(|(_, step)| step.millis).sum();
-        line(&mut out, format_args!("\nstage {stage}, about {}: {}", time(total), purpose(stage)));
-        for (index, step) in steps {
-            line(
-                &mut out,
-                format_args!(
-                    "{:>4}  {:width$}  {}\n      {:width$}  lock: {}; about {}; {}",
-                    index + 1,
-                    step.table,
-                    step.what,
-                    "",
-                    step.lock,
-                    time(step.millis),
-                    step.why
-                ),
-            );
-        }
-    }
-    if !plan.notes.is_empty() {
-        out.push_str("\nto know:\n");
-        for note in &plan.notes {
-            line(&mut out, format_args!("  {}: {}", note.about, note.text));
-        }
-    }
-    let blocking = plan.up.iter().filter(|step| step.lock == Lock::Blocking).count();
-    line(
-        &mut out,
-        format_args!(
-            "\n{} steps, {} of which stop readers and writers for as long as they take.",
-            plan.up.len(),
-            if blocking == 0 { "none".to_owned() } else { blocking.to_string() }
-        ),
-    );
-    out
-}
-
-/// The plan as files: the picture, and for each stage what to run, to look at, and to take it back.
+/// The plan as files: all that people read, and for each stage what to run, to look at, and to take it back.
 pub fn files(plan: &Plan) -> Vec<File> {
-    let mut files = vec![File { name: "plan.txt".to_owned(), text: picture(plan) }];
+    let text = format!("{}{}", page::page(plan), page::steps(plan));
+    let mut files = vec![File { name: "plan.txt".to_owned(), text }];
     for (number, stage) in Stage::ALL.into_iter().enumerate() {
         let name = |kind: &str| format!("{}-{stage}.{kind}.sql", number + 1);
         let up: Vec<_> = plan.up.iter().filter(|step| step.stage == stage).collect();
@@ -131,9 +74,11 @@ fn statements(step: &Step) -> String {
         Act::Together(sql) | Act::Repeatable(sql) => {
             format!("begin;\n{};\ncommit;\n", sql.join(";\n"))
         }
-        Act::Alone(sql) | Act::Index { sql, .. } => {
-            format!("set lock_timeout = 0;\n{sql};\nset lock_timeout = '500ms';\n")
-        }
+        Act::Alone(sql) => alone(sql),
+        Act::Index { sql, mark, .. } => match mark {
+            Some(mark) => alone(&format!("{sql};\n{mark}")),
+            None => alone(sql),
+        },
         Act::Check { sql, search_path, problem } => format!(
             "begin;\nset local search_path = {search_path};\ndo $check$\ndeclare\n    found text;\nbegin\n    \
              select string_agg(r.line, E'\\n') into found from ({sql}) r (line);\n    \
@@ -141,9 +86,10 @@ fn statements(step: &Step) -> String {
              end if;\nend\n$check$;\nrollback;\n",
             literal(problem)
         ),
-        Act::Batches { leaves, update, rest, search_path, without_triggers } => {
+        Act::Batches { leaves, update, rest, search_path, without_triggers, off } => {
             let role = if *without_triggers { "replica" } else { "origin" };
-            let loops: String = leaves.iter().map(|leaf| batch_loop(leaf, update, rest)).collect();
+            let loops: String =
+                leaves.iter().map(|leaf| batch_loop(leaf, update, rest, off)).collect();
             let replica = if *without_triggers {
                 format!("set session_replication_role = {role};\n")
             } else {
@@ -157,14 +103,19 @@ fn statements(step: &Step) -> String {
     }
 }
 
-fn batch_loop(leaf: &str, update: &str, rest: &str) -> String {
+fn alone(sql: &str) -> String {
+    format!("set lock_timeout = 0;\n{sql};\nset lock_timeout = '500ms';\n")
+}
+
+fn batch_loop(leaf: &str, update: &str, rest: &str, off: &[(String, String)]) -> String {
+    let (disable, enable) = switches(leaf, off);
     format!(
         "do $batches$\ndeclare\n    pages bigint := pg_relation_size({leaf_text}::regclass) \
          / current_setting('block_size')::bigint;\nbegin\n    \
-         for n in 0..pages / 256 loop\n        \
+         for n in 0..pages / 256 loop\n        {disable}\n        \
          update only {leaf} as this {update}\n        \
          where this.ctid >= format('(%s,0)', n * 256)::tid \
-         and this.ctid < format('(%s,0)', n * 256 + 256)::tid and {rest};\n        \
+         and this.ctid < format('(%s,0)', n * 256 + 256)::tid and {rest};\n        {enable}\n        \
          commit;\n    end loop;\nend\n$batches$;\n",
         leaf_text = literal(leaf)
     )
@@ -185,16 +136,6 @@ fn verify(steps: &[&Step]) -> String {
         }
     }
     out
-}
-
-const fn purpose(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Expand => "the application goes on as it is",
-        Stage::Contract => "the application must not name a key that changes by its old columns",
-        Stage::Protect => {
-            "tenants come in through the proxy; who else writes has to name the tenant"
-        }
-    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -59,20 +59,24 @@ impl Report {
 /// What Postgres says.
 pub async fn ask(client: &Client, plan: &Plan) -> Result<Report, Error> {
     let doing = |e| Error::statement("asking after the tables", e);
+    let names: Vec<&str> = plan.tables.iter().map(|table| table.name.as_str()).collect();
+    let columns: Vec<&str> =
+        plan.tables.iter().map(|table| table.column.as_deref().unwrap_or(&plan.column)).collect();
+    // All tables at once: each of these questions looks at the whole catalogue.
+    let rows = client.query(QUESTIONS, &[&names, &columns]).await.map_err(doing)?;
     let mut tables = Vec::new();
-    for table in &plan.tables {
-        let row = client.query_one(QUESTIONS, &[&table.name, &plan.column]).await.map_err(doing)?;
-        let columns = row.get(0);
+    for ((table, column), row) in plan.tables.iter().zip(columns).zip(&rows) {
+        let listed = row.get(0);
         let (mut total, mut filled) = (0, 0);
-        if table.class == "tenant" && columns == 1 {
-            let sql = format!("select count(*), count({}) from {}", plan.column, table.name);
+        if table.class == "tenant" && listed == 1 {
+            let sql = format!("select count(*), count({column}) from {}", table.name);
             let counts = client.query_one(&sql, &[]).await.map_err(doing)?;
             (total, filled) = (counts.get(0), counts.get(1));
         }
         tables.push(Answer {
             table: table.name.clone(),
             class: table.class.clone(),
-            columns,
+            columns: listed,
             total,
             filled,
             forced: row.get(1),
@@ -85,11 +89,24 @@ pub async fn ask(client: &Client, plan: &Plan) -> Result<Report, Error> {
 }
 
 const QUESTIONS: &str = "
+    with listed as materialized (
+        select format('%I.%I', i.table_schema, i.table_name) as name,
+            quote_ident(i.column_name) as column_name, count(*) as times
+        from information_schema.columns i
+        group by 1, 2
+    ),
+    found as materialized (
+        select f.relation, array_agg(f.problem) as problems
+        from cloison.protection_findings() f
+        group by f.relation
+    )
     select
-        (select count(*) from information_schema.columns i
-         where format('%I.%I', i.table_schema, i.table_name)::regclass = to_regclass($1)
-           and quote_ident(i.column_name) = $2),
-        coalesce((select c.relrowsecurity and c.relforcerowsecurity
-                  from pg_class c where c.oid = to_regclass($1)), false),
-        (select count(*) from pg_policy p where p.polrelid = to_regclass($1)),
-        array(select f.problem from cloison.protection_findings() f where f.relation = $1)";
+        coalesce(l.times, 0),
+        coalesce(c.relrowsecurity and c.relforcerowsecurity, false),
+        (select count(*) from pg_policy p where p.polrelid = c.oid),
+        coalesce(f.problems, '{}')
+    from unnest($1::text[], $2::text[]) with ordinality w (name, column_name, place)
+        left join pg_class c on c.oid = to_regclass(w.name)
+        left join listed l on l.name = w.name and l.column_name = w.column_name
+        left join found f on f.relation = w.name
+    order by w.place";

@@ -3,6 +3,7 @@
 mod fifteen;
 mod fleet;
 mod hostile;
+mod reported;
 mod resume;
 mod rules;
 mod schemas;

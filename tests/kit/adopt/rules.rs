@@ -1,9 +1,10 @@
 //! Whose the rows become: by expression, join, parent and table; and those that are nobody's.
 
 use std::fs;
-use std::path::PathBuf;
 
-use super::support::{adopts, assert_same, make, printed, program, refuses, run_as, schema, value};
+use super::support::{
+    adopts, assert_same, make, mapping, printed, program, refuses, run_as, schema, value,
+};
 use crate::support::{Database, Server, batch, on_every_major, run, texts};
 
 on_every_major!(rows_go_where_the_rules_say);
@@ -104,14 +105,6 @@ async fn adopts_until(database: &Database<'_>, words: &[&str], stage: &str) {
     assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::from(2)));
 }
 
-fn mapping(database: &Database<'_>, text: &str) -> PathBuf {
-    let name =
-        format!("adopt-{}-{}-{}.toml", std::process::id(), database.server.major, database.name);
-    let file = std::env::temp_dir().join(name);
-    fs::write(&file, text).unwrap();
-    file
-}
-
 /// Tenants that rows lead to and that are not there are an error, unless one asks for them.
 #[test]
 fn unknown_tenants_stop_it() {
@@ -173,7 +166,7 @@ fn the_plan_names_what_breaks() {
              analyze",
         )
         .await;
-        let words = ["--schema", "public", "--keep-keys", "files_pkey"];
+        let words = ["--schema", "public", "--keep-keys", "files_pkey", "--verbose"];
         let done = program(&database, &words).output().unwrap();
         let text = printed(&done);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -184,7 +177,7 @@ fn the_plan_names_what_breaks() {
             "public.files_pkey: stays as it is: it was asked to",
             "public.plans_pkey: stays as it is: a uuid made at random",
             "users_pkey is (tenant_id, id)",
-            "stage expand, about",
+            "stage expand",
             "30 rows",
             "lock: all, a moment; about 5 ms",
         ] {

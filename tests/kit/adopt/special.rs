@@ -173,12 +173,12 @@ fn what_cannot_be_adopted_is_refused_with_the_reason() {
             "public.part_1: it is a partition",
             "public.money: tenant_id is of type text there, not uuid",
             "public.made: the column is generated",
-            "public.busy: filling it in would fire touch (say --fire-triggers",
             "public.everybody: everybody may read this view of public.seen",
             "public.kept: everybody may read this materialized view",
             "public.v: it is not a table",
             "public.theirs: it belongs to postgres",
             "public.lax: its own policy all_see is permissive",
+            "alter policy all_see on public.lax to ROLE",
             "public.forced: row security is forced there by policies of its own",
         ] {
             assert!(error.contains(expected), "{expected}\n{error}");
@@ -192,13 +192,17 @@ fn what_cannot_be_adopted_is_refused_with_the_reason() {
         assert!(error.contains("public.seen: nothing says whose its rows are"), "{error}");
         let error = refuses(&database, &["--apply"]).await;
         assert_eq!(error, "no adoption is under way: say which tables");
-        // A superuser sees through forced policies, and leaves triggers out.
-        let words = ["--table", "forced", "--table", "busy", "--apply"];
+        // A superuser sees through forced policies, and leaves triggers out without a lock.
+        let nulls = ["--table", "forced", "--table", "busy", "--apply"];
+        let words = [&["--default-tenant", "system-default"], &nulls[..]].concat();
         batch(
             &database.superuser().await,
             "insert into busy values (1); insert into forced values (1)",
         )
         .await;
+        // A null may mean every tenant.
+        let error = run_as(&database, "superuser", &nulls).await.unwrap_err().to_string();
+        assert!(error.contains("rows of public.busy whose tenant_id is null"), "{error}");
         run_as(&database, "superuser", &words).await.unwrap();
         adopts(&database, &["--verify"]).await;
         let filled = "select count(*) from busy where tenant_id is not null";

@@ -1,5 +1,7 @@
 //! Running the verb, and the schema as text to compare.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 
 use clap::Parser;
@@ -153,6 +155,15 @@ pub(super) async fn round_trip(database: &Database<'_>, words: &[&str]) {
 
 pub(super) async fn make(database: &Database<'_>, sql: &str) {
     batch(&database.owner().await, sql).await;
+}
+
+/// A file with this mapping.
+pub(super) fn mapping(database: &Database<'_>, text: &str) -> PathBuf {
+    let name =
+        format!("adopt-{}-{}-{}.toml", std::process::id(), database.server.major, database.name);
+    let file = std::env::temp_dir().join(name);
+    fs::write(&file, text).unwrap();
+    file
 }
 
 const FINGERPRINT: &str = "

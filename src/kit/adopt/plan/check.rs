@@ -55,6 +55,39 @@ pub(super) fn is_index(index: &str, definition: &str) -> String {
     )
 }
 
+/// The comment by which an index or a constraint of ours is known.
+pub(super) const MARK: &str = "made by cloison adopt";
+
+/// Whether an index of this name carries our mark.
+pub(super) fn is_marked_index(index: &str) -> String {
+    format!(
+        "coalesce(obj_description(to_regclass({}), 'pg_class') = {}, false)",
+        literal(index),
+        literal(MARK)
+    )
+}
+
+/// Whether an index is one of ours: by the mark, or by its name and definition.
+pub(super) fn is_our_index(index: &str, definition: &str) -> String {
+    format!(
+        "({} or exists (select from pg_index x where x.indexrelid = to_regclass({}) \
+         and pg_get_indexdef(x.indexrelid) = {}))",
+        is_marked_index(index),
+        literal(index),
+        literal(definition)
+    )
+}
+
+/// Whether a constraint of this name carries our mark.
+pub(super) fn is_marked_constraint(table: &str, name: &str) -> String {
+    constraint(table, name, &format!("obj_description(k.oid, 'pg_constraint') = {}", literal(MARK)))
+}
+
+/// The same, and Postgres has looked at every row.
+pub(super) fn is_valid_marked_constraint(table: &str, name: &str) -> String {
+    format!("({} and {})", is_marked_constraint(table, name), has_valid_constraint(table, name))
+}
+
 pub(super) fn is_gone(relation: &str) -> String {
     format!("to_regclass({}) is null", literal(relation))
 }

@@ -1,11 +1,10 @@
-//! The column: made, filled, NOT NULL, and the tenants that it leads to.
+//! The column: made, filled, NOT NULL.
 
 use super::step::{Estimate, MOMENT};
 use super::trigger::{drop_trigger, has_function, has_trigger, trigger_rule};
 use super::{Act, Back, Draft, Fill, Kind, Lock, Phase, Stage, Step, Target, check};
 use crate::kit::adopt::catalogue::{Column, Table};
 use crate::kit::adopt::literal;
-use crate::kit::adopt::mapping::ColumnType;
 
 impl<'a> Draft<'a> {
     /// Everything about the column, of every table.
@@ -13,58 +12,24 @@ impl<'a> Draft<'a> {
         self.make_default_tenants();
         for target in self.targets.clone() {
             if let Kind::Tenant(fill) = &target.kind {
-                self.add_column(target.table, fill);
-                self.fill_rows(&target, fill);
-                if matches!(fill, Fill::Rule { .. }) {
+                if target.table.column.is_some() {
+                    self.match_column(target.table, fill);
+                }
+                if !matches!(fill, Fill::Itself { .. }) {
+                    self.add_column(target.table, fill);
+                    self.fill_rows(&target, fill);
+                    self.set_not_null(target.table);
+                    self.drop_column(target.table, fill);
+                }
+                if !matches!(fill, Fill::Constant(_)) {
                     self.add_tenants_of(target.table, Phase::NotNull, Stage::Contract);
                 }
-                self.set_not_null(target.table);
-                self.drop_column(target.table, fill);
             }
-        }
-    }
-
-    /// Tenants that rows go to, and that are not there.
-    fn make_default_tenants(&mut self) {
-        let mut names: Vec<String> = Vec::new();
-        for (_, fill) in self.tenants() {
-            if let Fill::Constant(tenant) = fill
-                && !names.contains(&tenant)
-            {
-                names.push(tenant);
-            }
-        }
-        let key = self.mapping.column_type.tenant_key();
-        let tenants = &self.catalogue.tenants;
-        names.retain(|name| {
-            !tenants.iter().any(|t| t.id == *name || t.external_key.as_ref() == Some(name))
-        });
-        for name in names {
-            self.up(
-                Phase::Tenants,
-                Step {
-                    stage: Stage::Expand,
-                    table: "cloison.tenants".to_owned(),
-                    what: format!("add the tenant {name}"),
-                    why: "rows become its own; give it a name of its own afterwards".to_owned(),
-                    lock: Lock::Rows,
-                    millis: MOMENT,
-                    act: Act::Together(vec![insert_tenants(
-                        self.mapping.column_type,
-                        &format!("(values ({})) v (value)", literal(&name)),
-                    )]),
-                    done: Some(format!(
-                        "exists (select from cloison.tenants t where t.{key}::text = {})",
-                        literal(&name)
-                    )),
-                    old_key: None,
-                },
-            );
         }
     }
 
     fn add_column(&mut self, table: &'a Table, fill: &Fill) {
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let kind = self.mapping.column_type;
         let mut sql = Vec::new();
         let mut done = vec![check::has_column(name, &self.mapping.column)];
@@ -126,28 +91,30 @@ impl<'a> Draft<'a> {
                 sql.clone()
             }
             Fill::Constant(tenant) => format!("{}::{}", literal(tenant), self.mapping.column_type),
-            Fill::Nothing => return,
+            Fill::Nothing | Fill::Itself { .. } => return,
         };
         if !self.updates_rows(target) {
             return;
         }
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let done = check::is_filled(name, &self.mapping.column, column, &filled_constraint(table));
+        let leaves_out = !table.update_triggers.is_empty() && !self.mapping.fire_triggers;
         let without_triggers = self.catalogue.is_superuser && !self.mapping.fire_triggers;
+        let off = if leaves_out && !without_triggers { states(table) } else { Vec::new() };
         self.up(
             Phase::Fill,
             Step {
                 stage: Stage::Expand,
                 table: name.clone(),
                 what: format!("fill in {column}"),
-                why: match (table.update_triggers.is_empty(), without_triggers) {
+                why: match (table.update_triggers.is_empty(), leaves_out) {
                     (true, _) => fill.to_string(),
                     (false, true) => {
                         format!("{fill}; without firing {}", table.update_triggers.join(", "))
                     }
                     (false, false) => format!("{fill}; fires {}", table.update_triggers.join(", ")),
                 },
-                lock: Lock::Rows,
+                lock: if off.is_empty() { Lock::Rows } else { Lock::Writers },
                 millis: Estimate(table).fill(),
                 act: Act::Batches {
                     leaves: table.leaves.clone(),
@@ -155,107 +122,19 @@ impl<'a> Draft<'a> {
                     rest: format!("this.{column} is null"),
                     search_path: format!("pg_catalog, {}, pg_temp", table.schema),
                     without_triggers,
+                    off,
                 },
                 done: Some(done),
                 old_key: None,
             },
         );
-    }
-
-    /// Rows that a rule finds no tenant for, and tenants that are none, before anything is written.
-    fn match_tenants(&mut self, table: &'a Table, expression: &str, by_parent: bool) {
-        let (name, kind) = (&table.name, self.mapping.column_type);
-        let column = &self.catalogue.column;
-        // Once there is a column, it has been looked at; the rows without a tenant still are.
-        let (rest, done) = if table.column.is_some() || by_parent {
-            let done =
-                check::is_filled(name, &self.mapping.column, column, &filled_constraint(table));
-            (format!(" where this.{column} is null"), done)
-        } else {
-            (String::new(), check::has_column(name, &self.mapping.column))
-        };
-        let path = format!("pg_catalog, {}, pg_temp", table.schema);
-        // Grouped first, so that the rule is asked once a row.
-        let values = format!(
-            "select {expression} as value, pg_catalog.count(*) as n from {name} as this{rest} group by 1"
-        );
-        // A parent's column is there only once that is filled.
-        let phase = if by_parent { Phase::Fill } else { Phase::Tenants };
-        let key = kind.tenant_key();
-        if self.mapping.create_tenants && !by_parent {
-            self.up(
-                phase,
-                Step {
-                    stage: Stage::Expand,
-                    table: "cloison.tenants".to_owned(),
-                    what: format!("add the tenants of {name}"),
-                    why: "rows become theirs; give them names of their own afterwards".to_owned(),
-                    lock: Lock::Rows,
-                    millis: Estimate(table).scan(),
-                    act: Act::Repeatable(vec![
-                        format!("set local search_path = {path}"),
-                        insert_tenants(kind, &format!("({values}) v")),
-                    ]),
-                    done: Some(done.clone()),
-                    old_key: None,
-                },
-            );
-        }
-        self.up(
-            phase,
-            Step {
-                stage: Stage::Expand,
-                table: name.clone(),
-                what: "match its rows with tenants".to_owned(),
-                why: "a row without a tenant, or with one that is not there, stops it here"
-                    .to_owned(),
-                lock: Lock::Reads,
-                millis: Estimate(table).scan(),
-                act: Act::Check {
-                    sql: format!(
-                        "select pg_catalog.format('  %s rows: %s', v.n, \
-                     case when v.value is null then 'the rule finds no tenant' \
-                     else 'there is no tenant ' || v.value::text end) \
-                     from ({values}) v \
-                     where v.value is null or not exists (select from cloison.tenants t \
-                     where t.{key}::pg_catalog.text = v.value::pg_catalog.text) \
-                     order by v.n desc limit 10"
-                    ),
-                    search_path: path,
-                    problem: format!("rows of {name} that are no tenant's"),
-                },
-                done: Some(done),
-                old_key: None,
-            },
-        );
-    }
-
-    /// Tenants that the rule has led to since it was tried.
-    pub(super) fn add_tenants_of(&mut self, table: &Table, phase: Phase, stage: Stage) {
-        if !self.mapping.create_tenants {
-            return;
-        }
-        let (name, column) = (&table.name, &self.catalogue.column);
-        let values = format!("(select distinct {column} as value from {name}) v");
-        let step = Step {
-            stage,
-            table: "cloison.tenants".to_owned(),
-            what: format!("add the tenants that rows of {name} have by now"),
-            why: "the application has gone on writing".to_owned(),
-            lock: Lock::Rows,
-            millis: Estimate(table).scan(),
-            act: Act::Repeatable(vec![insert_tenants(self.mapping.column_type, &values)]),
-            done: Some(check::is_protected(name)),
-            old_key: None,
-        };
-        self.up(phase, step);
     }
 
     fn set_not_null(&mut self, table: &'a Table) {
         if table.column.as_ref().is_some_and(|column| column.not_null) {
             return;
         }
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let constraint = filled_constraint(table);
         let not_null = check::is_not_null(name, &self.mapping.column);
         let step = |stage, what: &str, why: &str, lock, millis, act, done| Step {
@@ -311,7 +190,7 @@ impl<'a> Draft<'a> {
     }
 
     fn drop_column(&mut self, table: &'a Table, fill: &Fill) {
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let bare = &self.mapping.column;
         let mut sql = drop_trigger(table);
         let (what, done) = match &table.column {
@@ -349,7 +228,7 @@ impl<'a> Draft<'a> {
     }
 
     fn as_before(&self, table: &Table, old: &Column) -> Vec<String> {
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let constraint = filled_constraint(table);
         let mut sql = vec![format!("alter table {name} drop constraint if exists {constraint}")];
         sql.push(match &old.default {
@@ -365,21 +244,15 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn filled_constraint(table: &Table) -> String {
-    super::keys::made_name("filled", &table.schema, &table.bare)
+/// The triggers that filling in would fire, and how each is put on again as it was.
+fn states(table: &Table) -> Vec<(String, String)> {
+    let state = |trigger: &String| {
+        let how = if table.always_triggers.contains(trigger) { "enable always" } else { "enable" };
+        (trigger.clone(), how.to_owned())
+    };
+    table.update_triggers.iter().map(state).collect()
 }
 
-/// Adds the tenants of `values`, a relation `v` with a column `value`, that are not there.
-fn insert_tenants(kind: ColumnType, values: &str) -> String {
-    let key = kind.tenant_key();
-    let cast = if kind == ColumnType::Uuid { "::uuid" } else { "" };
-    format!(
-        "insert into cloison.tenants (name, slug, {key}) \
-         select distinct 'Tenant ' || v.value, \
-         'tenant-' || case when v.value::text ~ '^[a-z0-9]([a-z0-9-]{{0,40}}[a-z0-9])?$' \
-         then v.value::text else left(md5(v.value::text), 16) end, \
-         v.value::text{cast} from {values} \
-         where v.value is not null and not exists \
-         (select from cloison.tenants t where t.{key}::text = v.value::text)"
-    )
+pub(super) fn filled_constraint(table: &Table) -> String {
+    super::keys::made_name("filled", &table.schema, &table.bare)
 }

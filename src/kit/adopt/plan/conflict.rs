@@ -17,7 +17,14 @@ impl Draft<'_> {
             let text = format!(
                 "does not tell what the application says: {why}. Look for ON CONFLICT in its code"
             );
-            self.note("pg_stat_statements", text);
+            self.note_for_application("pg_stat_statements", text);
+        }
+        for key in &widened {
+            self.note_for_application(
+                &key.index,
+                "holds within a tenant from the stage contract on: ON CONFLICT and foreign keys of \
+                 new migrations name the tenant column, too",
+            );
         }
         let mut found = Vec::new();
         for mention in &self.catalogue.mentions {
@@ -43,7 +50,7 @@ impl Draft<'_> {
         }
         for (index, text) in found {
             if !self.notes.iter().any(|note| note.about == index && note.text == text) {
-                self.note(&index, text);
+                self.note_for_application(&index, text);
             }
         }
     }

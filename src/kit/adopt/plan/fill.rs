@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Draft, Refusal};
-use crate::kit::adopt::catalogue::{Catalogue, Table};
+use crate::kit::adopt::catalogue::{Catalogue, ForeignKey, Table};
 use crate::kit::adopt::mapping::{ColumnType, Mapping, Rule};
 use crate::kit::adopt::{identifier, literal};
 
@@ -16,6 +16,8 @@ pub(super) enum Fill {
     Rule { sql: String, parent: Option<String> },
     /// Every row has one already.
     Nothing,
+    /// Every row is a tenant, which is called by these expressions over the row `this`.
+    Itself { name: String, slug: String },
 }
 
 impl fmt::Display for Fill {
@@ -24,6 +26,7 @@ impl fmt::Display for Fill {
             Self::Constant(tenant) => write!(f, "tenant {tenant}"),
             Self::Rule { sql, .. } => f.write_str(sql),
             Self::Nothing => f.write_str("as they are"),
+            Self::Itself { .. } => f.write_str("each row is a tenant"),
         }
     }
 }
@@ -33,6 +36,16 @@ impl Draft<'_> {
     pub(super) fn fill(&self, table: &Table) -> Result<Fill, Refusal> {
         let refuse = |why: String, help: &str| Refusal::new(&table.name, why, help);
         let mapping = self.mapping;
+        if let Some(root) = self.catalogue.root.as_ref().filter(|_| self.is_root(table)) {
+            let plain = |column: &Option<String>| {
+                column.as_ref().map_or("null".to_owned(), |column| format!("this.{column}"))
+            };
+            let (name, slug) = (plain(&root.name), plain(&root.slug));
+            return Ok(Fill::Itself {
+                name: mapping.root_name.clone().unwrap_or(name),
+                slug: mapping.root_slug.clone().unwrap_or(slug),
+            });
+        }
         let rule = self.rule(table);
         let expression = match rule {
             Some(rule) => self.expression(table, rule)?,
@@ -93,27 +106,57 @@ impl Draft<'_> {
             return Ok(Some((format!("select m.{column} from {map} as m where {on}"), None)));
         }
         let Some(parent) = &rule.parent else { return Ok(None) };
-        self.by_parent(table, parent).map(Some)
+        self.by_parent(table, parent, rule.via.as_deref()).map(Some)
     }
 
     /// The tenant of the row that a foreign key leads to.
-    fn by_parent(&self, table: &Table, parent: &str) -> Result<(String, Option<String>), Refusal> {
+    fn by_parent(
+        &self,
+        table: &Table,
+        parent: &str,
+        via: Option<&str>,
+    ) -> Result<(String, Option<String>), Refusal> {
         let parent = self.catalogue.names.get(parent).map_or(parent, String::as_str);
-        let mut keys = self
+        let is_meant = |key: &&ForeignKey| {
+            via.is_none_or(|via| {
+                key.bare == via || key.columns == [via] || key.columns == [identifier(via)]
+            })
+        };
+        let keys: Vec<_> = self
             .foreign_keys_of(table)
-            .filter(|key| key.referenced_name == parent && key.referenced != table.oid);
-        let (Some(key), None) = (keys.next(), keys.next()) else {
-            return Err(Refusal::new(
-                &table.name,
-                format!("it has no foreign key to {parent}, or more than one"),
-                "say the same with tenant, from and where",
-            ));
+            .filter(|key| key.referenced_name == parent && key.referenced != table.oid)
+            .collect();
+        let meant: Vec<_> = keys.iter().copied().filter(is_meant).collect();
+        let [key] = meant[..] else {
+            let refuse = |why, help: &str| Err(Refusal::new(&table.name, why, help));
+            let names: Vec<_> = keys
+                .iter()
+                .map(|key| format!("{} ({})", key.bare, key.columns.join(", ")))
+                .collect();
+            return match (names.is_empty(), via) {
+                (true, _) => refuse(
+                    format!("it has no foreign key to {parent}"),
+                    "say the same with tenant, from and where",
+                ),
+                (false, None) => refuse(
+                    format!("it has more than one foreign key to {parent}: {}", names.join(", ")),
+                    "say in its rule by which, with via = \"column or constraint\"",
+                ),
+                (false, Some(via)) => refuse(
+                    format!(
+                        "via names {via:?}, and its foreign keys to {parent} are {}",
+                        names.join(", ")
+                    ),
+                    "name one of these, by its column or its constraint",
+                ),
+            };
         };
         let pairs = key.columns.iter().zip(&key.referenced_columns);
         let on: Vec<_> = pairs.map(|(mine, theirs)| format!("p.{theirs} = this.{mine}")).collect();
+        let table = self.catalogue.table(key.referenced);
         let sql = format!(
             "select p.{} from {parent} as p where {}",
-            self.catalogue.column,
+            table.map_or(self.catalogue.column.as_str(), |table| self.column(table)),
             on.join(" and ")
         );
         Ok((sql, Some(parent.to_owned())))

@@ -1,7 +1,7 @@
 //! Foreign keys: to the tenants, and between tenants' tables, which hold the tenant from now on.
 
-use super::step::{Estimate, MOMENT};
-use super::{Act, Back, Draft, Lock, Phase, Stage, Step, check, keys};
+use super::step::{Estimate, MOMENT, PATH};
+use super::{Act, Back, Draft, Fill, Lock, Phase, Refusal, Stage, Step, check, keys};
 use crate::kit::adopt::catalogue::{ForeignKey, Table};
 use crate::kit::adopt::mapping::ColumnType;
 use crate::kit::adopt::{identifier, literal};
@@ -9,7 +9,7 @@ use crate::kit::adopt::{identifier, literal};
 impl Draft<'_> {
     /// Every foreign key.
     pub(super) fn foreign_keys(&mut self) {
-        for (table, _) in self.tenants() {
+        for (table, fill) in self.tenants() {
             self.refer_to_tenants(table);
             self.note_those_of_partitions(table);
             for key in self.foreign_keys_of(table) {
@@ -30,13 +30,72 @@ impl Draft<'_> {
                         "its foreign key {} stays, so that it can refer to another tenant's row",
                         key.bare
                     ));
-                } else if table.kind == "p" {
+                    continue;
+                }
+                self.match_parents(table, &fill, key);
+                if table.kind == "p" {
                     self.replace(table, key);
                 } else {
                     self.widen(table, key);
                 }
             }
         }
+    }
+
+    /// Rows whose parent is another tenant's: told by the plan where no rule says whose they are, and
+    /// else looked for before a key has changed.
+    fn match_parents(&mut self, table: &Table, fill: &Fill, key: &ForeignKey) {
+        let parent = self.tenants().into_iter().find(|(other, _)| other.oid == key.referenced);
+        let Some((parent, theirs)) = parent else { return };
+        match (fill, &theirs) {
+            (Fill::Constant(mine), Fill::Constant(theirs)) if mine == theirs => return,
+            (Fill::Constant(_), _) if self.rule(table).is_none() && table.column.is_none() => {
+                self.refusals.push(Refusal::new(
+                    &table.name,
+                    format!(
+                        "nothing says whose its rows are, and its foreign key {} leads to {}, whose \
+                         rows are not all one tenant's",
+                        key.bare, parent.name
+                    ),
+                    format!("say in its rule parent = {:?}, or its own default_tenant", parent.name),
+                ));
+                return;
+            }
+            _ => {}
+        }
+        let (mine, theirs) = (self.column(table), self.column(parent));
+        let pairs = key.columns.iter().zip(&key.referenced_columns);
+        let on: Vec<_> = pairs.map(|(mine, theirs)| format!("c.{mine} = p.{theirs}")).collect();
+        self.up(
+            Phase::Filled,
+            Step {
+                stage: Stage::Expand,
+                table: table.name.clone(),
+                what: format!("match its rows with those that {} leads to", key.bare),
+                why: "a row whose parent is another tenant's stops it here, before a key changes"
+                    .to_owned(),
+                lock: Lock::Reads,
+                millis: Estimate(table).lookup(),
+                act: Act::Check {
+                    sql: format!(
+                        "select format('  %s rows of the tenant %s lead to the tenant %s', \
+                         count(*), c.{mine}, p.{theirs}) from {} c join {} p on {} \
+                         where c.{mine} <> p.{theirs} group by c.{mine}, p.{theirs} \
+                         order by count(*) desc limit 10",
+                        table.name,
+                        parent.name,
+                        on.join(" and ")
+                    ),
+                    search_path: PATH.to_owned(),
+                    problem: format!(
+                        "rows of {} that refer by {} to a row of another tenant",
+                        table.name, key.bare
+                    ),
+                },
+                done: Some(check::holds_tenant(&table.name, &key.bare, self.bare_column(table))),
+                old_key: None,
+            },
+        );
     }
 
     /// Those that a partition has by itself are not widened.
@@ -64,7 +123,7 @@ impl Draft<'_> {
         self.catalogue.foreign_keys.iter().find(|key| {
             key.table == table.oid
                 && key.referenced_name == "cloison.tenants"
-                && key.columns == [self.catalogue.column.as_str()]
+                && key.columns == [self.column(table)]
         })
     }
 
@@ -78,8 +137,9 @@ impl Draft<'_> {
         if self.tenants_key(table).is_some() {
             return;
         }
-        let (name, column) = (&table.name, &self.catalogue.column);
-        let bare = keys::fitting(&format!("{}_{}_fkey", table.bare, self.mapping.column));
+        let (name, column) = (&table.name, self.column(table));
+        let wanted = format!("{}_{}_fkey", table.bare, self.bare_column(table));
+        let bare = self.free_name(&table.schema, &wanted);
         let constraint = identifier(&bare);
         let is_partitioned = table.kind == "p";
         let add = format!(
@@ -97,16 +157,18 @@ impl Draft<'_> {
             done: Some(done),
             old_key: None,
         };
-        let there = check::has_constraint(name, &bare);
+        let mark =
+            format!("comment on constraint {constraint} on {name} is {}", literal(check::MARK));
+        let there = check::is_marked_constraint(name, &bare);
         let lookup = Estimate(table).lookup();
         if is_partitioned {
-            let act = Act::Together(vec![add]);
+            let act = Act::Together(vec![add, mark]);
             self.up(
                 Phase::TenantsKey,
                 step("refer to cloison.tenants", Lock::Blocking, lookup, act, there.clone()),
             );
         } else {
-            let act = Act::Together(vec![format!("{add} not valid")]);
+            let act = Act::Together(vec![format!("{add} not valid"), mark]);
             self.up(
                 Phase::TenantsKey,
                 step("refer to cloison.tenants", Lock::Moment, MOMENT, act, there.clone()),
@@ -119,7 +181,7 @@ impl Draft<'_> {
                     Lock::Beside,
                     lookup,
                     act,
-                    check::has_valid_constraint(name, &bare),
+                    check::is_valid_marked_constraint(name, &bare),
                 ),
             );
         }
@@ -135,18 +197,25 @@ impl Draft<'_> {
         self.down(Back::SwapKey, down);
     }
 
+    /// The foreign key with the tenant in front on either side.
+    fn wider(&self, table: &Table, key: &ForeignKey) -> String {
+        let parent = self.tenant_table(key.referenced);
+        let theirs = parent.map_or(self.catalogue.column.as_str(), |parent| self.column(parent));
+        wider(key, self.column(table), theirs)
+    }
+
     /// Beside the old one, checked, and then in its place.
     fn widen(&mut self, table: &Table, key: &ForeignKey) {
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let both = format!("{}.{}", table.bare, key.bare);
         let new = keys::made_name("newref", &table.schema, &both);
         let old = keys::made_name("oldref", &table.schema, &both);
         let up = Change {
             added: &new,
-            definition: wider(key, column),
+            definition: self.wider(table, key),
             how: format!("with {column}"),
             why: "no row refers to another tenant's",
-            done: check::holds_tenant(name, &key.bare, &self.mapping.column),
+            done: check::holds_tenant(name, &key.bare, self.bare_column(table)),
         };
         let down = Change {
             added: &old,
@@ -204,9 +273,9 @@ impl Draft<'_> {
             old_key: None,
         };
         let up = step(
-            format!("{} with {}", key.bare, self.catalogue.column),
-            &wider(key, &self.catalogue.column),
-            check::holds_tenant(name, &key.bare, &self.mapping.column),
+            format!("{} with {}", key.bare, self.column(table)),
+            &self.wider(table, key),
+            check::holds_tenant(name, &key.bare, self.bare_column(table)),
         );
         let down = step(
             format!("{} as it was", key.bare),
@@ -276,10 +345,9 @@ fn comment(table: &str, key: &ForeignKey) -> Option<String> {
     Some(format!("comment on constraint {bare} on {table} is {}", literal(comment)))
 }
 
-/// The foreign key with the tenant in front on either side.
-fn wider(key: &ForeignKey, column: &str) -> String {
+fn wider(key: &ForeignKey, mine: &str, theirs: &str) -> String {
     let mut text = format!(
-        "foreign key ({column}, {}) references {} ({column}, {})",
+        "foreign key ({mine}, {}) references {} ({theirs}, {})",
         key.columns.join(", "),
         key.referenced_name,
         key.referenced_columns.join(", ")

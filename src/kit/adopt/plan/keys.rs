@@ -4,7 +4,7 @@ use super::step::{Estimate, MOMENT};
 use super::swap::is_rebuilt;
 use super::{Act, Back, Draft, Lock, Phase, Refusal, Stage, Step, check};
 use crate::kit::adopt::catalogue::{ForeignKey, Key, KeyKind, Table};
-use crate::kit::adopt::identifier;
+use crate::kit::adopt::{identifier, literal};
 
 /// What becomes of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,8 +57,11 @@ impl<'a> Draft<'a> {
         if key.kind == KeyKind::Plain {
             return Ok(None);
         }
-        if key.attributes.contains(&self.mapping.column) {
+        if key.attributes.iter().any(|attribute| attribute == self.bare_column(table)) {
             return Ok(Some(Fate::Already));
+        }
+        if self.is_root(table) {
+            return keep("its table's rows are the tenants, one each");
         }
         if self.mapping.keeps(&key.bare, &key.index, key.kind == KeyKind::Primary) {
             return keep("it was asked to");
@@ -71,6 +74,9 @@ impl<'a> Draft<'a> {
         }
         if let Some(pin) = self.pin(key) {
             return keep(&pin);
+        }
+        if !key.grouped_by.is_empty() {
+            return keep(&format!("{} groups by it", key.grouped_by.join(", ")));
         }
         if key.is_temporal {
             return refuse("keys WITHOUT OVERLAPS are not widened yet", "say --keep-keys");
@@ -109,8 +115,17 @@ impl<'a> Draft<'a> {
         if parent.kind == "p" {
             return say("refers to a partitioned table, whose keys cannot be replaced beside it");
         }
+        let is_by_tenant = |(mine, theirs): (&String, &String)| {
+            *mine == self.catalogue.column && theirs != self.column(parent)
+        };
+        if foreign.columns.iter().zip(&foreign.referenced_columns).any(is_by_tenant) {
+            return say("refers to it by the tenant column");
+        }
         if foreign.has_tenant {
             return None;
+        }
+        if self.is_root(parent) {
+            return say("refers to the tenants themselves");
         }
         if foreign.is_match_full || foreign.is_unusual {
             return say("is MATCH FULL, NOT ENFORCED or PERIOD");
@@ -141,31 +156,33 @@ impl<'a> Draft<'a> {
             }
             let stays: Vec<_> = self.keys_of(table).filter(|key| self.needs_second(key)).collect();
             for key in &stays {
-                let name = self.second_name(key);
+                let wanted = format!("{}_{}", self.bare_column(table), key.bare);
+                let name = self.free_name(&table.schema, &wanted);
                 let columns = key.columns.join(", ");
                 self.own_index(
                     table,
                     &name,
-                    &format!("unique index concurrently {} on", identifier(&name)),
-                    &format!("({}, {columns})", self.catalogue.column),
+                    "unique ",
+                    &format!("({}, {columns})", self.column(table)),
                     "what foreign keys of the same tenant stand on",
                 );
             }
             let leads = |key: &Key| {
                 key.predicate.is_none()
                     && key.is_valid
-                    && key.attributes.first() == Some(&self.mapping.column)
+                    && key.attributes.first().is_some_and(|first| first == self.bare_column(table))
             };
             let is_led = self.keys_of(table).any(leads)
                 || widened.iter().any(|key| key.predicate.is_none())
                 || !stays.is_empty();
             if !is_led {
-                let name = fitting(&format!("{}_{}_idx", table.bare, self.mapping.column));
+                let wanted = format!("{}_{}_idx", table.bare, self.bare_column(table));
+                let name = self.free_name(&table.schema, &wanted);
                 self.own_index(
                     table,
                     &name,
-                    &format!("index concurrently {} on", identifier(&name)),
-                    &format!("({})", self.catalogue.column),
+                    "",
+                    &format!("({})", self.column(table)),
                     "every statement of a tenant looks for its rows",
                 );
             }
@@ -195,7 +212,7 @@ impl<'a> Draft<'a> {
             Stage::Expand,
             format!("index for who looks by {} without the tenant", key.bare),
             "the application does, until it comes in as tenants",
-            Act::Index { name: index.clone(), sql },
+            Act::Index { name: index.clone(), sql, mark: None },
             format!("({is_there} or {})", check::is_protected(&table.name)),
         );
         let mut last = step(
@@ -208,7 +225,7 @@ impl<'a> Draft<'a> {
         last.millis = MOMENT;
         self.up(Phase::Index, up);
         self.up(Phase::Last, last);
-        self.drop_index(table, &index, &name, false);
+        self.drop_index(table, &index, &name, false, check::is_gone(&index));
     }
 
     pub(super) fn widened(&self, table: &Table) -> impl Iterator<Item = &'a Key> + use<'a> {
@@ -224,20 +241,28 @@ impl<'a> Draft<'a> {
             })
     }
 
-    fn second_name(&self, key: &Key) -> String {
-        fitting(&format!("{}_{}", self.mapping.column, key.bare))
-    }
-
-    /// An index that is ours, and goes on the way back.
-    fn own_index(&mut self, table: &Table, name: &str, head: &str, columns: &str, why: &str) {
-        let index = format!("{}.{}", table.schema, identifier(name));
+    /// An index of ours, which goes on the way back. Its comment is the mark that it is; one that
+    /// was left without it, because the run was killed, is known by its name and definition.
+    fn own_index(&mut self, table: &Table, name: &str, kind: &str, columns: &str, why: &str) {
+        let quoted = identifier(name);
+        let index = format!("{}.{quoted}", table.schema);
         let is_partitioned = table.kind == "p";
-        let sql = format!("create {head} {} {columns}", table.name);
+        let mark = format!("comment on index {index} is {}", literal(check::MARK));
         let act = if is_partitioned {
-            Act::Together(vec![sql.replacen(" concurrently", "", 1)])
+            let create = format!("create {kind}index {quoted} on {} {columns}", table.name);
+            Act::Together(vec![create, mark])
         } else {
-            Act::Index { name: index.clone(), sql }
+            let create =
+                format!("create {kind}index concurrently {quoted} on {} {columns}", table.name);
+            Act::Index { name: index.clone(), sql: create, mark: Some(mark) }
         };
+        let only = if is_partitioned { "ONLY " } else { "" };
+        let definition = format!(
+            "CREATE {}INDEX {quoted} ON {only}{} USING btree {columns}",
+            kind.to_uppercase(),
+            table.name
+        );
+        let is_ours = check::is_our_index(&index, &definition);
         self.up(
             Phase::Index,
             Step {
@@ -248,11 +273,15 @@ impl<'a> Draft<'a> {
                 lock: if is_partitioned { Lock::Blocking } else { Lock::Beside },
                 millis: Estimate(table).index(),
                 act,
-                done: Some(check::leads_with(&index, &self.catalogue.column)),
+                done: Some(format!(
+                    "({} and {})",
+                    check::leads_with(&index, self.column(table)),
+                    check::is_marked_index(&index)
+                )),
                 old_key: None,
             },
         );
-        self.drop_index(table, &index, name, is_partitioned);
+        self.drop_index(table, &index, name, is_partitioned, format!("not {is_ours}"));
     }
 
     pub(super) fn drop_index(
@@ -261,6 +290,7 @@ impl<'a> Draft<'a> {
         index: &str,
         name: &str,
         is_partitioned: bool,
+        done: String,
     ) {
         let how = if is_partitioned { "" } else { " concurrently" };
         let sql = format!("drop index{how} if exists {index}");
@@ -274,7 +304,7 @@ impl<'a> Draft<'a> {
                 lock: if is_partitioned { Lock::Moment } else { Lock::Beside },
                 millis: MOMENT,
                 act: if is_partitioned { Act::Together(vec![sql]) } else { Act::Alone(sql) },
-                done: Some(check::is_gone(index)),
+                done: Some(done),
                 old_key: None,
             },
         );
@@ -298,11 +328,11 @@ pub(super) fn made_name(kind: &str, schema: &str, bare: &str) -> String {
     format!("cloison_{kind}_{hash:08x}_{plain}")
 }
 
-/// As much of a name as Postgres takes.
-pub(super) fn fitting(name: &str) -> String {
-    let mut end = name.len().min(63);
+/// As much of a name as Postgres takes, with `behind` at its end.
+pub(super) fn fitting(name: &str, behind: &str) -> String {
+    let mut end = name.len().min(63 - behind.len());
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    name[..end].to_owned()
+    format!("{}{behind}", &name[..end])
 }

@@ -3,10 +3,12 @@
 //! Each step says whether it is done by a question to the catalogue. The way back has steps of its
 //! own, not the others in reverse: an old key is built beside the new one, too.
 
+mod accept;
 mod action;
 mod check;
 mod column;
 mod conflict;
+mod faults;
 mod fill;
 mod foreign;
 mod keys;
@@ -14,11 +16,12 @@ mod protect;
 mod refuse;
 mod step;
 mod swap;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod trigger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +65,9 @@ pub struct Adopted {
     pub bytes: i64,
     /// Whose its rows become.
     pub rule: String,
+    /// Its tenant column, quoted, where that is not the plan's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
 }
 
 /// Something that a person should know.
@@ -71,6 +77,18 @@ pub struct Note {
     pub about: String,
     /// What of it.
     pub text: String,
+    /// Whether the application has to change because of it.
+    #[serde(default)]
+    pub is_for_application: bool,
+}
+
+/// Whether nothing is left to do: every table is protected, or one that is left out.
+pub fn is_done(mapping: &Mapping, catalogue: &Catalogue) -> bool {
+    let is_out =
+        |table: &Table| mapping.skips_unsupported() && !faults::unsupported(table, true).is_empty();
+    let (done, rest): (Vec<_>, Vec<_>) =
+        catalogue.tables.iter().partition(|table| table.class.is_some());
+    !done.is_empty() && rest.into_iter().all(is_out)
 }
 
 /// Makes a plan, or says why there can be none.
@@ -92,6 +110,7 @@ pub fn make(mapping: &Mapping, catalogue: &Catalogue) -> Result<Plan, Vec<Refusa
     draft.actions();
     draft.swap_keys();
     draft.protect();
+    draft.accept();
     draft.conflicts();
     if !draft.refusals.is_empty() {
         return Err(draft.refusals);
@@ -102,6 +121,7 @@ pub fn make(mapping: &Mapping, catalogue: &Catalogue) -> Result<Plan, Vec<Refusa
 /// Where a step has its place.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Phase {
+    Match,
     Tenants,
     Column,
     Fill,
@@ -157,6 +177,8 @@ struct Draft<'a> {
     down: BTreeMap<Back, Vec<Step>>,
     notes: Vec<Note>,
     refusals: Vec<Refusal>,
+    /// Names that this plan gives, by schema.
+    given: BTreeSet<(String, String)>,
 }
 
 impl<'a> Draft<'a> {
@@ -170,7 +192,26 @@ impl<'a> Draft<'a> {
             down: BTreeMap::new(),
             notes: Vec::new(),
             refusals: Vec::new(),
+            given: BTreeSet::new(),
         }
+    }
+
+    /// A name that no relation and no constraint of the schema has: the wanted one, or with a number
+    /// behind it, as Postgres does.
+    fn free_name(&mut self, schema: &str, wanted: &str) -> String {
+        let taken = self.catalogue.taken.iter().find(|taken| taken.schema == schema);
+        let is_free = |name: &str| {
+            !taken.is_some_and(|taken| taken.names.contains(name))
+                && !self.given.contains(&(schema.to_owned(), name.to_owned()))
+        };
+        let mut name = keys::fitting(wanted, "");
+        let mut number = 0_u32;
+        while !is_free(&name) {
+            number += 1;
+            name = keys::fitting(wanted, &number.to_string());
+        }
+        self.given.insert((schema.to_owned(), name.clone()));
+        name
     }
 
     fn up(&mut self, phase: Phase, step: Step) {
@@ -182,7 +223,14 @@ impl<'a> Draft<'a> {
     }
 
     fn note(&mut self, about: &str, text: impl Into<String>) {
-        self.notes.push(Note { about: about.to_owned(), text: text.into() });
+        let (about, text) = (about.to_owned(), text.into());
+        self.notes.push(Note { about, text, is_for_application: false });
+    }
+
+    /// What the application has to change.
+    fn note_for_application(&mut self, about: &str, text: impl Into<String>) {
+        let (about, text) = (about.to_owned(), text.into());
+        self.notes.push(Note { about, text, is_for_application: true });
     }
 
     /// The tables that get a tenant column, with the rule.
@@ -192,6 +240,27 @@ impl<'a> Draft<'a> {
             Kind::Shared | Kind::Global => None,
         };
         self.targets.iter().filter_map(tenant).collect()
+    }
+
+    /// Whether the table's rows are the tenants.
+    fn is_root(&self, table: &Table) -> bool {
+        self.catalogue.root.as_ref().is_some_and(|root| i64::from(root.table) == table.oid)
+    }
+
+    /// The table's tenant column, quoted.
+    fn column(&self, table: &Table) -> &'a str {
+        match &self.catalogue.root {
+            Some(root) if i64::from(root.table) == table.oid => &root.column,
+            _ => &self.catalogue.column,
+        }
+    }
+
+    /// The same, not quoted.
+    fn bare_column(&self, table: &Table) -> &'a str {
+        match &self.catalogue.root {
+            Some(root) if i64::from(root.table) == table.oid => &root.bare,
+            _ => &self.mapping.column,
+        }
     }
 
     /// The table, if it gets a tenant column.
@@ -232,6 +301,7 @@ impl<'a> Draft<'a> {
                 Kind::Shared => "every tenant reads them, none writes".to_owned(),
                 Kind::Global => "no tenant sees them".to_owned(),
             },
+            column: self.is_root(target.table).then(|| self.column(target.table).to_owned()),
         });
         Plan {
             database: self.catalogue.database.clone(),

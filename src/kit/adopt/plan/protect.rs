@@ -4,7 +4,7 @@ use super::step::{Estimate, MOMENT, PATH};
 use super::trigger::{drop_trigger, trigger_rule};
 use super::{Act, Back, Draft, Fill, Kind, Lock, Phase, Stage, Step, Target, check};
 use crate::kit::adopt::catalogue::{Table, View};
-use crate::kit::adopt::literal;
+use crate::kit::adopt::{identifier, literal};
 
 impl Draft<'_> {
     /// Everything that lets tenants in, and nobody else.
@@ -26,6 +26,10 @@ impl Draft<'_> {
         if self.catalogue.version >= 150_000 {
             for view in self.catalogue.views.iter().filter(|view| view.kind == "v") {
                 self.open_view(view);
+                if view.needs_usage && !schemas.contains(&view.schema.as_str()) {
+                    schemas.push(&view.schema);
+                    self.open_schema(view);
+                }
             }
         }
     }
@@ -33,11 +37,11 @@ impl Draft<'_> {
     /// Where no foreign key says so.
     fn know_tenants(&mut self, table: &Table, fill: &Fill) {
         let key = self.mapping.column_type.tenant_key();
-        let column = &self.catalogue.column;
+        let column = self.column(table);
         if key == "id" || (matches!(fill, Fill::Constant(_)) && table.column.is_none()) {
             return;
         }
-        if matches!(fill, Fill::Rule { .. }) {
+        if !matches!(fill, Fill::Constant(_)) {
             self.add_tenants_of(table, Phase::Known, Stage::Protect);
         }
         self.up(
@@ -68,7 +72,7 @@ impl Draft<'_> {
 
     fn protect_table(&mut self, target: &Target<'_>) {
         let table = target.table;
-        let (name, bare) = (&table.name, &self.mapping.column);
+        let (name, bare) = (&table.name, self.bare_column(table));
         let mut sql = Vec::new();
         for sequence in &table.free_sequences {
             sql.push(format!(
@@ -92,6 +96,10 @@ impl Draft<'_> {
             Kind::Tenant(_) => format!(", {}", literal(bare)),
             Kind::Shared | Kind::Global => String::new(),
         };
+        for policy in &table.lax_policies {
+            let roles: Vec<_> = self.mapping.policies_to.iter().map(|r| identifier(r)).collect();
+            sql.push(format!("alter policy {policy} on {name} to {}", roles.join(", ")));
+        }
         sql.push(format!("select cloison.protect({}, '{class}'{column})", literal(name)));
         let is_there = check::is_protected(name);
         self.up(
@@ -129,7 +137,7 @@ impl Draft<'_> {
     /// What `protect()` changed, as it was before.
     fn unprotect(&self, target: &Target<'_>) -> Vec<String> {
         let table = target.table;
-        let (name, column) = (&table.name, &self.catalogue.column);
+        let (name, column) = (&table.name, self.column(table));
         let mut sql = vec![format!("select cloison.unprotect({})", literal(name))];
         if let Kind::Tenant(fill) = &target.kind {
             // The column stays a while, and the application writes on.
@@ -146,7 +154,7 @@ impl Draft<'_> {
             if let Some(key) = self.tenants_key(table) {
                 sql.push(format!(
                     "alter table {name} add constraint {} {}",
-                    crate::kit::adopt::identifier(&key.bare),
+                    identifier(&key.bare),
                     key.definition
                 ));
             }
@@ -156,6 +164,9 @@ impl Draft<'_> {
                 "revoke usage on sequence {sequence} from cloison_tenant, cloison_superadmin"
             ));
         }
+        for (policy, roles) in table.lax_policies.iter().zip(&table.lax_roles) {
+            sql.push(format!("alter policy {policy} on {name} to {roles}"));
+        }
         let on = if table.has_rls { "enable" } else { "disable" };
         sql.push(format!("alter table {name} {on} row level security"));
         if table.forces_rls {
@@ -163,6 +174,31 @@ impl Draft<'_> {
         }
         sql.extend(table.grants.iter().cloned());
         sql
+    }
+
+    /// A view in a schema of its own is read by nobody who may not use the schema.
+    fn open_schema(&mut self, view: &View) {
+        let schema = &view.schema;
+        self.up(
+            Phase::View,
+            Step {
+                stage: Stage::Protect,
+                table: schema.clone(),
+                what: "let tenants use the schema".to_owned(),
+                why: format!("they read {} there", view.name),
+                lock: Lock::Moment,
+                millis: MOMENT,
+                act: Act::Together(vec![format!(
+                    "grant usage on schema {schema} to cloison_tenant, cloison_superadmin"
+                )]),
+                done: Some(format!(
+                    "has_schema_privilege('cloison_tenant', to_regnamespace({})::oid, 'usage')",
+                    literal(schema)
+                )),
+                old_key: None,
+            },
+        );
+        self.close_schema(schema);
     }
 
     fn close_schema(&mut self, schema: &str) {

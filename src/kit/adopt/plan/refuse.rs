@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::faults::unsupported;
 use super::{Draft, Fill, Kind, Target};
 use crate::kit::adopt::catalogue::Table;
 
@@ -55,7 +56,8 @@ impl<'a> Draft<'a> {
             // Parents are read for their names alone.
             let is_wanted = named(&mapping.tables, table)
                 || mapping.schemas.iter().any(|s| *s == table.schema.trim_matches('"'))
-                || self.rule(table).is_some();
+                || self.rule(table).is_some()
+                || self.is_root(table);
             let kind = if named(&mapping.shared, table) {
                 Kind::Shared
             } else if named(&mapping.global, table) {
@@ -63,10 +65,7 @@ impl<'a> Draft<'a> {
             } else if !is_wanted {
                 continue;
             } else if TOOLS.contains(&table.bare.as_str()) && !named(&mapping.tables, table) {
-                self.notes.push(super::Note {
-                    about: table.name.clone(),
-                    text: "belongs to a migration tool, so no tenant sees it".to_owned(),
-                });
+                self.note(&table.name, "belongs to a migration tool, so no tenant sees it");
                 Kind::Global
             } else {
                 match self.fill(table) {
@@ -79,6 +78,12 @@ impl<'a> Draft<'a> {
             };
             if table.class.is_some() {
                 self.note(&table.name, "is protected already and stays as it is");
+                continue;
+            }
+            if mapping.skips_unsupported()
+                && let Some((why, _)) = unsupported(table, matches!(kind, Kind::Tenant(_))).first()
+            {
+                self.note(&table.name, format!("is left out: {why}"));
                 continue;
             }
             self.targets.push(Target { table, kind });
@@ -134,80 +139,14 @@ impl<'a> Draft<'a> {
         self.views();
     }
 
-    fn faults(&self, target: &Target<'_>) -> Vec<(String, String)> {
-        let table = target.table;
-        let mut found = Vec::new();
-        let mut fault = |yes: bool, why: &str, help: &str| {
-            if yes {
-                found.push((why.to_owned(), help.to_owned()));
-            }
-        };
-        let is_table = table.kind == "r" || table.kind == "p";
-        fault(!is_table, "it is not a table", "adopt the tables below it");
-        fault(table.persistence == "t", "it is a temporary table", "leave it out");
-        fault(table.is_ours_or_postgres, "it is not a table of the application", "leave it out");
-        fault(table.is_partition, "it is a partition", "adopt what it is a partition of");
-        fault(table.is_extensions, "it belongs to an extension", "leave it out");
-        fault(
-            table.has_foreign,
-            "it has a foreign table among its partitions, which row security does not reach",
-            "detach that",
-        );
-        fault(
-            table.has_children || table.is_child,
-            "it inherits or is inherited from, so that its keys do not hold for all its rows",
-            "leave it out, or use partitions",
-        );
-        fault(
-            !table.may_alter,
-            &format!("it belongs to {}", table.owner),
-            "run it as its owner or as a superuser",
-        );
-        let is_tenants = matches!(target.kind, Kind::Tenant(_));
-        fault(
-            is_tenants && table.is_typed,
-            "it is a table OF a type, which takes no further column",
-            "ALTER TABLE … NOT OF first",
-        );
-        if let (true, Some(user)) = (is_tenants, &table.row_type_in) {
-            let why = format!("its row type is that of a column of {user}");
-            fault(true, &why, "a row with a tenant would stand in there; leave it out");
-        }
-        if let (true, Some(column)) = (is_tenants, &table.column) {
-            let (kind, has) = (self.mapping.column_type.as_str(), &column.type_name);
-            let why = format!("{} is of type {has} there, not {kind}", self.catalogue.column);
-            fault(has != kind, &why, "name its type with --type");
-            let why = "the column is generated, so it cannot name the tenant";
-            fault(column.is_generated, why, "choose another name with --column");
-        }
-        let blind = table.has_rls && table.forces_rls && !self.catalogue.is_superuser;
-        fault(
-            is_tenants && blind && !table.policies.is_empty(),
-            "row security is forced there by policies of its own, so its owner may not see all rows",
-            "run it as a superuser",
-        );
-        let lax = table.lax_policies.join(", ");
-        fault(
-            !lax.is_empty(),
-            &format!("its own policy {lax} is permissive and for everybody, so for tenants, too"),
-            "make it AS RESTRICTIVE or TO the roles that it is meant for, or drop it",
-        );
-        let fires = self.updates_rows(target) && !table.update_triggers.is_empty();
-        let why = format!("filling it in would fire {}", table.update_triggers.join(", "));
-        fault(
-            fires && !self.catalogue.is_superuser && !self.mapping.fire_triggers,
-            &why,
-            "say --fire-triggers, or run it as a superuser, who can leave them out",
-        );
-        found
-    }
-
     /// Whether rows are written, as opposed to a default that counts for old rows, too.
     pub(super) fn updates_rows(&self, target: &Target<'_>) -> bool {
         match &target.kind {
             Kind::Tenant(Fill::Rule { .. }) => true,
             Kind::Tenant(Fill::Constant(_)) => target.table.column.is_some(),
-            Kind::Tenant(Fill::Nothing) | Kind::Shared | Kind::Global => false,
+            Kind::Tenant(Fill::Nothing | Fill::Itself { .. }) | Kind::Shared | Kind::Global => {
+                false
+            }
         }
     }
 

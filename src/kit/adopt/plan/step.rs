@@ -28,6 +28,8 @@ pub enum Lock {
     Rows,
     /// SHARE UPDATE EXCLUSIVE: other schema changes; readers and writers go on.
     Beside,
+    /// SHARE ROW EXCLUSIVE, for one batch at a time.
+    Writers,
     /// ACCESS EXCLUSIVE, for a moment.
     Moment,
     /// ACCESS EXCLUSIVE for as long as it takes to read the whole table.
@@ -50,6 +52,9 @@ pub enum Act {
         name: String,
         /// What makes it.
         sql: String,
+        /// What marks it as ours, where it does not take the place of another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<String>,
     },
     /// In batches, of a few pages each, until no row is without.
     Batches {
@@ -63,6 +68,9 @@ pub enum Act {
         search_path: String,
         /// Without the application's triggers, which only a superuser may.
         without_triggers: bool,
+        /// Triggers that are off while a batch is written, and how each is put on again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        off: Vec<(String, String)>,
     },
     /// Rows that this query finds stand in the way.
     Check {
@@ -125,6 +133,7 @@ impl fmt::Display for Lock {
             Self::Reads => "none",
             Self::Rows => "rows of a batch",
             Self::Beside => "no DDL beside",
+            Self::Writers => "writers, a batch",
             Self::Moment => "all, a moment",
             Self::Blocking => "ALL, WHILE IT RUNS",
         })

@@ -39,7 +39,11 @@ impl Draft<'_> {
         let up = step(
             format!("build {} with {column} in front", key.bare),
             "unique within a tenant; beside the old one, which goes later",
-            Act::Index { name: new_index.clone(), sql: build(&new, wider(key, column)) },
+            Act::Index {
+                name: new_index.clone(),
+                sql: build(&new, wider(key, column)),
+                mark: None,
+            },
             format!(
                 "({} or {})",
                 check::leads_with(&new_index, column),
@@ -49,14 +53,14 @@ impl Draft<'_> {
         let mut down = step(
             format!("build {} as it was", key.bare),
             "beside the wider one, which goes next",
-            Act::Index { name: old_index.clone(), sql: build(&old, key.body.clone()) },
+            Act::Index { name: old_index.clone(), sql: build(&old, key.body.clone()), mark: None },
             format!("({is_old} or {})", check::is_valid_index(&old_index)),
         );
         down.stage = Stage::Contract;
         down.old_key = Some(key.index.clone());
         self.up(Phase::Index, up);
         self.down(Back::Index, down);
-        self.drop_index(table, &new_index, &new, false);
+        self.drop_index(table, &new_index, &new, false, check::is_gone(&new_index));
         self.check_fits(table, key, &is_old);
     }
 

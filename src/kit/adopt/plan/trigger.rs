@@ -36,7 +36,7 @@ pub(super) fn trigger_rule(table: &Table, fill: &Fill, kind: ColumnType) -> Opti
     match (fill, &table.column) {
         (Fill::Rule { sql, .. }, _) => Some(sql.clone()),
         (Fill::Constant(tenant), Some(_)) => Some(format!("{}::{kind}", literal(tenant))),
-        (Fill::Constant(_), None) | (Fill::Nothing, _) => None,
+        (Fill::Constant(_), None) | (Fill::Nothing | Fill::Itself { .. }, _) => None,
     }
 }
 

@@ -50,18 +50,20 @@ impl<P: Progress> Runner<'_, P> {
     }
 
     async fn batch(&mut self, step: &Step, leaf: &str, from: u64, to: u64) -> Result<(), Error> {
-        let Act::Batches { update, rest, search_path, without_triggers, .. } = &step.act else {
+        let Act::Batches { update, rest, search_path, without_triggers, off, .. } = &step.act
+        else {
             return Ok(());
         };
+        let (disable, enable) = switches(leaf, off);
         let replica =
             if *without_triggers { "set local session_replication_role = replica;" } else { "" };
         // The count goes through a setting: the transaction is one message.
         let text = format!(
-            "set local search_path = {search_path}; {replica} \
+            "set local search_path = {search_path}; {replica} {disable} \
              with done as (update only {leaf} as this {update} \
              where this.ctid >= '({from},0)'::tid and this.ctid < '({to},0)'::tid and {rest} \
              returning 1) \
-             select set_config('cloison.adopted', count(*)::text, false) from done"
+             select set_config('cloison.adopted', count(*)::text, false) from done; {enable}"
         );
         self.tried(step, &text).await
     }
@@ -84,6 +86,13 @@ impl<P: Progress> Runner<'_, P> {
         let pages: i64 = row.map_err(|e| Error::statement(label(step), e))?.get(0);
         Ok(u64::try_from(pages).unwrap_or(0))
     }
+}
+
+/// SQL that switches triggers off and, in the same transaction, on again.
+pub(in crate::kit::adopt) fn switches(leaf: &str, off: &[(String, String)]) -> (String, String) {
+    let disable = off.iter().map(|(name, _)| format!("alter table {leaf} disable trigger {name};"));
+    let enable = off.iter().map(|(name, how)| format!("alter table {leaf} {how} trigger {name};"));
+    (disable.collect(), enable.collect())
 }
 
 /// As many pages as fit the time, twice or half as many as before at most.

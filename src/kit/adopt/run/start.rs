@@ -53,7 +53,7 @@ pub async fn propose(client: &Client, mapping: &Mapping) -> Result<Option<Plan>,
         }])
     })?;
     let catalogue = catalogue::read(client, mapping).await?;
-    if catalogue.is_protected() {
+    if plan::is_done(mapping, &catalogue) {
         return Ok(None);
     }
     let plan = plan::make(mapping, &catalogue).map_err(Error::Refused)?;
