@@ -3,6 +3,7 @@
 mod fifteen;
 mod fleet;
 mod hostile;
+mod random;
 mod reported;
 mod resume;
 mod rules;
