@@ -3,6 +3,14 @@
 use crate::protocol::frame::split_cstr;
 use crate::scan;
 
+/// How many formats of results the body of a `Bind` names: none or one is for all columns, however
+/// many there are. `None`: malformed.
+pub(super) fn formats_of_results(body: &[u8]) -> Option<i16> {
+    let behind = *Values::read(body)?.starts.last()?;
+    let count = body.get(behind..)?.first_chunk::<2>()?;
+    Some(i16::from_be_bytes(*count))
+}
+
 /// The values of a `Bind` message, which has names, formats, values and formats of results.
 pub(super) struct Values<'a> {
     formats: Vec<i16>,

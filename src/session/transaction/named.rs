@@ -290,6 +290,7 @@ pub(super) fn account_for(lent: &mut Lent, kind: &Kind, is_clean: bool) -> Resul
     match queued.map_err(|_| End::Bug("the bind could not be written"))? {
         LocalBindQueued::Nothing => {}
         LocalBindQueued::ParseAndBind { has_claims } => {
+            lent.prepares = true;
             lent.dues.push(Due::Parse(Parse::LocalBind { has_claims }));
             bind_is_due(lent);
         }

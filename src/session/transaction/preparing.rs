@@ -50,6 +50,7 @@ pub(super) fn prepared<'a>(
         if server.unnamed != unnamed.number {
             server.unnamed = unnamed.number;
             put_named(frontend::PARSE, None, "", &unnamed.definition, &mut server.stream.outgoing);
+            lent.prepares = true;
             lent.dues.push(Due::Parse(Parse::Ours));
         }
         let is_known = Arc::ptr_eq(&unnamed.surroundings, &surroundings);
@@ -84,6 +85,7 @@ pub(super) fn prepare(
             lent.dues.push(Due::Close(Whose::Ours));
         }
     }
+    lent.prepares |= name.is_none();
     lent.dues.push(Due::Parse(Parse::Named(Arc::clone(statement), name)));
     statement.parse(out(lent));
 }

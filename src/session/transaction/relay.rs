@@ -124,6 +124,8 @@ pub(super) struct Lent {
     pub(super) leaves: bool,
     /// Nothing else goes out until everything is answered.
     pub(super) holds: bool,
+    /// Since the last Sync we have prepared a statement, which an error ahead of it leaves out.
+    pub(super) prepares: bool,
     /// How much of who the client is depends on what is on its way.
     pub(super) tracked: Tracked,
     pub(super) lost: Option<Lost>,
@@ -188,6 +190,7 @@ impl Lent {
             keeps,
             leaves: false,
             holds: false,
+            prepares: false,
             tracked: Tracked::default(),
             lost: None,
             ran_as: None,

@@ -19,6 +19,7 @@ use crate::protocol::frame::{HEADER_LEN, split_cstr};
 use crate::protocol::message::frontend;
 use crate::protocol::{ClientError, Header, Routine};
 use crate::session::relay::HIGH_WATER;
+use crate::session::values;
 
 /// A client's statement, and what the client was told of it last.
 #[derive(Debug)]
@@ -94,19 +95,10 @@ fn changed() -> ClientError {
         .hint("Its tables have changed. Prepare the statement again.")
 }
 
-/// Whether the statement of a name is here what the client was told. One that `asks_for_rows` behind
-/// its `Bind` does not count on the columns.
-fn readiness(
-    lent: &mut Lent,
-    parts: &mut Parts<'_>,
-    name: &[u8],
-    asks_for_rows: bool,
-) -> Readiness {
+/// Whether the statement of a name is here what the client was told.
+fn readiness(lent: &mut Lent, parts: &mut Parts<'_>, name: &[u8]) -> Readiness {
     let Some(known) = parts.names.known(name).cloned() else { return Readiness::Ready };
-    let mut told = known.told().clone();
-    if asks_for_rows {
-        told.columns = None;
-    }
+    let told = known.told().clone();
     if told.is_empty() {
         return Readiness::Ready;
     }
@@ -131,7 +123,7 @@ fn readiness(
         // From now on it is the statement with the types that the client was told.
         let told = known.told().clone();
         parts.names.replace(name, typed, told);
-        return readiness(lent, parts, name, asks_for_rows);
+        return readiness(lent, parts, name);
     }
     if here.has_other_columns(&told) {
         Readiness::Changed
@@ -188,12 +180,10 @@ impl Relay<'_> {
         let head = self.client.incoming.get(HEADER_LEN..).unwrap_or_default();
         let names = split_cstr(head).and_then(|(portal, rest)| Some((portal, split_cstr(rest)?.0)));
         let Some((portal, name)) = names else { return Outcome::Bind };
-        let Some(known) = self.names.known(name) else { return Outcome::Bind };
-        let asks = match *known.told() {
-            Shape { parameters: None, columns: None } => return Outcome::Bind,
-            Shape { columns: None, .. } => Some(false),
-            Shape { .. } => self.asks_for_rows(header, portal),
-        };
+        let Some(known) = self.names.known(name).cloned() else { return Outcome::Bind };
+        if known.told().is_empty() {
+            return Outcome::Bind;
+        }
         let here = self
             .names
             .get(name)
@@ -202,28 +192,33 @@ impl Relay<'_> {
         if here.is_some_and(|here| here.fits(&known.told())) {
             return Outcome::Bind;
         }
+        let Some(asks) = self.asks_for_rows(header, portal) else { return Outcome::NotAllThere };
         let name = name.to_vec();
         let Some((lent, mut parts, _)) = self.parts() else { return Outcome::Bind };
-        let Some(asks) = asks else { return Outcome::NotAllThere };
-        match readiness(lent, &mut parts, &name, asks) {
+        match readiness(lent, &mut parts, &name) {
             Readiness::Ready => Outcome::Bind,
             Readiness::Waits => Outcome::Waits,
             Readiness::Changed => {
+                if asks {
+                    // It has heard of the change, and is told next time what the rows look like.
+                    known.told().columns = None;
+                }
                 named::refuse(lent, Box::new(changed()));
                 Outcome::Refused
             }
         }
     }
 
-    /// Whether the client asks behind its `Bind` what the rows of that portal look like. `None`: what
-    /// stands behind it is not there yet.
+    /// Whether the client asks behind its `Bind` what the rows of that portal look like, and takes
+    /// however many columns there are. `None`: what stands behind it is not there yet.
     fn asks_for_rows(&self, header: Header, portal: &[u8]) -> Option<bool> {
         let behind = self.client.incoming.get(header.frame_len()..).unwrap_or_default();
         let Ok(Some(next)) = Header::parse(behind) else {
             let is_long = header.frame_len() > HIGH_WATER;
             return is_long.then_some(false);
         };
-        if next.tag != frontend::DESCRIBE {
+        let bind = self.client.incoming.get(HEADER_LEN..header.frame_len()).unwrap_or_default();
+        if next.tag != frontend::DESCRIBE || values::formats_of_results(bind) > Some(1) {
             return Some(false);
         }
         let body = behind.get(HEADER_LEN..next.frame_len())?;

@@ -126,9 +126,10 @@ impl Lent {
         }
     }
 
-    /// A Sync goes out.
+    /// A Sync goes out. What comes behind it may count on what was prepared ahead of it.
     pub(super) fn hold_behind_sync(&mut self) {
         self.holds |= self.tracked == Tracked::Pending && !self.block.is_open();
+        self.holds |= std::mem::take(&mut self.prepares);
     }
 
     /// Notes what a statement has come to.

@@ -226,6 +226,47 @@ async fn a_bind_that_was_skipped_is_made_later() {
     pair.stop().await;
 }
 
+/// What the proxy prepares ahead of a statement is left out with it, where something has failed before.
+/// Nobody waits for the connection here, so that nothing else ends the pipeline.
+#[tokio::test]
+async fn what_was_left_out_behind_an_error_is_prepared_for_the_next_part() {
+    let size = |config: &mut cloison::config::Config| {
+        config.pools.get_mut(&cloison::types::Access::Tenant).unwrap().size = 3;
+    };
+    let proxy = super::pooled().edit(size).run().await;
+    for name in ["", "s"] {
+        let mut wire = Wire::tenant(&proxy, A).await;
+        wire.parse("s", COUNT).sync().send().await;
+        wire.answer().await;
+        // The statement is known, and a new server connection holds nothing.
+        let mut other = Wire::tenant(&proxy, A).await;
+        done(&mut other, "begin").await;
+        let taken = other.value(PID).await;
+        let ask = |wire: &mut Wire| {
+            if name.is_empty() {
+                wire.parse("", COUNT);
+            }
+            wire.bind("", name, &[]).execute("", 0).sync();
+        };
+        for _ in 0..3 {
+            wire.run("select no_such");
+            ask(&mut wire);
+            ask(&mut wire);
+        }
+        wire.send().await;
+        for part in 0..3 {
+            assert_eq!(error(&wire.answer().await).field('C'), "42703");
+            assert_eq!(counts(&wire.answer().await), ["3"], "{name} {part}");
+        }
+        assert_ne!(wire.value(PID).await, taken);
+        done(&mut other, "commit").await;
+        let superuser = proxy.database.superuser().await;
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'it_app'";
+        superuser.batch_execute(sql).await.unwrap();
+    }
+    proxy.stop().await;
+}
+
 /// Where nobody else waits, a pipeline goes on behind a reset on the same server connection.
 #[tokio::test]
 async fn a_discard_is_answered_before_anything_else_goes_out() {

@@ -157,7 +157,9 @@ async fn rows_are_never_of_another_type_than_the_client_was_told() {
             }
             let answer = execute(&mut unnamed, "").await;
             assert_eq!(tags(&answer).contains('E'), hears, "{change}");
-            // Who asks again need not prepare.
+            // Who asks again hears of it once, and need not prepare.
+            portal.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
+            assert_eq!(tags(&portal.answer().await).contains('E'), hears, "{change}");
             portal.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
             assert!(!tags(&portal.answer().await).contains('E'), "{change}");
         }
@@ -223,9 +225,11 @@ async fn a_pipeline_that_ends_in_a_flush_is_sent_again() {
     proxy.stop().await;
 }
 
-/// Who asks for the rows' description with the rows does not count on the one before.
+/// Who asks for the rows' description with the rows may count on the one before all the same, as
+/// PHP's PDO does, which reads values of one column as those of another. It hears of a change once,
+/// if it was told otherwise, and then gets its rows.
 #[tokio::test]
-async fn who_asks_what_the_rows_look_like_does_not_hear_of_a_change() {
+async fn who_asks_what_the_rows_look_like_hears_of_a_change_once() {
     let proxy = pooled().run().await;
     let mut wires = Vec::new();
     for tenant in [A, B] {
@@ -243,6 +247,11 @@ async fn who_asks_what_the_rows_look_like_does_not_hear_of_a_change() {
                 .batch_execute(&sql.replace("column ", "column if not exists "))
                 .await
                 .unwrap();
+            // It was told nothing yet, at first.
+            if column == "two" {
+                wire.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
+                is_stale(&wire.answer().await);
+            }
             wire.bind("", "s", &[]).message('D', b"P\0").execute("", 0).sync().send().await;
             let answer = wire.answer().await;
             assert_eq!(tags(&answer), format!("2T{}CZ", "D".repeat(rows)), "{column}");
@@ -258,6 +267,46 @@ async fn who_asks_what_the_rows_look_like_does_not_hear_of_a_change() {
         assert_eq!(tags(&wires[1].answer().await), "tTZ");
     }
     proxy.stop().await;
+}
+
+/// Whoever names a format for each column counts on the columns, and is told so that it prepares its
+/// statement again: Postgres would say that the formats are too few, for ever (08P01).
+#[tokio::test]
+async fn a_format_for_each_column_counts_on_the_columns() {
+    let proxy = pooled().run().await;
+    let superuser = proxy.database.superuser().await;
+    let sql = "select * from note where $1 order by id";
+    let [three, four]: [&[u16]; 2] = [&[0, 0, 0], &[0, 0, 0, 0]];
+    let mut wires = [told(&proxy, A, sql).await, told(&proxy, B, sql).await];
+    for (wire, count) in wires.iter_mut().zip([3, 5]) {
+        assert_eq!(rows(&with_formats(wire, three).await).len(), count);
+    }
+    superuser.batch_execute("alter table note add column one int").await.unwrap();
+    for (wire, count) in wires.iter_mut().zip([3, 5]) {
+        is_stale(&with_formats(wire, three).await);
+        super::done(wire, "begin").await;
+        is_stale(&with_formats(wire, three).await);
+        super::done(wire, "rollback").await;
+        wire.message('C', b"Ss\0").parse("s", sql).message('D', b"Ss\0").sync().send().await;
+        assert_eq!(tags(&wire.answer().await), "31tTZ");
+        assert_eq!(rows(&with_formats(wire, four).await).len(), count);
+    }
+    // One format is for however many there are.
+    superuser.batch_execute("alter table note drop column one").await.unwrap();
+    for (wire, count) in wires.iter_mut().zip([3, 5]) {
+        is_stale(&with_formats(wire, &[0]).await);
+        assert_eq!(rows(&with_formats(wire, &[0]).await).len(), count);
+    }
+    proxy.stop().await;
+}
+
+/// Runs `s` with a value, its rows in these formats, and asks what they look like.
+async fn with_formats(wire: &mut Wire, formats: &[u16]) -> Vec<crate::support::wire::Message> {
+    let mut body = b"\0s\0\0\0\0\x01\0\0\0\x04true".to_vec();
+    body.extend_from_slice(&u16::try_from(formats.len()).unwrap().to_be_bytes());
+    body.extend(formats.iter().flat_map(|format| format.to_be_bytes()));
+    wire.message('B', &body).message('D', b"P\0").execute("", 0).sync().send().await;
+    wire.answer().await
 }
 
 /// What has been done is not done twice, and a transaction that is open not begun anew.
