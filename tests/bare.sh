@@ -271,7 +271,9 @@ refused_to_user() {
         done
         if [ "$command" = test ]; then
             for package in python3-venv npm default-jdk-headless libpostgresql-jdbc-java \
-                libhikaricp-java; do
+                libhikaricp-java golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev \
+                php-cli php-pgsql ruby-pg ruby-activerecord libdbd-pg-perl odbc-postgresql \
+                libpq-dev; do
                 grep -q "apt-get install.* $package\b" "$log" ||
                     fail "make test did not name $package"
             done

@@ -5,7 +5,9 @@
 #
 # build: Rust, a C compiler for Postgres' own grammar, libclang, which reads its headers.
 # run:   a Postgres server, too.
-# test:  psql and pg_dump, Python with venv, Node with npm, a JDK with pgjdbc and HikariCP, too.
+# test:  psql and pg_dump, Python with venv, Node with npm, a JDK with pgjdbc and HikariCP, Go with
+#        lib/pq and pgx, PHP with PDO, Ruby with pg and ActiveRecord, Perl with DBD::Pg, psqlODBC,
+#        libpq's headers, too. Debian 12 and 13 have all of them by the same names.
 #
 # As root on Debian it installs what is missing; elsewhere it names all of it at once. Each check
 # tries the thing itself, because a name proves little: libclang-cpp.so.14 is another library than
@@ -242,6 +244,47 @@ check_java() {
     done
 }
 
+check_go() {
+    go version >"$work/said" 2>&1 || lacks golang-go "Go: $(said)"
+    for source in lib/pq:golang-github-lib-pq-dev jackc/pgx/v4:golang-github-jackc-pgx-v4-dev; do
+        folder=/usr/share/gocode/src/github.com/${source%%:*}
+        [ -d "$folder" ] || lacks "${source#*:}" "$folder, for Go"
+    done
+}
+
+# runs "PACKAGES" WHAT COMMAND…: the command tries it.
+runs() {
+    wanted=$1 what=$2
+    shift 2
+    "$@" >"$work/said" 2>&1 || lacks "$wanted" "$what: $(said)"
+}
+
+check_scripting() {
+    runs 'php-cli php-pgsql' "PHP with PDO" php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);'
+    runs 'ruby ruby-pg ruby-activerecord' 'Ruby with pg and ActiveRecord' \
+        ruby -e 'require "pg"; require "active_record"'
+    runs libdbd-pg-perl "Perl's DBD::Pg" perl -e 'use DBD::Pg;'
+}
+
+check_odbc() {
+    for file in /usr/lib/*/odbc/psqlodbcw.so; do
+        [ ! -e "$file" ] || return 0
+    done
+    lacks odbc-postgresql 'psqlODBC: no psqlodbcw.so in /usr/lib/*/odbc'
+}
+
+check_libpq() {
+    if [ -z "$have_compiler" ]; then
+        # It cannot be tried; it is tried when there is one.
+        command -v pg_config >/dev/null || lacks libpq-dev "libpq's headers: there is no pg_config"
+        return
+    fi
+    printf '#include <libpq-fe.h>\nint main(void) { return !PQlibVersion(); }\n' >"$work/libpq.c"
+    cc -o "$work/libpq" -I "$(pg_config --includedir 2>/dev/null)" "$work/libpq.c" \
+        -L "$(pg_config --libdir 2>/dev/null)" -lpq >"$work/said" 2>&1 && "$work/libpq" ||
+        lacks libpq-dev "libpq's headers: $(said)"
+}
+
 check() {
     packages='' by_package='' by_hand=''
     check_rust
@@ -256,6 +299,10 @@ check() {
         check_python
         check_node
         check_java
+        check_go
+        check_scripting
+        check_odbc
+        check_libpq
     fi
     # Each package once.
     packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')

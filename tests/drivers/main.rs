@@ -12,7 +12,7 @@ mod sarif;
 mod script;
 mod stand;
 
-use script::{java, node, python, shell};
+use script::{c, go, java, node, perl, php, python, ruby, shell};
 
 /// The same tests in each pool mode; a name without one is the session's.
 macro_rules! in_both_modes {
@@ -25,7 +25,7 @@ macro_rules! in_both_modes {
         )*
 
         mod transaction_pooling {
-            use super::{java, node, python, shell};
+            use super::{c, go, java, node, perl, php, python, ruby, shell};
 
             $(
                 #[test]
@@ -49,4 +49,12 @@ in_both_modes!(
     drizzle: node("node/with_drizzle.js"),
     prisma: node("node/with_prisma.js"),
     jdbc: java("java/WithJdbc.java"),
+    lib_pq: go("go/with_pq.go"),
+    pgx: go("go/with_pgx.go"),
+    pdo: php("php/with_pdo.php"),
+    ruby_pg: ruby("ruby/with_pg.rb"),
+    active_record: ruby("ruby/with_activerecord.rb"),
+    psqlodbc: python("python/with_pyodbc.py"),
+    dbd_pg: perl("perl/with_dbd_pg.pl"),
+    libpq_pipelines: c("c/with_libpq.c"),
 );

@@ -1,8 +1,10 @@
 //! Runs a driver's script: it prints a line a check, and ends with `passed N` or by failing.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::stand::{Mode, stand};
@@ -60,6 +62,75 @@ pub(crate) fn java(mode: Mode, script: &str) {
     // It runs once: better soon than fast.
     command.args(["-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]).arg(driver);
     run(mode, command, script);
+}
+
+/// Debian's own; without a network.
+#[track_caller]
+pub(crate) fn go(mode: Mode, script: &str) {
+    let sources = Path::new("/usr/share/gocode");
+    installed(&sources.join("src/github.com/lib/pq"));
+    installed(&sources.join("src/github.com/jackc/pgx/v4"));
+    let program = compiled(script, |program| {
+        let mut compiler = Command::new("go");
+        compiler.args(["build", "-o"]).arg(program).args(["stand.go"]);
+        compiler.arg(Path::new(script).file_name().unwrap());
+        compiler.current_dir(folder().join("go")).envs([
+            ("GO111MODULE", "off"),
+            ("GOFLAGS", ""),
+            ("CGO_ENABLED", "0"),
+        ]);
+        compiler.env("GOPATH", sources).env("GOCACHE", programs().join("go-cache"));
+        compiler
+    });
+    run(mode, Command::new(program), script);
+}
+
+#[track_caller]
+pub(crate) fn c(mode: Mode, script: &str) {
+    let program = compiled(script, |program| {
+        let headers = output(Command::new("pg_config").arg("--includedir"));
+        let libraries = output(Command::new("pg_config").arg("--libdir"));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-D_GNU_SOURCE", "-I"]);
+        compiler.arg(headers.trim()).arg("-o").arg(program).arg(folder().join(script));
+        compiler.arg("-L").arg(libraries.trim()).arg("-lpq");
+        compiler
+    });
+    run(mode, Command::new(program), script);
+}
+
+#[track_caller]
+pub(crate) fn php(mode: Mode, script: &str) {
+    run(mode, Command::new("php"), script);
+}
+
+#[track_caller]
+pub(crate) fn ruby(mode: Mode, script: &str) {
+    run(mode, Command::new("ruby"), script);
+}
+
+#[track_caller]
+pub(crate) fn perl(mode: Mode, script: &str) {
+    run(mode, Command::new("perl"), script);
+}
+
+/// Where programs go that have to be compiled.
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("drivers")
+}
+
+/// Compiles a program the first time, for both pool modes.
+#[track_caller]
+fn compiled(script: &str, compiler: impl FnOnce(&Path) -> Command) -> PathBuf {
+    static DONE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let program = programs().join(Path::new(script).file_stem().unwrap());
+    let mut done = DONE.lock().unwrap();
+    if !done.contains(script) {
+        std::fs::create_dir_all(programs()).unwrap();
+        output(&mut compiler(&program));
+        done.insert(script.to_owned());
+    }
+    program
 }
 
 #[track_caller]
