@@ -5,7 +5,7 @@
 #
 # build: Rust, a C compiler for Postgres' own grammar, libclang, which reads its headers.
 # run:   a Postgres server, too.
-# test:  psql and pg_dump, Python with venv, Node with npm, a JDK with pgjdbc and HikariCP, Go with
+# test:  psql and pg_dump, openssl, Python with venv, Node with npm, a JDK with pgjdbc and HikariCP, Go with
 #        lib/pq and pgx, PHP with PDO, Ruby with pg and ActiveRecord, Perl with DBD::Pg, psqlODBC,
 #        libpq's headers, too. Debian 12 and 13 have all of them by the same names.
 #
@@ -210,6 +210,10 @@ check_client() {
     done
 }
 
+check_openssl() {
+    openssl version >"$work/said" 2>&1 || lacks openssl "openssl: $(said)"
+}
+
 check_python() {
     if ! found=$(python3 --version 2>&1); then
         lacks python3-venv 'Python 3.10 or newer, with venv: there is no python3'
@@ -296,6 +300,7 @@ check() {
     fi
     if [ "$purpose" = test ]; then
         check_client
+        check_openssl
         check_python
         check_node
         check_java

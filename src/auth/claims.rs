@@ -131,6 +131,14 @@ impl VerifiedClaims {
         self.0.tenants.as_ref()
     }
 
+    /// True for claims whose holder may act for any tenant: those that say so, and a super-admin's.
+    pub fn allows_every_tenant(&self) -> bool {
+        match self.access() {
+            Access::Superadmin => true,
+            Access::Tenant | Access::Owner => matches!(self.tenants(), Some(Tenants::Any)),
+        }
+    }
+
     /// The path of the claim that names the one tenant that the token is for.
     pub fn named_by(&self) -> Option<&str> {
         self.0.named_by.as_deref()

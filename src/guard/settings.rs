@@ -1,8 +1,8 @@
 //! The settings that a tenant's session may change, by `SET` and in its startup packet.
 //!
-//! What drivers, ORMs, `psql` and `pg_dump` set, and what an application tunes for itself. Not on
-//! the list: what spends the server's memory or workers, what a preloaded library reads, and who
-//! the session is.
+//! What drivers, ORMs, `psql` and `pg_dump` set, and what an application tunes for itself, in the
+//! extensions for searching, too. Not on the list: what spends the server's memory or workers
+//! (`hnsw.scan_mem_multiplier`), what a preloaded library reads, and who the session is.
 
 use std::collections::BTreeSet;
 
@@ -47,15 +47,24 @@ const ALLOWED: &[&str] = &[
     "escape_string_warning",
     "extra_float_digits",
     "from_collapse_limit",
+    "hnsw.ef_search",
+    "hnsw.iterative_scan",
+    "hnsw.max_scan_tuples",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "intervalstyle",
+    "ivfflat.iterative_scan",
+    "ivfflat.max_probes",
+    "ivfflat.probes",
     "jit",
     "join_collapse_limit",
     "lc_monetary",
     "lc_numeric",
     "lc_time",
     "lock_timeout",
+    "pg_trgm.similarity_threshold",
+    "pg_trgm.strict_word_similarity_threshold",
+    "pg_trgm.word_similarity_threshold",
     "plan_cache_mode",
     "quote_all_identifiers",
     "row_security",

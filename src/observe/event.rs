@@ -37,6 +37,7 @@ impl Flood {
             Self::Connections => "connections",
             Self::Identities => "in-band identities",
             Self::Refusals => "refused clients",
+            Self::Statements => "refused statements",
         }
     }
 }
@@ -54,6 +55,7 @@ pub(super) enum Flood {
     Connections,
     Identities,
     Refusals,
+    Statements,
 }
 
 /// Something that happened.
@@ -310,6 +312,21 @@ pub enum Event {
         /// When it is tried again.
         next: Duration,
     },
+    /// The proxy refused a statement. The session goes on.
+    StatementRefused {
+        /// The session.
+        session: SessionId,
+        /// The stable code that the client sees too.
+        code: &'static str,
+        /// The kind of statement, where it is known: never the text.
+        kind: Option<&'static str>,
+        /// What the session's token allows.
+        access: Access,
+        /// The tenant that the session acts for, if there is one.
+        tenant: Option<TenantId>,
+        /// The token's `sub`.
+        subject: Option<String>,
+    },
     /// Everything that was waited for is there.
     WaitingOver {
         /// How long it took.
@@ -341,6 +358,8 @@ impl Event {
             Some(Flood::Refusals)
         } else if matches!(self, Self::IdentityRefused { .. }) {
             Some(Flood::Identities)
+        } else if matches!(self, Self::StatementRefused { .. }) {
+            Some(Flood::Statements)
         } else {
             None
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{Level, debug, enabled, error, info, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -29,6 +29,14 @@ pub enum Error {
 const MOST_LINES: usize = 8192;
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The target of lines about refused statements, for `log_filter`.
+const REFUSED: &str = "cloison::refused";
+
+/// True while the log has lines about refused statements.
+pub(super) fn has_refused_statements() -> bool {
+    enabled!(target: REFUSED, Level::DEBUG)
+}
 
 /// Lines that have been lost until now.
 pub(super) fn lost_lines() -> usize {
@@ -136,6 +144,7 @@ pub(super) fn write(event: &Event) {
         }
         Event::SignalIgnored { signal } => write_ignored(signal),
         Event::SessionsEnding { count } => info!(count, "sessions have to end"),
+        Event::StatementRefused { .. } => write_statement(event),
         Event::CheckFailed { .. }
         | Event::RunsAsRoot
         | Event::Waiting { .. }
@@ -161,6 +170,16 @@ fn write_start(event: &Event) {
     }
     if matches!(event, Event::RunsAsRoot) {
         warn!("running as root, which serving does not need: use a user of its own");
+    }
+}
+
+fn write_statement(event: &Event) {
+    if let Event::StatementRefused { session, code, kind, access, tenant, subject } = event {
+        let tenant = tenant.map(tracing::field::display);
+        debug!(
+            target: REFUSED,
+            %session, code, kind, %access, tenant, subject, "statement refused"
+        );
     }
 }
 
@@ -284,6 +303,40 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, || write(event));
         assert_eq!(String::from_utf8(lines.0.lock().unwrap().clone()).unwrap(), expected);
+    }
+
+    /// The line is off unless a filter asks for its target, and then has no text of a client's.
+    #[test]
+    fn refused_statements_are_told_where_the_filter_asks_for_them() {
+        let event = Event::StatementRefused {
+            session: SessionId(7),
+            code: "C405",
+            kind: Some("LISTEN"),
+            access: Access::Tenant,
+            tenant: None,
+            subject: Some("tester".to_owned()),
+        };
+        for (filter, is_told) in [("info", false), ("info,cloison::refused=debug", true)] {
+            let lines = Lines::default();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(lines.clone())
+                .with_ansi(false)
+                .with_target(false)
+                .without_time()
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                assert_eq!(has_refused_statements(), is_told);
+                write(&event);
+            });
+            let expected = if is_told {
+                "DEBUG statement refused session=7 code=\"C405\" kind=\"LISTEN\" access=tenant \
+                 subject=\"tester\"\n"
+            } else {
+                ""
+            };
+            assert_eq!(String::from_utf8(lines.0.lock().unwrap().clone()).unwrap(), expected);
+        }
     }
 
     #[test]

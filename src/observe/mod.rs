@@ -32,6 +32,7 @@ struct Limits {
     connections: Limit,
     identities: Limit,
     refusals: Limit,
+    statements: Limit,
 }
 
 impl Default for Limits {
@@ -42,6 +43,7 @@ impl Default for Limits {
             connections: Limit::new(100),
             identities: Limit::new(10),
             refusals: Limit::new(10),
+            statements: Limit::new(10),
         }
     }
 }
@@ -53,6 +55,7 @@ impl Limits {
             Flood::Connections => &self.connections,
             Flood::Identities => &self.identities,
             Flood::Refusals => &self.refusals,
+            Flood::Statements => &self.statements,
         }
     }
 }
@@ -75,6 +78,9 @@ impl Observer {
     /// that is logged comes with the number of those that were not.
     pub fn observe(&self, event: Event) {
         let Some(flood) = event.flood() else { return self.tell(event) };
+        if matches!(flood, Flood::Statements) && !log::has_refused_statements() {
+            return self.send(event);
+        }
         match self.limits.of(flood).admit(Instant::now()) {
             Some(0) => self.tell(event),
             Some(count) => {
@@ -83,6 +89,12 @@ impl Observer {
             }
             None => self.send(event),
         }
+    }
+
+    /// True while anything listens for [`Event::StatementRefused`], which the log leaves out unless
+    /// `log_filter` asks for it.
+    pub fn hears_refused_statements(&self) -> bool {
+        self.channel.is_some() || log::has_refused_statements()
     }
 
     /// Tells of lines of the log that were lost since this was last asked for.
@@ -126,6 +138,34 @@ mod tests {
             observer.observe(Event::ClientConnected { session, client_addr });
         }
         assert_eq!(observer.limits.of(Flood::Connections).admit(now), None);
+    }
+
+    /// A log that leaves refused statements out does not say how many it left out, either.
+    #[tokio::test]
+    async fn refused_statements_are_bounded_only_where_they_are_told() {
+        let (observer, mut events) = Observer::with_channel();
+        let event = Event::StatementRefused {
+            session: crate::types::SessionId(7),
+            code: "C405",
+            kind: None,
+            access: crate::types::Access::Tenant,
+            tenant: None,
+            subject: None,
+        };
+        let flood = || (0..100).for_each(|_| observer.observe(event.clone()));
+        flood();
+        assert_eq!(observer.limits.of(Flood::Statements).admit(Instant::now()), Some(0));
+        let filter = tracing_subscriber::EnvFilter::new("info,cloison::refused=debug");
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink).finish();
+        tracing::subscriber::with_default(subscriber, flood);
+        assert_eq!(observer.limits.of(Flood::Statements).admit(Instant::now()), None);
+        drop(observer);
+        let mut count = 0;
+        while events.recv().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 200);
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ pub struct ClientError {
     pub position: Option<usize>,
     /// The function of Postgres' own that says the same, where drivers know the error by it.
     pub routine: Option<Routine>,
+    /// The kind of statement that was refused, for the log only: never the statement's text.
+    pub kind: Option<&'static str>,
 }
 
 impl ClientError {
@@ -53,7 +55,7 @@ impl ClientError {
     ) -> Self {
         let message = message.into();
         let (severity, hint, position, routine) = (Severity::Fatal, None, None, None);
-        Self { severity, sqlstate, code, message, hint, position, routine }
+        Self { severity, sqlstate, code, message, hint, position, routine, kind: None }
     }
 
     /// An error that the session survives.
@@ -94,6 +96,13 @@ impl ClientError {
     #[must_use]
     pub const fn routine(mut self, routine: Routine) -> Self {
         self.routine = Some(routine);
+        self
+    }
+
+    /// Adds the kind of statement that was refused, for the log.
+    #[must_use]
+    pub const fn of_kind(mut self, kind: &'static str) -> Self {
+        self.kind = Some(kind);
         self
     }
 

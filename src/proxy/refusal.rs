@@ -78,7 +78,7 @@ impl Refusal {
     fn of_tenant(refusal: tenant::Refusal, claims: &VerifiedClaims, choice: Option<&str>) -> Self {
         let told = Self::from(refusal);
         let detail = match (refusal, choice, claims.tenants().and_then(Tenants::only)) {
-            (tenant::Refusal::NotAllowed, Some(choice), _) => {
+            (tenant::Refusal::NotAllowed | tenant::Refusal::NoneOfThatName, Some(choice), _) => {
                 let shown: String = choice.chars().take(255).collect();
                 format!("the client chose {shown:?}: {refusal}")
             }

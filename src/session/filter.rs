@@ -63,6 +63,7 @@ impl Rule {
 pub(super) fn function_call_refused() -> ClientError {
     ClientError::error("0A000", "C401", "the function call sub-protocol is not available here")
         .hint("Call the function in a SELECT.")
+        .of_kind("function call")
 }
 
 /// The answer to a message that has no place in a session.
@@ -83,26 +84,26 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
                 )),
                 None => "The proxy allows what reads and writes rows.".into(),
             };
-            ClientError::error("42501", "C405", message).hint(hint)
+            ClientError::error("42501", "C405", message).hint(hint).of_kind(name)
         }
         Refusal::OfSuperadmins(name) => {
             let message = format!("{name} is not available to super-admins");
             let hint = "They share one role, which stays as it is, and keep nobody waiting by a \
                         lock of their own. Connect as the owner.";
-            ClientError::error("42501", "C405", message).hint(hint)
+            ClientError::error("42501", "C405", message).hint(hint).of_kind(name)
         }
         Refusal::Explain => {
             let message = "EXPLAIN is not available to tenants: plans are chosen by estimates \
                            from all tenants' rows";
             let hint = "The operator of the proxy can allow it: \
                         allowed_statements = [\"explain\"].";
-            ClientError::error("42501", "C405", message).hint(hint)
+            ClientError::error("42501", "C405", message).hint(hint).of_kind("EXPLAIN")
         }
         Refusal::Setting(name) => {
             let message = format!("the setting \"{name}\" is not for tenants to change");
             let hint = "The operator of the proxy can allow it by allowed_settings, unless it is \
                         about who the session acts for.";
-            ClientError::error("42501", "C406", message).hint(hint)
+            ClientError::error("42501", "C406", message).hint(hint).of_kind("SET")
         }
         Refusal::Unparsable { message, position } => {
             ClientError::error("42601", "C407", message).at(position)

@@ -159,12 +159,13 @@ pub(super) fn nobody(lost: Option<Lost>) -> ClientError {
             "Present a new token with SET cloison.jwt.",
         ),
         Some(Lost::RolledBack) => (
-            "who the session acts for is not known after ROLLBACK TO SAVEPOINT",
-            "End the transaction, or say it again.",
+            "the session acts for nobody: ROLLBACK TO SAVEPOINT has undone the choice of its tenant",
+            "Choose again with select set_tenant('…') or SET cloison.jwt, or end the transaction.",
         ),
         Some(Lost::Unserved) => (
             "the session acts for nobody, because its tenant is not served any more",
-            "Ask the operator of this service.",
+            "Choose another tenant of the token's with select set_tenant('…'), or ask the operator \
+             of this service.",
         ),
     };
     ClientError::error("42501", "C206", message).hint(hint)

@@ -11,6 +11,7 @@ mod filter;
 mod identity;
 mod memory;
 mod record;
+mod refused;
 mod relay;
 mod tally;
 mod transaction;
@@ -165,7 +166,7 @@ async fn run_session(
     let notices = filter::login_notices(server.login_notices().clone(), bound.scope(), guard);
     greet(&mut client, server.statuses(), &notices, &registration);
     let limits = common.limits_for(bound.scope());
-    let mut relay = Relay::new(&mut client, &mut bound, guard, limits, terms);
+    let mut relay = Relay::new(&mut client, &mut bound, common, terms);
     let end = drive(&mut relay, terms, limits, &registration, shutdown).await;
     let (residue, is_amid) = (relay.residue(&end), relay.is_amid_a_message());
     ended(&end);

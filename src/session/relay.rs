@@ -19,15 +19,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Sleep;
 
-use super::Terms;
 use super::answer::ErrorKind;
 use super::exchange::Exchange;
-use super::filter;
 use super::memory::Memory;
 use super::tally::{Progress, Standing, Tally};
 use super::watch::FLUSH;
-use crate::config::TenantLimits;
-use crate::guard::Guard;
+use super::{Common, Terms};
+use super::{filter, refused};
+use crate::observe::Observer;
 use crate::pool::{Bound, Residue};
 use crate::protocol::{ClientError, FrameStream};
 
@@ -81,6 +80,8 @@ impl End {
 
 /// A client and the server connection that serves it.
 pub(super) struct Relay<'a> {
+    observer: &'a Observer,
+    terms: &'a Terms,
     client: &'a mut FrameStream,
     bound: &'a mut Bound,
     exchange: Exchange,
@@ -154,14 +155,17 @@ impl<'a> Relay<'a> {
     pub(super) fn new(
         client: &'a mut FrameStream,
         bound: &'a mut Bound,
-        guard: Option<&'a Guard>,
-        limits: Option<TenantLimits>,
-        terms: &Terms,
+        common: &Common<'a>,
+        terms: &'a Terms,
     ) -> Self {
+        let guard = common.guard_for(bound.scope());
+        let limits = common.limits_for(bound.scope());
         let is_tenants = bound.scope().is_tenants();
         // Nothing is kept but the text that is on its way.
         let memory = Memory::of(terms, usize::MAX);
         Self {
+            observer: common.observer,
+            terms,
             guarded: Guarded::new(guard, is_tenants, client.is_gated(), memory),
             client,
             hides_plans: filter::hides_plans(bound.scope(), guard),
@@ -183,6 +187,12 @@ impl<'a> Relay<'a> {
             block_ended: false,
             chained: None,
         }
+    }
+
+    /// Sends the client an error in place of an answer of the server's, and tells the log.
+    fn answer_refused(&mut self, error: &ClientError) {
+        error.encode(&mut self.client.outgoing);
+        refused::tell(self.observer, self.terms.id, &self.terms.identity, error);
     }
 
     /// Moves what can be moved; ready when the session is over. May be dropped between calls.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{TenantClaim, Tenants, VerifiedClaims};
-use crate::types::{Access, TenantId};
+use crate::types::TenantId;
 
 use super::directory::{Directory, Error, REMEMBERED_FOR, Status, Tenant};
 
@@ -40,10 +40,7 @@ impl Directory {
                 None => Ok(Selection::Nobody),
             };
         };
-        let tenants = match claims.access() {
-            Access::Superadmin => Some(&Tenants::Any),
-            Access::Tenant | Access::Owner => tenants,
-        };
+        let tenants = if claims.allows_every_tenant() { Some(&Tenants::Any) } else { tenants };
         let (Some(tenants), Some(choice)) = (tenants, claims.choice(choice)) else {
             return Ok(Selection::NotAllowed);
         };

@@ -69,13 +69,16 @@ pub enum Refusal {
     /// The claims do not allow the tenant that was chosen, or there is none.
     #[error("the token does not allow the tenant that was chosen, or there is none of that name")]
     NotAllowed,
+    /// The claims allow every tenant, and there is none of the name that was chosen.
+    #[error("there is no tenant of the name that was chosen")]
+    NoneOfThatName,
 }
 
 impl Refusal {
     /// The SQLSTATE of an error in a session, which is one about rights and not about a login.
     pub(super) const fn sqlstate_in_band(self) -> &'static str {
         match self {
-            Self::NotAllowed => "42501",
+            Self::NotAllowed | Self::NoneOfThatName => "42501",
             Self::Unknown | Self::NotActive(..) => "28000",
         }
     }
@@ -89,6 +92,9 @@ impl TenantContext {
     /// Refuses a tenant that is unknown, suspended or archived, and a choice that is not allowed.
     pub fn resolve(claims: &VerifiedClaims, selection: Selection) -> Result<Self, Refusal> {
         let scope = match (claims.access(), selection) {
+            (_, Selection::NotAllowed) if claims.allows_every_tenant() => {
+                return Err(Refusal::NoneOfThatName);
+            }
             (_, Selection::NotAllowed) => return Err(Refusal::NotAllowed),
             (Access::Tenant, Selection::Found(tenant)) => Scope::Tenant(admit(tenant)?),
             (Access::Tenant, Selection::Nobody) => Scope::Nobody,
@@ -168,6 +174,10 @@ impl From<Refusal> for ClientError {
             Refusal::NotAllowed => {
                 Self::fatal("28000", "C207", "the token does not allow this tenant")
                     .hint("It has to be one that the token lists, by its id or its slug.")
+            }
+            Refusal::NoneOfThatName => {
+                Self::fatal("28000", "C207", "there is no tenant of this name")
+                    .hint("The token allows every tenant: name one by its id or its slug.")
             }
             Refusal::NotActive(_, Status::Active) => Self::fatal("XX000", "C900", "internal error"),
         }

@@ -36,6 +36,11 @@ impl Identity {
         Self { claims: Arc::new(claims), context, member, staying }
     }
 
+    /// The claims of its token.
+    pub fn claims(&self) -> &VerifiedClaims {
+        &self.claims
+    }
+
     /// For whom the holder acts.
     pub const fn context(&self) -> &TenantContext {
         &self.context

@@ -181,6 +181,26 @@ async fn tls_towards_postgres_is_as_strict_as_it_says() {
     cluster.stop().await.unwrap();
 }
 
+/// libpq looks at the certificate in none of these modes, so a version 1 one serves.
+#[tokio::test]
+async fn a_version_1_certificate_serves_where_no_certificate_is_verified() {
+    let authority = Authority::new("version-1");
+    let first = authority.self_signed_version_1("old.example.com");
+    let cluster = cluster("hostssl all all all scram-sha-256\n", &authority, Some(&first)).await;
+    for mode in [ServerTlsMode::Prefer, ServerTlsMode::Require] {
+        serves(start(&cluster, move |config| config.server.tls_mode = mode).await).await;
+    }
+    for mode in [ServerTlsMode::VerifyCa, ServerTlsMode::VerifyFull] {
+        let trusted = first.certificate.clone();
+        let proxy = start(&cluster, move |config| {
+            config.server.tls_mode = mode;
+            config.server.tls_ca_file = Some(trusted);
+        });
+        assert!(proxy.await.is_err(), "{mode:?}");
+    }
+    cluster.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_crashes_says_so_itself() {
     let authority = Authority::new("crash");

@@ -2,6 +2,7 @@
 //! what it would come to without the filter.
 
 use cloison::config::{Config, PoolMode};
+use cloison::observe::Event;
 
 use crate::support::postgres::{A, B};
 use crate::support::proxy::{self, Proxy, by_transaction};
@@ -247,6 +248,72 @@ async fn what_an_operator_gives_back_works() {
     for sql in ["set hash_mem_multiplier = 3", "set cloison.context = 'x'", "listen news"] {
         assert_eq!(field(&wire.ask(sql).await, 'C'), "42501", "{sql}");
     }
+    proxy.stop().await;
+}
+
+/// Searching extensions' settings are an application's own; those that spend memory are not.
+#[tokio::test]
+async fn settings_of_searching_extensions_are_the_applications() {
+    let proxy = proxy::new().run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    for sql in [
+        "set hnsw.ef_search = 100",
+        "set local HNSW.Iterative_Scan = 'relaxed_order'",
+        "set ivfflat.probes = 10",
+        "set pg_trgm.similarity_threshold = 0.5",
+        "set pg_trgm.word_similarity_threshold to default",
+    ] {
+        assert!(!tags(&wire.ask(sql).await).contains('E'), "{sql}");
+    }
+    assert_eq!(wire.value("show hnsw.ef_search").await, "100");
+    for sql in ["set hnsw.scan_mem_multiplier = 4", "set hnsw.other = 1", "set pg_trgm.other = 1"] {
+        let answer = wire.ask(sql).await;
+        assert_eq!((field(&answer, 'C'), field(&answer, 'D')), codes("C406"), "{sql}");
+    }
+    proxy.stop().await;
+}
+
+fn codes(code: &str) -> (String, String) {
+    ("42501".to_owned(), format!("cloison: {code}"))
+}
+
+/// The operator sees who sends what tenants may not, and of what kind it is.
+#[tokio::test]
+async fn refused_statements_are_told_with_their_kind_and_without_their_text() {
+    let mut proxy = proxy::new().run().await;
+    let mut wire = Wire::tenant(&proxy, A).await;
+    for (sql, code, kind) in [
+        ("listen secret_channel", "C405", Some("LISTEN")),
+        ("explain select 'secret'", "C405", Some("EXPLAIN")),
+        ("set work_mem = '77MB'", "C406", Some("SET")),
+        ("selec secret", "C407", None),
+    ] {
+        assert_eq!(tags(&wire.ask(sql).await), "EZ", "{sql}");
+        let event = proxy
+            .observed(|event| match event {
+                Event::StatementRefused { .. } => Some(event.clone()),
+                _ => None,
+            })
+            .await;
+        let Event::StatementRefused { code: told, kind: of, tenant, subject, .. } = &event else {
+            unreachable!()
+        };
+        assert_eq!((*told, *of), (code, kind), "{sql}");
+        assert_eq!(tenant.map(|tenant| tenant.to_string()).as_deref(), Some(A), "{sql}");
+        assert_eq!(subject.as_deref(), Some("tester"), "{sql}");
+        let shown = format!("{event:?}");
+        assert!(!shown.contains("secret") && !shown.contains("77MB"), "{shown}");
+    }
+    // What Postgres refuses by itself is no refusal of the proxy's.
+    assert_eq!(field(&wire.ask("select 1/0").await, 'C'), "22012");
+    wire.message('F', b"\0\0\0\0\0\0\0\0\0\0").send().await;
+    wire.answer().await;
+    let kind = proxy.observed(|event| match event {
+        Event::StatementRefused { code: "C401", kind, .. } => Some(*kind),
+        Event::StatementRefused { .. } => Some(None),
+        _ => None,
+    });
+    assert_eq!(kind.await, Some("function call"));
     proxy.stop().await;
 }
 

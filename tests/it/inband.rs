@@ -160,6 +160,29 @@ async fn what_is_not_allowed_looks_like_what_is_not_there_and_is_recorded() {
     proxy.stop().await;
 }
 
+/// The holder of a token for every tenant may know that there is none of a name; the holder of a
+/// list may not know what others there are.
+#[tokio::test]
+async fn an_unknown_name_is_told_to_whom_may_choose_every_tenant() {
+    let proxy = narrow().run().await;
+    for (tenants, message) in [
+        (json!("*"), "there is no tenant of this name"),
+        (json!(["a"]), "the token does not allow this tenant"),
+    ] {
+        let mut wire = service(&proxy, tenants).await;
+        for name in ["nobody", "00000000-0000-4000-8000-000000000000", "a b"] {
+            let answer = wire.ask(&format!("select set_tenant('{name}')")).await;
+            assert_eq!(seen(&answer), "42501 C207", "{name}");
+            assert_eq!(error(&answer).field('M'), message, "{name}");
+        }
+        let answer = wire.ask(COUNT).await;
+        assert_eq!(seen(&answer), "42501 C206");
+        assert!(error(&answer).field('H').contains("select set_tenant("));
+        play(&mut wire, &[("select set_tenant('a')", ""), (COUNT, "3")]).await;
+    }
+    proxy.stop().await;
+}
+
 /// A pool hands one connection from request to request: a choice that is refused to one of them
 /// concerns no other.
 #[tokio::test]

@@ -142,7 +142,7 @@ impl Relay<'_> {
                 if !self.exchange.is_settled() || !has_room {
                     return self.wait(header.tag);
                 }
-                filter::function_call_refused().encode(&mut self.client.outgoing);
+                self.answer_refused(&filter::function_call_refused());
                 let status = self.exchange.status();
                 message::ready_for_query(status, &mut self.client.outgoing);
                 self.client.incoming.advance(HEADER_LEN);

@@ -72,9 +72,6 @@ impl Relay<'_> {
         let limited = if ours { None } else { self.tally.received(header.tag, body)? };
         let refusal = if is_error { self.guarded.take(body) } else { None };
         let refusal = refusal.or(limited.map(Box::new));
-        if let Some(refusal) = &refusal {
-            refusal.encode(&mut self.client.outgoing);
-        }
         let hidden = header.tag == backend::NOTICE_RESPONSE
             && self.hides_plans
             && filter::tells_of_plans(body);
@@ -84,6 +81,9 @@ impl Relay<'_> {
         }
         if let Answer::Error { is_fatal: true, .. } = answer {
             self.fatal_seen = true;
+        }
+        if let Some(refusal) = &refusal {
+            self.answer_refused(refusal);
         }
         self.from_server = Rest { bytes: header.frame_len(), dropped };
         self.carry_server_bytes();

@@ -15,8 +15,8 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::{self, frontend};
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::filter::{function_call_refused, violation};
-use crate::session::record;
 use crate::session::relay::{End, HIGH_WATER, Rest, malformed};
+use crate::session::{record, refused};
 
 /// Of a `Bind`, which may carry large values, the names must stand within so many bytes.
 pub(super) const NAMES_WITHIN: usize = 8 * 1024;
@@ -350,6 +350,14 @@ impl Relay<'_> {
         Admitted::Yes
     }
 
+    /// Sends the client an error in place of an answer of the server's, and tells the log.
+    pub(super) fn answer_refused(&mut self, error: &ClientError) {
+        error.encode(&mut self.client.outgoing);
+        let myself = &self.in_band.myself;
+        let identity = myself.acting.now().unwrap_or(myself.acting.login());
+        refused::tell(self.observer, myself.id(), identity, error);
+    }
+
     fn refuse_function_call(&mut self, header: Header) -> Result<Admitted, End> {
         let status = match &self.lent {
             None => TransactionStatus::Idle,
@@ -359,7 +367,7 @@ impl Relay<'_> {
             Some(lent) if lent.dues.is_empty() => lent.status,
             Some(_) => return Ok(Admitted::NotYet),
         };
-        function_call_refused().encode(&mut self.client.outgoing);
+        self.answer_refused(&function_call_refused());
         message::ready_for_query(status, &mut self.client.outgoing);
         Ok(self.drop_frame(header))
     }

@@ -107,7 +107,7 @@ impl Relay<'_> {
         lent.from_server = Rest { bytes: header.frame_len(), dropped };
         match fate {
             Fate::Instead(frame) => self.client.outgoing.extend_from_slice(frame),
-            Fate::Refuse(error) => error.encode(&mut self.client.outgoing),
+            Fate::Refuse(error) => self.answer_refused(&error),
             Fate::Drop | Fate::Forward => {}
         }
         if header.tag == backend::ERROR_RESPONSE {

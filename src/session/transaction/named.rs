@@ -321,7 +321,8 @@ pub(super) fn refusal(kind: &Kind, parts: &Parts<'_>) -> Option<Box<ClientError>
     let message = format!("{} does not work with transaction pooling", feature.as_str());
     let hint = "Its server connection is another client's after the transaction. The operator can \
                 set pool_mode = \"session\" or session_statements = \"pin\".";
-    Some(Box::new(ClientError::error("0A000", "C402", message).hint(hint)))
+    let refusal = ClientError::error("0A000", "C402", message).hint(hint);
+    Some(Box::new(refusal.of_kind(feature.as_str())))
 }
 
 /// The client gets `frame` from us, when its turn comes.

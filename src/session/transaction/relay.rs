@@ -24,6 +24,7 @@ use super::touched::Touched;
 use super::tracked::{Ended, Tracked};
 use crate::backend::Shape;
 use crate::guard::Guard;
+use crate::observe::Observer;
 use crate::pool::{Bound, Knowledge, Residue};
 use crate::protocol::{ClientError, FrameStream, TransactionStatus};
 use crate::session::acting::Lost;
@@ -39,6 +40,7 @@ use crate::types::TenantId;
 pub(super) struct Relay<'a> {
     pub(super) client: FrameStream,
     pub(super) statements: &'a Statements,
+    pub(super) observer: &'a Observer,
     pub(super) pins: bool,
     pub(super) max_prepared: usize,
     /// What the client's statements may be.
@@ -255,6 +257,7 @@ impl<'a> Relay<'a> {
         Self {
             client,
             statements: common.statements,
+            observer: common.observer,
             pins: common.pooling.pins,
             max_prepared: common.pooling.max_prepared,
             guard: common.guard_for(scope),

@@ -47,6 +47,33 @@ impl Authority {
         }
     }
 
+    /// A certificate of X.509 version 1, which `openssl x509 -req` makes where it is given no
+    /// extensions.
+    pub(crate) fn self_signed_version_1(&self, name: &str) -> Files {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let request = params.serialize_request(&key).unwrap().pem().unwrap();
+        let request = self.write(&format!("{name}.csr"), &request);
+        let key = self.write(&format!("{name}.key"), &key.serialize_pem());
+        let certificate = self.write(&format!("{name}.crt"), "");
+        let made = std::process::Command::new("openssl")
+            .args(["x509", "-req", "-days", "2", "-in"])
+            .arg(request)
+            .arg("-signkey")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // Newer versions of openssl may add extensions, and with them version 3.
+        let mut shown = std::process::Command::new("openssl");
+        shown.args(["x509", "-noout", "-text", "-in"]).arg(&certificate);
+        let shown = String::from_utf8(shown.output().unwrap().stdout).unwrap();
+        assert!(shown.contains("Version: 1 "), "{shown}");
+        Files { certificate, key }
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.folder.join(name);
