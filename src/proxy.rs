@@ -266,7 +266,8 @@ async fn admit(
     let policy = config.policy_for(access == Access::Tenant || wishes.tenant.is_some());
     let settings = Arc::new(params.session_settings(&config.startup_parameters, policy)?);
     let claims = door.authenticate(client, access).await?;
-    if params.database != config.server.database {
+    // The owner makes and drops databases, and works in them; tenants are served in one.
+    if params.database != config.server.database && access != Access::Owner {
         return Err(Refusal::unknown_database(&params.database));
     }
     let change = shared.stays.change();
@@ -281,6 +282,10 @@ async fn admit(
     let mut recorded = None;
     if access != Access::Tenant {
         let record = AuditRecord::session(&claims, id, address).ok_or_else(Refusal::no_name)?;
+        let record = match params.database == config.server.database {
+            true => record,
+            false => record.with_database(&params.database),
+        };
         let on_record = record::put_on_record((&claims, &mut context), record, wishes, shared);
         recorded = Box::pin(on_record).await?;
     }

@@ -394,8 +394,9 @@ as $$
     order by t.part, t.target;
 $$;
 
--- Who keeps what is taken from PUBLIC: the owners of this database, of the kit and of the protected
--- tables. Superusers need no grant, and a role that tenants run as gets none.
+-- Who keeps what is taken from PUBLIC: the owners of this database, of the kit, of the protected
+-- tables, and of materialized views, whose REFRESH … CONCURRENTLY makes a temporary table as their
+-- owner. Superusers need no grant, and a role that tenants run as gets none.
 create or replace function cloison.hardening_keepers()
     returns setof oid
     stable
@@ -413,7 +414,9 @@ as $$
           select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'cloison'
           union all
           select c.relowner
-          from cloison.protected_tables p join pg_catalog.pg_class c on c.oid = p.relation);
+          from cloison.protected_tables p join pg_catalog.pg_class c on c.oid = p.relation
+          union all
+          select c.relowner from pg_catalog.pg_class c where c.relkind = 'm');
 $$;
 
 -- Makes one change, and notes it. Not for calling.

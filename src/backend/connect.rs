@@ -156,6 +156,11 @@ impl Target {
         })
     }
 
+    /// The same login in another database.
+    pub fn in_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
     /// The role that logs in.
     pub fn user(&self) -> &str {
         &self.user

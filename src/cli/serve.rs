@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::configuration::{self, Source};
 use super::readiness;
 use crate::auth::{self, Verifier};
-use crate::config::{Config, PoolMode};
+use crate::config::Config;
 use crate::frontend::listener::{self, Listener, Room, Trouble};
 use crate::guard::{Guard, Policy};
 use crate::observe::{Event, Observer};
@@ -30,7 +30,7 @@ use crate::session::{Cancels, Statements};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::tenant::{self, Directory, Shares, Stays};
 use crate::tls;
-use crate::types::{Access, Address};
+use crate::types::Address;
 use crate::workers::{Aside, Workers};
 
 pub use signals::until_signalled;
@@ -176,7 +176,7 @@ pub async fn start(config: Config, observer: Observer) -> Result<Running, Error>
             shutdown.clone(),
         ));
     }
-    learn(&shared).await;
+    learn(&shared, true).await;
     tasks.spawn_on(ends::go_on(Arc::clone(&shared), shutdown.clone()), aside.handle());
     tasks.spawn(watch.go_on(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(learn_on(Arc::clone(&shared), shutdown.clone()));
@@ -311,12 +311,15 @@ async fn accept(
 }
 
 /// Asks what is known of each pool's role and database, and assumes the worst if nobody answers.
-async fn learn(shared: &Shared) {
+///
+/// While a server connection answers, VACUUM keeps what changed after the question. So only pools
+/// that somebody uses are asked about, once the proxy has started.
+async fn learn(shared: &Shared, is_start: bool) {
     for pool in shared.pools.all() {
-        // With session pooling only tenants' connections may pass from one to another as they are.
-        if pool.mode() == PoolMode::Session && pool.key().access != Access::Tenant {
+        if !pool.needs_facts() || !pool.take_use() && !is_start {
             continue;
         }
+        let as_of = shared.pools.changes().count();
         let vouched = &shared.config.harmless_functions;
         let found = shared.directory.surroundings(pool.target().user(), vouched).await;
         let (knowledge, resets_because) = match found {
@@ -326,7 +329,7 @@ async fn learn(shared: &Shared) {
             }
             Err(error) => (Knowledge::default(), Some(error.to_string())),
         };
-        if pool.learn(knowledge) {
+        if pool.learn(knowledge, as_of) {
             let pool = pool.key().access;
             shared.observer.observe(Event::PoolLearnt { pool, resets_because });
         }
@@ -338,7 +341,7 @@ async fn learn_on(shared: Arc<Shared>, mut shutdown: Shutdown) {
         let next = tokio::time::timeout(LEARN_INTERVAL, shared.pools.changes().next());
         tokio::select! {
             () = shutdown.draining() => return,
-            _ = next => learn(&shared).await,
+            _ = next => learn(&shared, false).await,
         }
     }
 }

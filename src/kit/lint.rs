@@ -222,8 +222,11 @@ fn told(error: &tokio_postgres::Error) -> String {
 }
 
 /// Names in findings are written in full where the path holds nothing but the catalogue.
+///
+/// Each lint has a snapshot of its own: one for all of them would keep VACUUM from its work for as
+/// long as they run, and they say nothing of each other.
 const BEGIN: &str = "
-    begin isolation level repeatable read read only;
+    begin isolation level read committed read only;
     set local search_path = pg_catalog, pg_temp;
     set local jit = off;
     set local statement_timeout = '30s';

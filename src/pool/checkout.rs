@@ -229,6 +229,9 @@ impl Bound {
 
     fn verdict(&self, residue: Residue) -> Disposition {
         let lifetime = self.loan.pool.limits.server_lifetime;
+        if !self.loan.pool.keeps_idle {
+            return Disposition::Discard(Reason::OtherDatabase);
+        }
         let too_old = !lifetime.is_zero() && self.loan.server.age() >= lifetime;
         Disposition::of(&Residue { too_old, ..residue })
     }

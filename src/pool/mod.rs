@@ -6,6 +6,7 @@ mod error;
 mod fitness;
 mod knowledge;
 mod late;
+mod pools;
 mod queue;
 mod reap;
 mod release;
@@ -13,10 +14,9 @@ mod welcome;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::{ServerConnection, Statuses, Target};
@@ -30,8 +30,10 @@ pub use checkout::{BindError, Bound, Checkout};
 pub use door::{Door, Opening};
 pub use error::{Error, OpenError};
 pub use fitness::try_login;
+use knowledge::Known;
 pub use knowledge::{Changes, Knowledge};
 pub use late::{LocalBindQueued, SettingsError};
+pub use pools::Pools;
 pub use release::{Disposition, Reason, Residue};
 pub use welcome::Welcome;
 
@@ -46,14 +48,6 @@ pub struct PoolKey {
     pub database: String,
 }
 
-/// Every pool.
-pub struct Pools {
-    pools: DashMap<PoolKey, Arc<Pool>>,
-    changes: Arc<Changes>,
-    /// The tenants' own.
-    door: Arc<Door>,
-}
-
 /// Server connections of one login to one database.
 pub struct Pool {
     key: PoolKey,
@@ -62,6 +56,8 @@ pub struct Pool {
     /// What the tenants' role may have been given as defaults, as `name=value`.
     role_settings: Vec<String>,
     mode: PoolMode,
+    /// False for a pool whose connections are closed when their clients leave.
+    keeps_idle: bool,
     size: usize,
     /// Where clients wait for a place.
     queue: Places,
@@ -70,7 +66,7 @@ pub struct Pool {
     /// Whether Postgres has accepted the login before.
     has_logged_in: AtomicBool,
     /// What is known of the role and the database, for the proof that a connection is clean.
-    knowledge: RwLock<Arc<Knowledge>>,
+    known: Known,
     /// What servers have told of themselves, one copy of equal ones.
     statuses: Mutex<Vec<Arc<Statuses>>>,
     /// What a client that starts with these settings is told at login.
@@ -111,85 +107,38 @@ pub fn random_name() -> Result<String, OpenError> {
     Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
-impl Pools {
-    /// Makes the pools that the configuration names; connections are opened when needed.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a certificate cannot be used, or the system has no randomness.
-    pub fn new(config: &config::Config, observer: &Observer) -> Result<Self, OpenError> {
-        let (pools, changes) = (DashMap::new(), Arc::new(Changes::default()));
-        let door = Arc::new(Door::default());
-        let places = Places::of_pools(&config.pools, observer);
-        for ((&access, pool), queue) in config.pools.iter().zip(places) {
-            let timeout = config.limits.server_connect_timeout;
-            let target =
-                Arc::new(Target::new(&config.server, &pool.login, timeout, config.keepalive)?);
-            let key = PoolKey { access, database: config.server.database.clone() };
-            let pool = Pool {
-                key: key.clone(),
-                target,
-                limits: config.limits,
-                role_settings: config.role_settings.clone(),
-                mode: pool.mode,
-                size: pool.size,
-                logins: Semaphore::new(CONCURRENT_LOGINS),
-                has_logged_in: AtomicBool::new(false),
-                knowledge: RwLock::default(),
-                statuses: Mutex::default(),
-                welcomes: Recent::new(REMEMBERED),
-                changes: Arc::clone(&changes),
-                door: match access {
-                    Access::Tenant => Arc::clone(&door),
-                    // Somebody has to come in who can mend what shuts the door.
-                    Access::Superadmin | Access::Owner => Arc::default(),
-                },
-                local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
-                queue,
-                idle: Mutex::new(VecDeque::new()),
-                observer: observer.clone(),
-            };
-            pools.insert(key, Arc::new(pool));
-        }
-        Ok(Self { pools, changes, door })
-    }
-
-    /// The pool of `key`.
-    ///
-    /// # Errors
-    ///
-    /// There may be none.
-    pub fn find(&self, key: &PoolKey) -> Result<Arc<Pool>, Error> {
-        let pool = self.pools.get(key).map(|entry| Arc::clone(entry.value()));
-        pool.ok_or_else(|| Error::NoPool(key.clone()))
-    }
-
-    /// Lets tenants in, or not.
-    pub const fn door(&self) -> &Arc<Door> {
-        &self.door
-    }
-
-    /// Tells when tables may have changed.
-    pub fn changes(&self) -> &Arc<Changes> {
-        &self.changes
-    }
-
-    /// Every pool.
-    pub fn all(&self) -> Vec<Arc<Pool>> {
-        self.pools.iter().map(|entry| Arc::clone(entry.value())).collect()
-    }
-
-    /// Closes idle connections that are past their time, in every pool.
-    ///
-    /// Safe to call at any time: nobody holds an idle connection.
-    pub async fn reap(&self) {
-        for pool in self.all() {
-            pool.reap().await;
-        }
-    }
-}
-
 impl Pool {
+    /// A pool of sessions that nothing shuts.
+    fn new(
+        key: PoolKey,
+        target: Arc<Target>,
+        (limits, size): (config::Limits, usize),
+        changes: Arc<Changes>,
+        queue: Places,
+        observer: &Observer,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            key,
+            target,
+            limits,
+            role_settings: Vec::new(),
+            mode: PoolMode::Session,
+            keeps_idle: true,
+            size,
+            queue,
+            logins: Semaphore::new(CONCURRENT_LOGINS),
+            has_logged_in: AtomicBool::new(false),
+            known: Known::default(),
+            statuses: Mutex::default(),
+            welcomes: Recent::new(REMEMBERED),
+            changes,
+            door: Arc::default(),
+            local_bind: LocalBind::new(format!("_cloison_{}", random_name()?)),
+            idle: Mutex::new(VecDeque::new()),
+            observer: observer.clone(),
+        })
+    }
+
     /// Waits for a free slot, then takes an idle connection or opens one, for a client with a token
     /// for `access`.
     ///
@@ -205,6 +154,9 @@ impl Pool {
         let slot = self.queue.wait(patience, access).await?;
         if !self.door.admits_transactions() {
             return Err(Error::Shut);
+        }
+        if self.needs_facts() && self.known.begin_use(self.changes.count()) {
+            self.changes.wake();
         }
         while let Some(mut server) = self.take_idle(settings) {
             if server.is_quiet() && self.has_fresh_plans(&mut server).await {
@@ -302,18 +254,24 @@ impl Pool {
 
     /// What is known of the role and the database.
     pub fn knowledge(&self) -> Arc<Knowledge> {
-        // The lock guards one assignment, which cannot panic half-way.
-        Arc::clone(&self.knowledge.read().unwrap_or_else(PoisonError::into_inner))
+        self.known.facts(self.changes.count())
     }
 
-    /// Takes what is known now; false if it was known before.
-    pub fn learn(&self, knowledge: Knowledge) -> bool {
-        let mut known = self.knowledge.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = **known != knowledge;
-        if is_new {
-            *known = Arc::new(knowledge);
-        }
-        is_new
+    /// Whether its connections may pass from one client to another without a reset, so that what
+    /// is known of the role and the database counts. With session pooling only tenants' may.
+    pub fn needs_facts(&self) -> bool {
+        self.mode == PoolMode::Transaction || self.key.access == Access::Tenant
+    }
+
+    /// Whether a connection was taken since this was last asked. If not, what is known may be old
+    /// when the next one is: until it is asked for again, the worst is assumed.
+    pub fn take_use(&self) -> bool {
+        self.known.take_use()
+    }
+
+    /// Takes what is known as of so many changes; false if it was known before.
+    pub fn learn(&self, knowledge: Knowledge, as_of: u64) -> bool {
+        self.known.learn(knowledge, as_of)
     }
 
     /// Which login it is.
@@ -378,6 +336,9 @@ impl Pool {
 
     /// Takes back a connection that a confirmed reset has made clean.
     fn put_idle(&self, server: ServerConnection, settings: Arc<SessionSettings>) {
+        if !self.keeps_idle {
+            return;
+        }
         lock(&self.idle).push_back(Idle { server, settings, since: Instant::now() });
     }
 

@@ -18,6 +18,7 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// The places for clients of a pool.
+#[derive(Clone)]
 pub(super) struct Places {
     own: Arc<Queue>,
     /// Where super-admins find a place who act for a tenant, once tenants have all of their pool's:
@@ -49,6 +50,11 @@ struct State {
 struct Waiting<'a>(&'a Queue);
 
 impl Places {
+    /// Those of a single pool, without a reserve.
+    pub(super) fn of_one(pool: Access, size: usize, observer: &Observer) -> Self {
+        Self { own: Arc::new(Queue::new(pool, size, observer)), reserve: None }
+    }
+
     /// Those of each pool, in the same order.
     pub(super) fn of_pools(
         pools: &BTreeMap<Access, config::Pool>,

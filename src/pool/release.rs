@@ -38,6 +38,8 @@ pub enum Reason {
     InTransaction,
     /// It was lost.
     Lost,
+    /// It is in another database than the one that is served.
+    OtherDatabase,
     /// Another client's settings need its place.
     OtherSettings,
     /// Something that was asked has not been answered.
@@ -62,6 +64,7 @@ impl Reason {
             Self::Ended => "ended",
             Self::InTransaction => "in_transaction",
             Self::Lost => "lost",
+            Self::OtherDatabase => "other_database",
             Self::OtherSettings => "other_settings",
             Self::PendingReplies => "pending_replies",
             Self::ResetFailed => "reset_failed",

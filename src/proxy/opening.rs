@@ -25,7 +25,14 @@ pub(super) async fn open(admitted: Admitted, shared: &Shared) -> Result<Lease, R
         None => admitted.access,
     };
     let database = shared.config.server.database.clone();
-    let pool = shared.pools.find(&PoolKey { access, database })?;
+    let served = PoolKey { access, database };
+    let asked_for = admitted.params.database.as_str();
+    let pool = match access {
+        Access::Owner if asked_for != served.database => {
+            shared.pools.of_owner_in(&served, asked_for)?
+        }
+        Access::Owner | Access::Superadmin | Access::Tenant => shared.pools.find(&served)?,
+    };
     pool.admit()?;
     match pool.mode() {
         // Who may be somebody else from one transaction to the next is bound in each of them.

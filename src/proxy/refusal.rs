@@ -247,8 +247,8 @@ impl From<protocol::Error> for Refusal {
 }
 
 /// Whether Postgres refused the login for what the client asked (a setting's value, an encoding that
-/// it cannot convert) or for a reason that everybody may know (it is full, it is starting), and not
-/// for our own login.
+/// it cannot convert, the owner's other database) or for a reason that everybody may know (it is full,
+/// it is starting), and not for our own login.
 fn concerns_client(sqlstate: &str) -> bool {
-    ["0A", "22", "42", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
+    ["0A", "22", "3D", "42", "53", "55", "57"].iter().any(|class| sqlstate.starts_with(class))
 }

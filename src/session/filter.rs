@@ -82,6 +82,9 @@ pub(super) fn statement_refused(refusal: Refusal) -> ClientError {
                     "The operator of the proxy can allow it: allowed_statements = [\"{}\"].",
                     group.as_str()
                 )),
+                None if name.starts_with("COPY") => "The data goes through the session: COPY … TO \
+                    STDOUT, COPY … FROM STDIN, or \\copy in psql."
+                    .into(),
                 None => "The proxy allows what reads and writes rows.".into(),
             };
             ClientError::error("42501", "C405", message).hint(hint).of_kind(name)

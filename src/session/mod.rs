@@ -8,6 +8,7 @@ mod cancel_limit;
 mod copy_in;
 mod exchange;
 mod filter;
+mod hint;
 mod identity;
 mod memory;
 mod record;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::auth::VerifiedClaims;
 use crate::types::{Address, SessionId, TenantId};
 
+/// Postgres cuts longer names.
+const LONGEST_NAME: usize = 63;
+
 /// A row of the audit log: who does what, and for which tenant if it is one.
 #[derive(Clone, Debug)]
 pub struct AuditRecord {
@@ -35,6 +38,13 @@ impl AuditRecord {
                 "reason": claims.reason(),
             }),
         })
+    }
+
+    /// Tells on top of that in which database, where it is not the one that tenants are served in.
+    #[must_use]
+    pub fn with_database(mut self, database: &str) -> Self {
+        self.detail["database"] = database.chars().take(LONGEST_NAME).collect::<String>().into();
+        self
     }
 
     /// Tells on top of that for which tenant alone, who can read it and all that follows.

@@ -29,6 +29,7 @@ mod limits;
 mod lint;
 mod notify;
 mod oauth;
+mod owner;
 mod plans;
 mod pool;
 mod probe_rows;

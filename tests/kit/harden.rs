@@ -12,6 +12,7 @@ use crate::support::{
 on_every_major!(
     attacks_across_tenants_work_before_and_not_after,
     the_owner_keeps_what_tenants_lose,
+    the_owner_of_a_materialized_view_refreshes_it_concurrently,
     introspection_goes_on,
     an_owner_closes_what_he_may,
     what_is_allowed_is_told_for_ever,
@@ -207,6 +208,27 @@ async fn the_owner_keeps_what_tenants_lose(server: &Server) {
         let dumped = database.dump_as("owner");
         assert!(dumped.contains("CREATE TABLE public.note"), "{dumped}");
     }
+}
+
+/// REFRESH … CONCURRENTLY makes a temporary table as the view's owner, whoever asks for it.
+async fn the_owner_of_a_materialized_view_refreshes_it_concurrently(server: &Server) {
+    let database = server.database().await;
+    let superuser = database.superuser().await;
+    let role = database.login("viewer");
+    for sql in [
+        format!("create role {role}"),
+        format!("create schema seen authorization {role}"),
+        format!("set role {role}"),
+        "create materialized view seen.totals as select 1 as n".to_owned(),
+        "create unique index on seen.totals (n)".to_owned(),
+        "reset role".to_owned(),
+    ] {
+        batch(&superuser, &sql).await;
+    }
+    database.harden(&[]).await;
+    batch(&superuser, "refresh materialized view concurrently seen.totals").await;
+    // A tenant does not own one, and has no temporary tables.
+    denied(&database.session("tenant").await, "create temporary table t ()").await;
 }
 
 /// The commands of psql that ask the catalogue.

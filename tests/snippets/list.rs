@@ -42,6 +42,8 @@ const LIST: &[(&str, How)] = &[
     ),
     ("cloison adopt --database-url \"$OWNER_URL\" --schema public", Owner),
     ("cloison adopt --database-url \"$OWNER_URL\" --table vechat_messages", Owner),
+    // docs/superadmin.md
+    ("# OWNER_URL: postgres://cloison_owner:TOKEN", Not("tests/it/owner.rs runs it, and compares")),
     // docs/claims.md
     ("select cloison.current_user_id();", As("acme", &[])),
     ("create policy own on public.orders", Owner),

@@ -11,7 +11,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
 use crate::session::answer::{Answer, ErrorKind};
-use crate::session::{copy_in, filter};
+use crate::session::{copy_in, filter, hint};
 use crate::tenant::Scope;
 
 impl Relay<'_> {
@@ -75,8 +75,17 @@ impl Relay<'_> {
         let hidden = header.tag == backend::NOTICE_RESPONSE
             && self.hides_plans
             && filter::tells_of_plans(body);
-        let dropped = refusal.is_some() || hidden || (ours && !answer.is_for_the_client());
-        if answer == Answer::Status && look == header.body_len {
+        let is_whole = look == header.body_len;
+        let hinted = match &refusal {
+            None if is_error && is_whole && self.bound.scope().is_tenants() => hint::add(body),
+            Some(_) | None => None,
+        };
+        if let Some(frame) = &hinted {
+            self.client.outgoing.extend_from_slice(frame);
+        }
+        let is_answered = refusal.is_some() || hinted.is_some();
+        let dropped = is_answered || hidden || (ours && !answer.is_for_the_client());
+        if answer == Answer::Status && is_whole {
             self.bound.server_mut().note_next_status(header.frame_len());
         }
         if let Answer::Error { is_fatal: true, .. } = answer {

@@ -13,8 +13,8 @@ use crate::backend::HeldBinds;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::message::backend;
 use crate::protocol::{ClientError, Header, TransactionStatus};
-use crate::session::filter;
 use crate::session::relay::{End, HIGH_WATER, LOOK_LIMIT, Rest};
+use crate::session::{filter, hint};
 use crate::statement::{Deallocated, Kind};
 use crate::tenant::Scope;
 
@@ -100,7 +100,14 @@ impl Relay<'_> {
         {
             fate = Fate::Drop;
         }
-        let dropped = !matches!(fate, Fate::Forward);
+        let is_error = header.tag == backend::ERROR_RESPONSE && look == header.body_len;
+        let hinted = match fate {
+            Fate::Forward if is_error && self.in_band.myself.is_tenants => {
+                hint::add(lent.body(look))
+            }
+            Fate::Drop | Fate::Forward | Fate::Instead(_) | Fate::Refuse(_) => None,
+        };
+        let dropped = !matches!(fate, Fate::Forward) || hinted.is_some();
         if !matches!(fate, Fate::Drop) {
             lent.again.answered();
         }
@@ -109,6 +116,9 @@ impl Relay<'_> {
             Fate::Instead(frame) => self.client.outgoing.extend_from_slice(frame),
             Fate::Refuse(error) => self.answer_refused(&error),
             Fate::Drop | Fate::Forward => {}
+        }
+        if let Some(frame) = hinted {
+            self.client.outgoing.extend_from_slice(&frame);
         }
         if header.tag == backend::ERROR_RESPONSE {
             self.drop_skipped();
