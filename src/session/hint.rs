@@ -34,10 +34,8 @@ pub(super) fn add(body: &[u8]) -> Option<BytesMut> {
         "Hardening takes this from tenants. The operator can give it back: \
          cloison install --allow {name}."
     );
-    let (fields, end) = body.split_at_checked(body.len().checked_sub(1)?)?;
-    if end != b"\0" {
-        return None;
-    }
+    // The last field's end, and the last byte.
+    let fields = body.strip_suffix(b"\0").filter(|fields| fields.ends_with(b"\0"))?;
     let length = 4 + body.len() + 1 + hint.len() + 1;
     let mut frame = BytesMut::with_capacity(1 + length);
     frame.put_u8(backend::ERROR_RESPONSE);
