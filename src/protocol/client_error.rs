@@ -39,7 +39,7 @@ pub struct ClientError {
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
     /// Where in the statement's text, in characters from 1.
-    pub position: Option<usize>,
+    pub position: Option<u32>,
     /// The function of Postgres' own that says the same, where drivers know the error by it.
     pub routine: Option<Routine>,
     /// The kind of statement that was refused, for the log only: never the statement's text.
@@ -82,8 +82,8 @@ impl ClientError {
 
     /// Adds where in the statement's text it is.
     #[must_use]
-    pub const fn at(mut self, position: Option<usize>) -> Self {
-        self.position = position;
+    pub fn at(mut self, position: Option<usize>) -> Self {
+        self.position = position.and_then(|position| u32::try_from(position).ok());
         self
     }
 
