@@ -121,9 +121,7 @@ pub(super) fn write(event: &Event) {
         Event::LintFound { key, detail, fix } => {
             error!(key, detail, fix, "tenants may see each other's rows");
         }
-        Event::NotifyFailed { reason } => {
-            error!(reason, "cannot tell the service manager at NOTIFY_SOCKET how far serve is");
-        }
+        Event::NotifyFailed { reason } => write_unnotified(reason),
         Event::Ready => info!("ready"),
         Event::RefusalsUntold { what, count } => {
             warn!(what, count, "too many lines a second: some were left out");
@@ -193,6 +191,10 @@ fn write_discarded(pool: Access, pid: ServerPid, reason: &str) {
 
 fn write_relieved(pool: Access, lasted: Duration) {
     info!(%pool, lasted.ms = millis(lasted), "no client waits for a server connection");
+}
+
+fn write_unnotified(reason: &str) {
+    error!(reason, "cannot tell the service manager at NOTIFY_SOCKET how far serve is");
 }
 
 fn write_ignored(signal: &str) {
