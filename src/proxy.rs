@@ -181,10 +181,13 @@ async fn begin(
             return None;
         }
     };
+    let (issuer, holder) = identity.token();
     shared.observer.observe(Event::SessionStarted {
         session: id,
         access,
         tenant: identity.tenant(),
+        issuer,
+        holder,
         client_addr: address,
         user,
     });

@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "frontend",
         &["types", "scan", "guard", "protocol", "config", "observe", "tls", "shutdown", "workers"],
     ),
-    ("auth", &["types", "recent", "protocol", "config", "observe", "tls", "shutdown"]),
+    ("auth", &["types", "scan", "recent", "protocol", "config", "observe", "tls", "shutdown"]),
     ("backend", &["types", "statement", "protocol", "config", "observe", "tls", "shutdown"]),
     ("kit", &["types", "config", "observe", "tls"]),
     // The directory asks the database through the control connection, and nothing else.

@@ -8,11 +8,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::scan;
+
 /// Deepest nesting of lists and objects. Real tokens stay under five.
 const MAX_DEPTH: usize = 16;
 
 /// Reads one JSON object and nothing else.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    // It reads them once.
+    scan::step(bytes.len());
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }.deserialize(&mut reader)?;
     reader.end()?;
@@ -98,5 +102,18 @@ impl<'de> Visitor<'de> for Strict {
             }
         }
         Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is handed to serde_json, which reads it once.
+    #[test]
+    fn the_work_is_linear() {
+        crate::scan::tests::is_linear("json", |text| {
+            let _ = object(text);
+        });
     }
 }

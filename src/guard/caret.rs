@@ -4,6 +4,8 @@
 //! which it stopped; the right one of its occurrences is the first up to which the text is a
 //! beginning of something.
 
+use crate::scan;
+
 /// Of a longer text, or of a token that stands in it more often, nobody is told.
 const LONGEST: usize = 16 * 1024;
 const MOST_OCCURRENCES: usize = 16;
@@ -35,6 +37,7 @@ pub(super) fn position(text: &str, message: &str) -> Option<usize> {
 /// Whether the parser stops with the same message when the text ends there.
 fn stops_at(text: &str, end: usize, message: &str) -> bool {
     let beginning = text.get(..end).unwrap_or_default();
+    scan::step(beginning.len());
     match pg_raw_parse::parse(beginning) {
         Err(pg_raw_parse::Error::Parse(error)) => error.to_string() == message,
         _ => false,

@@ -205,6 +205,8 @@ impl Guard {
 
     fn parse(&self, text: &[u8]) -> Result<(), Refusal> {
         let text = readable(text);
+        // What the grammar does with them is bounded by scanning_effort() and by its own stack.
+        scan::step(text.len());
         match pg_raw_parse::parse(&text) {
             Ok(tree) => tree.iter().try_for_each(|raw| self.judge_statement(raw.stmt())),
             Err(Error::Parse(error)) => {

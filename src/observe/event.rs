@@ -342,6 +342,10 @@ pub enum Event {
         tenant: Option<TenantId>,
         /// Where it comes from.
         client_addr: Address,
+        /// The rule that accepted its token.
+        issuer: String,
+        /// Whose the token is: its subject, or its id; `None` if it has neither.
+        holder: Option<String>,
         /// The user name that the client gave. It is not proof of anything.
         user: String,
     },

@@ -147,9 +147,12 @@ pub(super) fn write(event: &Event) {
         | Event::RunsAsRoot
         | Event::Waiting { .. }
         | Event::WaitingOver { .. } => write_start(event),
-        Event::SessionStarted { session, access, tenant, client_addr, user } => {
+        Event::SessionStarted { session, access, tenant, client_addr, issuer, holder, user } => {
             let tenant = tenant.map(tracing::field::display);
-            info!(%session, %access, tenant, client.addr = %client_addr, user, "session started");
+            info!(
+                %session, %access, tenant, client.addr = %client_addr, token.issuer = issuer,
+                token.holder = holder, user, "session started"
+            );
         }
     }
 }
@@ -362,19 +365,24 @@ mod tests {
     }
 
     #[test]
-    fn absent_tenants_have_no_field() {
+    fn what_is_absent_has_no_field() {
         let event = |tenant| Event::SessionStarted {
             session: SessionId(7),
             access: Access::Tenant,
             tenant,
             client_addr: Address::Unix("/run/.s.PGSQL.6432".into()),
+            issuer: "tenants".to_owned(),
+            holder: tenant.is_some().then(|| "ada".to_owned()),
             user: "app".to_owned(),
         };
         let id = "0198c7a2-5d2c-7c11-9b0a-3f1f6a0d9e11";
-        for (tenant, field) in [(None, String::new()), (id.parse().ok(), format!("tenant={id} "))] {
+        let named = "token.holder=\"ada\" ";
+        for (tenant, field, holder) in
+            [(None, String::new(), ""), (id.parse().ok(), format!("tenant={id} "), named)]
+        {
             let expected = format!(
                 " INFO session started session=7 access=tenant {field}\
-                 client.addr=/run/.s.PGSQL.6432 user=\"app\"\n"
+                 client.addr=/run/.s.PGSQL.6432 token.issuer=\"tenants\" {holder}user=\"app\"\n"
             );
             check(&event(tenant), &expected);
         }

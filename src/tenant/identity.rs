@@ -81,6 +81,12 @@ impl Identity {
         self.claims.access() != Access::Tenant
     }
 
+    /// The rule that accepted its token, and the subject or the id of that, for the log.
+    pub fn token(&self) -> (String, Option<String>) {
+        let holder = self.claims.subject().or_else(|| self.claims.token_id());
+        (self.claims.issuer().to_owned(), holder.map(str::to_owned))
+    }
+
     /// What its token is for.
     pub fn access(&self) -> Access {
         self.claims.access()

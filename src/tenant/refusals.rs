@@ -93,7 +93,7 @@ impl AuditRecord {
     /// Tells who chose a tenant that the token does not allow.
     fn refused_choice(claims: &VerifiedClaims, session: SessionId, name: &str) -> Self {
         Self {
-            actor: claims.subject().unwrap_or("unknown").to_owned(),
+            actor: actor_of(claims),
             action: "tenant.refused".to_owned(),
             tenant: None,
             session: session.to_string(),
@@ -113,6 +113,12 @@ impl AuditRecord {
         }
         self
     }
+}
+
+/// Whoever the token is of: without a name, the rule that accepted it.
+fn actor_of(claims: &VerifiedClaims) -> String {
+    let unnamed = || format!("a token of {} without a name", claims.issuer());
+    claims.subject().map_or_else(unnamed, str::to_owned)
 }
 
 impl Directory {

@@ -222,3 +222,39 @@ async fn when_the_database_does_not_tell_for_long_everybody_goes() {
     assert_eq!(login(&proxy, &tenant_token(A)).await.value(COUNT).await, "3");
     proxy.stop().await;
 }
+
+/// Three tenants take turns on few server connections, and each session is ended by its token's
+/// revocation: the next one there sees its own rows only.
+#[tokio::test]
+async fn what_a_revoked_session_leaves_is_nobody_elses() {
+    const C: &str = "cccccccc-0000-4000-8000-000000000003";
+    let proxy = proxy::new().pool_size(2).run().await;
+    let superuser = proxy.database.superuser().await;
+    run(
+        &superuser,
+        &format!(
+            "update cloison.tenants set status = 'active' where slug = 'c'; \
+             insert into public.note (tenant_id, id, body) \
+             select uuid '{C}', i, 'c' || i from generate_series(1, 2) i"
+        ),
+    )
+    .await;
+    let seen = "select count(*) || ' ' || coalesce(min(body), '') from note";
+    for turn in 0..9 {
+        let (tenant, own) = [(A, "3 a1"), (B, "5 b1"), (C, "2 c1")][turn % 3];
+        let id = format!("turn-{turn}");
+        let mut wire = login(&proxy, &token_of(tenant, json!({ "jti": id }))).await;
+        assert_eq!(wire.value(seen).await, own, "turn {turn}");
+        // Every other one has had a transaction of several statements.
+        if turn % 2 == 0 {
+            wire.ask("begin").await;
+            assert_eq!(wire.value(seen).await, own, "turn {turn}");
+            wire.ask("commit").await;
+        }
+        run(&superuser, &format!("select cloison.revoke_token('{id}', 'its turn is over')")).await;
+        let told = tokio::time::timeout(Duration::from_secs(20), wire.answer()).await;
+        let told = told.expect("it does not end");
+        assert_eq!(fields(&told[0]), ("FATAL", "57P01", "cloison: C213"), "turn {turn}");
+    }
+    proxy.stop().await;
+}

@@ -497,3 +497,24 @@ fn check_xml(xml: &str) {
     }
     assert!(open.is_empty(), "{open:?}");
 }
+
+#[tokio::test]
+async fn tables_that_are_gone_or_out_of_reach_are_no_error() {
+    let proxy = proxy::new().unwatched().run().await;
+    let superuser = with_tables(&proxy).await;
+    superuser
+        .batch_execute(
+            "create schema hidden; \
+             create table hidden.away (tenant_id uuid not null, id int, primary key (tenant_id, id)); \
+             create table public.gone (tenant_id uuid not null, id int, primary key (tenant_id, id)); \
+             select cloison.protect('hidden.away'), cloison.protect('public.gone'); \
+             drop table public.gone; revoke all on schema hidden from public",
+        )
+        .await
+        .unwrap();
+    let roads = roads(&proxy, [A, B], None);
+    let report = run(&roads, ProbeRows::Make).await.unwrap();
+    assert!(!failures(&report).iter().any(|failure| failure.contains("hidden.away: ")));
+    assert!(report.of("hidden.away", Check::Own).count() > 0);
+    proxy.stop().await;
+}

@@ -13,6 +13,7 @@ on_every_major!(
     protect_twice_changes_nothing,
     unprotect_leaves_the_rows,
     what_cannot_be_protected_is_refused,
+    texts_that_are_equal_name_one_tenant,
     rows_without_a_tenant_are_assigned,
     a_lax_policy_of_the_application_widens_nothing,
     the_context_is_evaluated_once_and_the_index_used,
@@ -432,4 +433,35 @@ async fn parallel_plans_work(server: &Server) {
 
 async fn findings(owner: &Client) -> Vec<String> {
     texts(owner, "select relation || ': ' || problem from cloison.protection_findings()").await
+}
+
+/// Two tenants whose keys a column takes for equal would see each other's rows.
+async fn texts_that_are_equal_name_one_tenant(server: &Server) {
+    let database = server.database().await;
+    let owner = database.owner().await;
+    batch(
+        &owner,
+        "create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', \
+             deterministic = false); \
+         create table public.item (org text collate public.any_case not null, name text)",
+    )
+    .await;
+    let protect = "select cloison.protect('public.item', 'tenant', 'org')";
+    let refused = owner.batch_execute(protect).await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "0A000");
+    assert!(refused.message().contains("item.org has a collation"), "{refused}");
+    batch(&owner, refused.hint().unwrap()).await;
+    batch(&owner, protect).await;
+
+    // A number that is spelled in two ways is one tenant's.
+    add_tenant(&owner, "two", Some("2")).await;
+    for key in ["02", "+2", " 2"] {
+        let sql = "insert into cloison.tenants (name, slug, external_key) values ($1, 'x', $1)";
+        let refused = owner.execute(sql, &[&key]).await.unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!(refused.code().code(), "23505", "{key}: {refused}");
+        assert_eq!(refused.constraint(), Some("tenants_canonical_key_idx"), "{key}");
+    }
+    add_tenant(&owner, "other", Some("two")).await;
 }

@@ -1,5 +1,6 @@
 //! Tokens that are good no more: who may say so, and how it is told.
 
+use cloison::kit::migrate;
 use tokio_postgres::Client;
 
 use crate::support::{
@@ -11,6 +12,7 @@ on_every_major!(
     each_change_is_counted,
     only_super_admins_revoke,
     nobody_lifts_what_concerns_himself,
+    a_count_of_an_older_kit_goes_on,
 );
 
 /// Lets a super-admin's session be somebody's, as the proxy does.
@@ -165,4 +167,29 @@ async fn nobody_lifts_what_concerns_himself(server: &Server) {
         let renew = format!("select cloison.renew_superadmin('{forged}', '')");
         assert_eq!(denied(&admin, &renew).await, "the proof does not fit this session");
     }
+}
+
+/// There was one row, which all waited for.
+async fn a_count_of_an_older_kit_goes_on(server: &Server) {
+    let database = server.database().await;
+    let (owner, control) = (database.owner().await, database.session("control").await);
+    batch(
+        &owner,
+        "drop table cloison.session_changes; \
+         create table cloison.session_changes ( \
+             one boolean primary key default true check (one), number bigint not null default 0); \
+         revoke all on cloison.session_changes from public; \
+         alter table cloison.session_changes enable row level security; \
+         insert into cloison.session_changes (number) values (41)",
+    )
+    .await;
+    migrate::install(&owner, &[], |_| ()).await.unwrap();
+    assert_eq!(number(&control).await, 41);
+    add_tenant(&owner, "a", None).await;
+    batch(&owner, "update cloison.tenants set status = 'suspended' where slug = 'a'").await;
+    assert_eq!(number(&control).await, 42);
+    let columns = "select string_agg(attname, ' ' order by attnum) from pg_attribute \
+                   where attrelid = 'cloison.session_changes'::regclass and attnum > 0 \
+                     and not attisdropped";
+    assert_eq!(texts(&owner, columns).await, ["number process"]);
 }

@@ -28,6 +28,8 @@ pub(super) enum Class {
 pub(super) struct Table {
     /// Schema and name.
     pub(super) name: String,
+    /// Its number: a name cannot be looked up in a schema that the operator may not use.
+    pub(super) relation: u32,
     pub(super) class: Class,
     /// The tenant column; of a table without, any column.
     pub(super) column: String,
@@ -150,6 +152,7 @@ pub(super) async fn tables(operator: &Session) -> Result<Vec<Table>, Error> {
         };
         tables.push(Table {
             name: row.try_get(0).map_err(unreadable)?,
+            relation: row.try_get(8).map_err(unreadable)?,
             class,
             column: row.try_get(2).map_err(unreadable)?,
             column_type: row.try_get(3).map_err(unreadable)?,
@@ -368,7 +371,8 @@ const TABLES: &str = "
                 select pg_catalog.format('%s.%I', w.relnamespace::pg_catalog.regnamespace, w.relname)
                 from pg_catalog.pg_class w where w.oid = coalesce(p.part_of, p.relation)), p.class,
             ', ' || pg_catalog.quote_literal(p.tenant_column))
-            || '; where its policies are as they were made, `cloison install` again'
+            || '; where its policies are as they were made, `cloison install` again',
+        p.relation::pg_catalog.oid
     from
         cloison.protected_tables p
         join pg_catalog.pg_class c

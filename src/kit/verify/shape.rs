@@ -58,7 +58,7 @@ impl Shape {
         let doing = "read what a table asks of a row";
         let unreadable = |error| Error::statement("operator", doing, &error);
         let mut columns = Vec::new();
-        for row in &operator.query(doing, COLUMNS, &[&table.name, &table.column]).await? {
+        for row in &operator.query(doing, COLUMNS, &[&table.relation, &table.column]).await? {
             let type_name: String = row.try_get(1).map_err(unreadable)?;
             let fields: i64 = row.try_get(7).map_err(unreadable)?;
             let kind = Kind {
@@ -82,11 +82,11 @@ impl Shape {
             });
         }
         let mut constraints: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for row in &operator.query(doing, CONSTRAINTS, &[&table.name]).await? {
+        for row in &operator.query(doing, CONSTRAINTS, &[&table.relation]).await? {
             let of = constraints.entry(row.try_get(0).map_err(unreadable)?).or_default();
             of.extend(row.try_get::<_, Vec<String>>(1).map_err(unreadable)?);
         }
-        let rows = operator.query(doing, CODE, &[&table.name]).await?;
+        let rows = operator.query(doing, CODE, &[&table.relation]).await?;
         let row = rows.first().ok_or_else(|| Error::NoTables)?;
         Ok(Self {
             columns,
@@ -202,13 +202,13 @@ impl Draft {
 /// values where it holds the tenant: there, a row may point to itself.
 const COLUMNS: &str = "
     with recursive tree as (
-        select $1::text::regclass::oid as relation
+        select $1::oid as relation
         union
         select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relation
     ), chain as (
         select a.attnum, a.atttypid as type, a.atttypmod as modifier, 0 as depth
         from pg_catalog.pg_attribute a
-        where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
+        where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped
           and a.attgenerated = '' and a.attidentity <> 'a'
         union all
         select c.attnum, d.typbasetype, d.typtypmod, c.depth + 1
@@ -222,7 +222,7 @@ const COLUMNS: &str = "
             cross join lateral unnest(k.conkey, k.confkey) c (own, foreign_one)
             join pg_catalog.pg_attribute p
                 on p.attrelid = k.confrelid and p.attnum = c.foreign_one
-        where k.contype = 'f' and k.conrelid = $1::text::regclass
+        where k.contype = 'f' and k.conrelid = $1::oid
           and (k.confrelid <> k.conrelid or not exists (
               select from pg_catalog.pg_attribute t
               where t.attrelid = k.conrelid and t.attnum = any (k.conkey)
@@ -266,7 +266,7 @@ const COLUMNS: &str = "
         (select p.relation::text from pointer p where p.own = a.attnum)
     from
         base b
-        join pg_catalog.pg_attribute a on a.attrelid = $1::text::regclass and a.attnum = b.attnum
+        join pg_catalog.pg_attribute a on a.attrelid = $1::oid and a.attnum = b.attnum
         join pg_catalog.pg_type t on t.oid = b.type
     where
         pg_catalog.quote_ident(a.attname) <> $2::text
@@ -277,7 +277,7 @@ const COLUMNS: &str = "
 /// chooses a partition.
 const CONSTRAINTS: &str = "
     with recursive tree as (
-        select $1::text::regclass::oid as relation
+        select $1::oid as relation
         union
         select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relation
     )
@@ -302,7 +302,7 @@ const CONSTRAINTS: &str = "
     select k.conname::text, array[pg_catalog.quote_ident(a.attname)]
     from pg_catalog.pg_attribute a
         join pg_catalog.pg_constraint k on k.contypid = a.atttypid
-    where a.attrelid = $1::text::regclass and k.contypid <> 0 and not a.attisdropped
+    where a.attrelid = $1::oid and k.contypid <> 0 and not a.attisdropped
     union all
     select '', array(
         select pg_catalog.quote_ident(a.attname) from pg_catalog.pg_attribute a
@@ -312,7 +312,7 @@ const CONSTRAINTS: &str = "
 /// The key, and what runs with a row of the table: triggers that are not the kit's, and rules.
 const CODE: &str = "
     with recursive tree as (
-        select $1::text::regclass::oid as relation
+        select $1::oid as relation
         union
         select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relation
     ), code as (
@@ -329,8 +329,8 @@ const CODE: &str = "
          from pg_catalog.pg_index x
              join pg_catalog.pg_attribute a
                  on a.attrelid = x.indrelid and a.attnum = any (x.indkey)
-         where x.indrelid = $1::text::regclass and x.indisprimary
+         where x.indrelid = $1::oid and x.indisprimary
          having pg_catalog.count(*) > 0),
         (select c.tgname::text from code c where c.prosecdef order by 1 limit 1),
         exists (select from code) or exists (
-            select from pg_catalog.pg_rewrite w where w.ev_class = $1::text::regclass)";
+            select from pg_catalog.pg_rewrite w where w.ev_class = $1::oid)";

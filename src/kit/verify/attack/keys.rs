@@ -37,7 +37,7 @@ async fn keys(operator: &Session, table: &Table) -> Result<Vec<Key>, Error> {
     let doing = "list the keys of a table";
     let unreadable = |error| Error::statement("operator", doing, &error);
     let mut keys = Vec::new();
-    for row in &operator.query(doing, KEYS, &[&table.name]).await? {
+    for row in &operator.query(doing, KEYS, &[&table.relation]).await? {
         keys.push(Key {
             name: row.try_get(0).map_err(unreadable)?,
             kind: row.try_get(1).map_err(unreadable)?,
@@ -136,7 +136,7 @@ const KEYS: &str = "
             c.conname as name, c.contype::text as kind, c.conkey as columns, c.conrelid as relation
         from pg_catalog.pg_constraint c
         where
-            c.conrelid = $1::text::pg_catalog.regclass
+            c.conrelid = $1::pg_catalog.oid
             and (c.contype in ('p', 'u', 'x') or c.contype = 'f' and exists (
                 select from cloison.protected_tables p
                 where p.relation = c.confrelid and p.class = 'tenant'))
@@ -147,7 +147,7 @@ const KEYS: &str = "
             join pg_catalog.pg_class i
                 on i.oid = x.indexrelid
         where
-            x.indrelid = $1::text::pg_catalog.regclass and x.indisunique
+            x.indrelid = $1::pg_catalog.oid and x.indisunique
             and not exists (
                 select from pg_catalog.pg_constraint c where c.conindid = x.indexrelid
                     and c.conrelid = x.indrelid and c.contype in ('p', 'u', 'x'))
