@@ -147,14 +147,21 @@ pub(super) fn write(event: &Event) {
         | Event::RunsAsRoot
         | Event::Waiting { .. }
         | Event::WaitingOver { .. } => write_start(event),
-        Event::SessionStarted { session, access, tenant, client_addr, issuer, holder, user } => {
-            let tenant = tenant.map(tracing::field::display);
-            info!(
-                %session, %access, tenant, client.addr = %client_addr, token.issuer = issuer,
-                token.holder = holder, user, "session started"
-            );
-        }
+        Event::SessionStarted { .. } => write_started(event),
     }
+}
+
+fn write_started(event: &Event) {
+    let Event::SessionStarted { session, access, tenant, client_addr, issuer, holder, user } =
+        event
+    else {
+        return;
+    };
+    let tenant = tenant.map(tracing::field::display);
+    info!(
+        %session, %access, tenant, client.addr = %client_addr, token.issuer = issuer,
+        token.holder = holder, user, "session started"
+    );
 }
 
 /// What is told ahead of the first client.
