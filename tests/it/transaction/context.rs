@@ -233,12 +233,12 @@ async fn what_was_left_out_behind_an_error_is_prepared_for_the_next_part() {
     let size = |config: &mut cloison::config::Config| {
         config.pools.get_mut(&cloison::types::Access::Tenant).unwrap().size = 3;
     };
-    let proxy = super::pooled().edit(size).run().await;
     for name in ["", "s"] {
+        // Its server connections hold nothing yet but what is prepared on the first.
+        let proxy = super::pooled().edit(size).run().await;
         let mut wire = Wire::tenant(&proxy, A).await;
         wire.parse("s", COUNT).sync().send().await;
         wire.answer().await;
-        // The statement is known, and a new server connection holds nothing.
         let mut other = Wire::tenant(&proxy, A).await;
         done(&mut other, "begin").await;
         let taken = other.value(PID).await;
@@ -260,11 +260,9 @@ async fn what_was_left_out_behind_an_error_is_prepared_for_the_next_part() {
         }
         assert_ne!(wire.value(PID).await, taken);
         done(&mut other, "commit").await;
-        let superuser = proxy.database.superuser().await;
-        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'it_app'";
-        superuser.batch_execute(sql).await.unwrap();
+        drop((wire, other));
+        proxy.stop().await;
     }
-    proxy.stop().await;
 }
 
 /// Where nobody else waits, a pipeline goes on behind a reset on the same server connection.
