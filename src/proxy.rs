@@ -109,8 +109,11 @@ pub async fn serve_client(
     shutdown: Shutdown,
 ) {
     // What it takes to begin is given up before the session, which may be idle for days.
-    let begun = Box::pin(begin(socket, &mut arrival, &shared, shutdown.clone())).await;
-    let Some((client, lease, terms)) = begun else { return };
+    let Some((client, lease, terms)) =
+        Box::pin(begin(socket, &mut arrival, &shared, shutdown.clone())).await
+    else {
+        return;
+    };
     let common = Common {
         cancels: &shared.cancels,
         directory: &shared.directory,

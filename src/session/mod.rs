@@ -140,9 +140,7 @@ pub async fn run(
             let target = Arc::clone(borrower.pool.target());
             let registration = common.cancels.register(target, None, terms.id, terms.version);
             let mut client = client;
-            let scope = terms.identity.context().scope();
-            let notices = filter::login_notices(notices, scope, common.guard_for(scope));
-            greet(&mut client, &borrower.told, &notices, &registration);
+            greet(&mut client, &borrower.told, &shown(notices, &terms, common), &registration);
             let serve = transaction::run(client, borrower, &registration, &terms, common, shutdown);
             let (client, end, is_amid) = serve.await;
             ended(&end);
@@ -150,6 +148,12 @@ pub async fn run(
             say_goodbye(client, &end, is_amid, &terms).await;
         }
     }
+}
+
+/// The notices of a login that its client may see.
+fn shown(notices: Bytes, terms: &Terms, common: &Common<'_>) -> Bytes {
+    let scope = terms.identity.context().scope();
+    filter::login_notices(notices, scope, common.guard_for(scope))
 }
 
 async fn run_session(
