@@ -291,6 +291,8 @@ async fn told(wire: &mut Wire, sql: &str) -> Vec<Message> {
 #[tokio::test]
 async fn errors_and_notices_arrive_as_postgres_wrote_them() {
     let proxy = proxy::new().unfiltered().run().await;
+    let superuser = proxy.database.superuser().await;
+    superuser.batch_execute("grant usage on language plpgsql to it_app").await.unwrap();
     let mut past = direct(&proxy).await;
     let mut wire = Wire::tenant(&proxy, A).await;
     let long = "do $$ begin raise exception '%', repeat('x', 100000); end $$";

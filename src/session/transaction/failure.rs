@@ -50,6 +50,9 @@ impl Lent {
             }
             return Fate::Drop;
         }
+        if is_stale {
+            self.has_heard_of_change();
+        }
         if refuses_bind {
             self.bind_refused = true;
             // Refused as it ran, the statement is there; if it could not be prepared, that was what
@@ -64,6 +67,18 @@ impl Lent {
         match self.dues.pop_refused() {
             Some(refusal) => Fate::Refuse(refusal),
             None => Fate::Forward,
+        }
+    }
+
+    /// The client gets Postgres' own error for a statement whose tables have changed. If it asks
+    /// behind its `Bind` what the rows look like, it need not hear the same from us.
+    fn has_heard_of_change(&self) {
+        if let (
+            Some(Due::Bind(Whose::Clients)),
+            Some(Due::Describe(Describe { whose: Whose::Clients, of: Some(known) })),
+        ) = (self.dues.front(), self.dues.second())
+        {
+            known.told().columns = None;
         }
     }
 
