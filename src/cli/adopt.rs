@@ -209,7 +209,7 @@ async fn act(
     let Some(plan) = run::propose(client, mapping).await? else { return Ok(nothing()) };
     if let Some(Some(folder)) = &args.plan {
         let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
-        write(&folder, &plan)?;
+        write(&folder, &plan, mapping)?;
     }
     let steps = if args.verbose { text::steps(&plan) } else { String::new() };
     let text = format!("{}{steps}", text::page(&plan));
@@ -313,10 +313,10 @@ fn answers(report: &verify::Report) -> String {
     out
 }
 
-fn write(folder: &Path, plan: &Plan) -> Result<(), Error> {
+fn write(folder: &Path, plan: &Plan, mapping: &Mapping) -> Result<(), Error> {
     let fail = |path: &Path, source| Error::File { doing: "write", path: path.to_owned(), source };
     fs::create_dir_all(folder).map_err(|source| fail(folder, source))?;
-    for file in text::files(plan) {
+    for file in text::files(plan, mapping)? {
         let path = folder.join(&file.name);
         fs::write(&path, &file.text).map_err(|source| fail(&path, source))?;
     }

@@ -4,9 +4,10 @@ mod page;
 
 use std::fmt::Write;
 
-use super::literal;
+use super::mapping::Mapping;
 use super::plan::{Act, Plan, Stage, Step};
 use super::run::batches::switches;
+use super::{Error, literal};
 
 pub use page::{for_application, page, steps};
 
@@ -20,22 +21,74 @@ pub struct File {
 }
 
 /// The plan as files: all that people read, and for each stage what to run, to look at, and to take it back.
-pub fn files(plan: &Plan) -> Vec<File> {
+///
+/// # Errors
+///
+/// A plan that cannot be written as JSON: a bug of ours.
+pub fn files(plan: &Plan, mapping: &Mapping) -> Result<Vec<File>, Error> {
     let text = format!("{}{}", page::page(plan), page::steps(plan));
+    let kept = keep(plan, mapping)?;
     let mut files = vec![File { name: "plan.txt".to_owned(), text }];
     for (number, stage) in Stage::ALL.into_iter().enumerate() {
         let name = |kind: &str| format!("{}-{stage}.{kind}.sql", number + 1);
         let up: Vec<_> = plan.up.iter().filter(|step| step.stage == stage).collect();
         let down: Vec<_> = plan.down.iter().filter(|step| step.stage == stage).collect();
-        files.push(File { name: name("up"), text: script(&plan.database, &up) });
+        let record = match stage {
+            Stage::Expand => kept.clone(),
+            Stage::Contract | Stage::Protect => DEMAND_KEPT.to_owned(),
+        };
+        let end = if stage == Stage::Protect { APPLIED } else { "" };
+        files.push(File { name: name("up"), text: script(&plan.database, &record, &up, end) });
         files.push(File { name: name("verify"), text: verify(&up) });
-        files.push(File { name: name("down"), text: script(&plan.database, &down) });
+        let end = if stage == Stage::Expand { UNDONE } else { "" };
+        files.push(File { name: name("down"), text: script(&plan.database, UNDOING, &down, end) });
     }
-    files
+    Ok(files)
 }
 
+/// SQL that keeps the plan as `--apply` does, so that `--apply`, `--verify` and `--down` go on from
+/// where a file has stopped.
+fn keep(plan: &Plan, mapping: &Mapping) -> Result<String, Error> {
+    let json = |value: serde_json::Result<String>| {
+        let shape = |source| Error::Shape { doing: "writing a plan", source };
+        Ok::<_, Error>(literal(&value.map_err(shape)?))
+    };
+    let (plan, mapping) =
+        (json(serde_json::to_string(plan))?, json(serde_json::to_string(mapping))?);
+    Ok(format!(
+        "\n-- What `cloison adopt --apply` keeps of a plan.\n\
+         insert into cloison.adoptions (mapping, plan)\n\
+         select w.mapping, w.plan from (values ({mapping}::jsonb, {plan}::jsonb)) w (mapping, plan)\n\
+         where not exists (select from cloison.adoptions a where a.state = 'applying' \
+         and a.plan = w.plan);\n"
+    ))
+}
+
+const DEMAND_KEPT: &str = "do $cloison$
+begin
+    if not exists (select from cloison.adoptions a where a.state = 'applying') then
+        raise exception 'no adoption is under way'
+            using hint = 'Run 1-expand.up.sql first, which keeps the plan.';
+    end if;
+end
+$cloison$;
+";
+
+const APPLIED: &str = "
+update cloison.adoptions set state = 'applied', changed_at = now() where state = 'applying';
+";
+
+const UNDOING: &str = "
+update cloison.adoptions set state = 'undoing', changed_at = now()
+where id = (select max(a.id) from cloison.adoptions a where a.state <> 'undone');
+";
+
+const UNDONE: &str = "
+update cloison.adoptions set state = 'undone', changed_at = now() where state = 'undoing';
+";
+
 /// Steps for psql, which stops at the first error and leaves what was done.
-fn script(database: &str, steps: &[&Step]) -> String {
+fn script(database: &str, record: &str, steps: &[&Step], end: &str) -> String {
     let mut out = format!(
         "{HEAD}do $cloison$\nbegin\n    if current_database() <> {name} then\n        \
          raise exception 'this plan was made for the database %, not for %', {name}, current_database()\n            \
@@ -43,6 +96,7 @@ fn script(database: &str, steps: &[&Step]) -> String {
          end if;\nend\n$cloison$;\n",
         name = literal(database)
     );
+    out.push_str(record);
     for step in steps {
         line(
             &mut out,
@@ -57,6 +111,7 @@ fn script(database: &str, steps: &[&Step]) -> String {
         );
         out.push_str(&statements(step));
     }
+    out.push_str(end);
     out
 }
 
@@ -123,17 +178,24 @@ fn batch_loop(leaf: &str, update: &str, rest: &str, off: &[(String, String)]) ->
 
 /// A row for each step: what, and whether it is done.
 fn verify(steps: &[&Step]) -> String {
+    let rows = steps.iter().enumerate().filter_map(|(number, step)| {
+        let shows = !matches!(step.act, Act::Check { .. } | Act::Repeatable(_));
+        let done = step.done.as_ref().filter(|_| shows)?;
+        let (table, what) = (literal(&step.table), literal(&step.what));
+        Some(format!("    select {number}, {table}, {what}, {done}"))
+    });
+    let rows: Vec<_> = rows.collect();
     let mut out =
         String::from("-- Each row should say t.\nset search_path = pg_catalog, pg_temp;\n");
-    for step in steps {
-        let shows = !matches!(step.act, Act::Check { .. } | Act::Repeatable(_));
-        if let (true, Some(done)) = (shows, &step.done) {
-            let (table, what) = (literal(&step.table), literal(&step.what));
-            line(
-                &mut out,
-                format_args!("select {table} as \"table\", {what} as step, {done} as done;"),
-            );
-        }
+    if !rows.is_empty() {
+        line(
+            &mut out,
+            format_args!(
+                "select q.\"table\", q.step, q.done from (\n{}\n) q (number, \"table\", step, done)\n\
+                 order by q.number;",
+                rows.join("\n    union all\n")
+            ),
+        );
     }
     out
 }

@@ -77,6 +77,15 @@ async fn the_files_do_the_same_by_psql(server: &Server) {
         assert!(answers.lines().all(|line| line.ends_with("|t")), "{answers}");
     }
     let up = schema(&database).await;
+    // The record is that of --apply: it is known to be done, and taken back from there.
+    adopts(&database, &["--verify"]).await;
+    adopts(&database, &["--down"]).await;
+    assert_same(&before, &schema(&database).await, "--down of what psql did");
+    let early = database.psql("owner", &["-f", &format!("{path}/2-contract.up.sql")]);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("Run 1-expand.up.sql first"));
+    psql(format!("{}.up.sql", stages[0]));
+    adopts(&database, &["--apply"]).await;
+    assert_same(&up, &schema(&database).await, "--apply behind the first file");
     for stage in stages.iter().rev() {
         psql(format!("{stage}.down.sql"));
     }
