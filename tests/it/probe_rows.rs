@@ -94,12 +94,15 @@ async fn rows_go_or_are_named_where_the_tenants_are_let_in_no_more() {
         let outcome = verify::run(&roads, ProbeRows::Make, suspended, &mut progress).await;
         superuser.batch_execute(&status("active")).await.unwrap();
         let Err(error) = outcome else { panic!("it was stopped") };
+        // The session of a suspended tenant may end ahead of the interruption.
+        let told = error.to_string();
+        let is_lost = told.contains("could not go on as tenant B: connection closed");
         if operator.is_none() {
-            let told = error.to_string();
-            assert!(told.contains("public.nothing {") && told.contains("interrupted"), "{told}");
+            assert!(told.contains("public.nothing {"), "{told}");
+            assert!(is_lost || told.contains("interrupted"), "{told}");
             superuser.batch_execute("delete from public.nothing").await.unwrap();
         } else {
-            assert!(matches!(error, Error::Interrupted), "{error}");
+            assert!(is_lost || matches!(error, Error::Interrupted), "{error}");
         }
         assert_eq!(rows(&superuser).await, before, "{operator:?}");
     }
