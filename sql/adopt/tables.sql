@@ -59,37 +59,24 @@ from (
         ) as policies,
         -- Those that would let tenants see more, because permissive ones are OR-ed.
         array(
-            select quote_ident(p.polname)
-            from pg_policy p
-            where p.polrelid = c.oid and p.polpermissive and p.polname not like 'cloison\_%'
-              and p.polroles && array(select role from cloison.tenant_roles() role)
-            order by 1
-        ) as lax_policies,
-        array(
-            select (
+            select jsonb_build_object('name', quote_ident(p.polname), 'roles', (
                 select string_agg(case when r.oid = 0 then 'public'
                     else quote_ident(pg_get_userbyid(r.oid)) end, ', ')
-                from unnest(p.polroles) r (oid))
+                from unnest(p.polroles) r (oid)))
             from pg_policy p
             where p.polrelid = c.oid and p.polpermissive and p.polname not like 'cloison\_%'
               and p.polroles && array(select role from cloison.tenant_roles() role)
             order by quote_ident(p.polname)
-        ) as lax_roles,
+        ) as lax_policies,
         array(
-            select quote_ident(g.tgname)
+            select jsonb_build_object(
+                'name', quote_ident(g.tgname), 'fires_always', g.tgenabled = 'A')
             from pg_trigger g
             -- TRIGGER_TYPE_UPDATE of pg_trigger.h.
             where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 16 <> 0
               and g.tgenabled in ('O', 'A')
-            order by 1
+            order by quote_ident(g.tgname)
         ) as update_triggers,
-        array(
-            select quote_ident(g.tgname)
-            from pg_trigger g
-            where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 16 <> 0
-              and g.tgenabled = 'A'
-            order by 1
-        ) as always_triggers,
         array(select quote_ident(r.rulename) from pg_rewrite r where r.ev_class = c.oid order by 1)
             as rules,
         -- What protect() takes away, to give back.

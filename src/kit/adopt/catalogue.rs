@@ -91,17 +91,27 @@ pub(super) struct Table {
     pub(super) bytes: i64,
     pub(super) has_foreign: bool,
     pub(super) policies: Vec<String>,
-    pub(super) lax_policies: Vec<String>,
-    /// For whom these are, as ALTER POLICY writes it.
-    #[serde(default)]
-    pub(super) lax_roles: Vec<String>,
-    pub(super) update_triggers: Vec<String>,
-    /// Those among them that fire in replicas, too.
-    #[serde(default)]
-    pub(super) always_triggers: Vec<String>,
+    pub(super) lax_policies: Vec<LaxPolicy>,
+    pub(super) update_triggers: Vec<Trigger>,
     pub(super) rules: Vec<String>,
     pub(super) grants: Vec<String>,
     pub(super) free_sequences: Vec<String>,
+}
+
+/// A policy of the application's that would let tenants see more.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct LaxPolicy {
+    pub(super) name: String,
+    /// For whom it is, as ALTER POLICY writes it.
+    pub(super) roles: String,
+}
+
+/// A trigger of the application's.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Trigger {
+    pub(super) name: String,
+    /// It fires in replicas, too.
+    pub(super) fires_always: bool,
 }
 
 /// A tenant column that is there already.

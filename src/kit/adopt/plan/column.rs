@@ -3,7 +3,7 @@
 use super::step::{Estimate, MOMENT};
 use super::trigger::{drop_trigger, has_function, has_trigger, trigger_rule};
 use super::{Act, Back, Draft, Fill, Kind, Lock, Phase, Stage, Step, Target, check};
-use crate::kit::adopt::catalogue::{Column, Table};
+use crate::kit::adopt::catalogue::{Column, Table, Trigger};
 use crate::kit::adopt::literal;
 
 impl<'a> Draft<'a> {
@@ -101,18 +101,18 @@ impl<'a> Draft<'a> {
         let leaves_out = !table.update_triggers.is_empty() && !self.mapping.fire_triggers;
         let without_triggers = self.catalogue.is_superuser && !self.mapping.fire_triggers;
         let off = if leaves_out && !without_triggers { states(table) } else { Vec::new() };
+        let names: Vec<_> = table.update_triggers.iter().map(|t| t.name.as_str()).collect();
+        let names = names.join(", ");
         self.up(
             Phase::Fill,
             Step {
                 stage: Stage::Expand,
                 table: name.clone(),
                 what: format!("fill in {column}"),
-                why: match (table.update_triggers.is_empty(), leaves_out) {
+                why: match (names.is_empty(), leaves_out) {
                     (true, _) => fill.to_string(),
-                    (false, true) => {
-                        format!("{fill}; without firing {}", table.update_triggers.join(", "))
-                    }
-                    (false, false) => format!("{fill}; fires {}", table.update_triggers.join(", ")),
+                    (false, true) => format!("{fill}; without firing {names}"),
+                    (false, false) => format!("{fill}; fires {names}"),
                 },
                 lock: if off.is_empty() { Lock::Rows } else { Lock::Writers },
                 millis: Estimate(table).fill(),
@@ -246,9 +246,9 @@ impl<'a> Draft<'a> {
 
 /// The triggers that filling in would fire, and how each is put on again as it was.
 fn states(table: &Table) -> Vec<(String, String)> {
-    let state = |trigger: &String| {
-        let how = if table.always_triggers.contains(trigger) { "enable always" } else { "enable" };
-        (trigger.clone(), how.to_owned())
+    let state = |trigger: &Trigger| {
+        let how = if trigger.fires_always { "enable always" } else { "enable" };
+        (trigger.name.clone(), how.to_owned())
     };
     table.update_triggers.iter().map(state).collect()
 }

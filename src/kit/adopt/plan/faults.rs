@@ -1,7 +1,7 @@
 //! What stands in the way of adopting one table.
 
 use super::{Draft, Kind, Target};
-use crate::kit::adopt::catalogue::Table;
+use crate::kit::adopt::catalogue::{LaxPolicy, Table};
 
 /// What is wrong, and what to do about it.
 type Fault = (String, String);
@@ -36,7 +36,7 @@ impl Draft<'_> {
             "run it as a superuser",
         );
         if self.mapping.policies_to.is_empty() {
-            for policy in &table.lax_policies {
+            for LaxPolicy { name: policy, .. } in &table.lax_policies {
                 let why = format!(
                     "its own policy {policy} is permissive and for everybody, so for tenants, too"
                 );

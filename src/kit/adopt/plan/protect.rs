@@ -3,7 +3,7 @@
 use super::step::{Estimate, MOMENT, PATH};
 use super::trigger::{drop_trigger, trigger_rule};
 use super::{Act, Back, Draft, Fill, Kind, Lock, Phase, Stage, Step, Target, check};
-use crate::kit::adopt::catalogue::{Table, View};
+use crate::kit::adopt::catalogue::{LaxPolicy, Table, View};
 use crate::kit::adopt::{identifier, literal};
 
 impl Draft<'_> {
@@ -96,7 +96,7 @@ impl Draft<'_> {
             Kind::Tenant(_) => format!(", {}", literal(bare)),
             Kind::Shared | Kind::Global => String::new(),
         };
-        for policy in &table.lax_policies {
+        for LaxPolicy { name: policy, .. } in &table.lax_policies {
             let roles: Vec<_> = self.mapping.policies_to.iter().map(|r| identifier(r)).collect();
             sql.push(format!("alter policy {policy} on {name} to {}", roles.join(", ")));
         }
@@ -164,7 +164,7 @@ impl Draft<'_> {
                 "revoke usage on sequence {sequence} from cloison_tenant, cloison_superadmin"
             ));
         }
-        for (policy, roles) in table.lax_policies.iter().zip(&table.lax_roles) {
+        for LaxPolicy { name: policy, roles } in &table.lax_policies {
             sql.push(format!("alter policy {policy} on {name} to {roles}"));
         }
         let on = if table.has_rls { "enable" } else { "disable" };
