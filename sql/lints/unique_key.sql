@@ -61,8 +61,8 @@ from
         where r.contype = 'f' and r.conindid = x.indexrelid and r.conparentid = 0
           and not c.tenant_attnum = any (r.conkey)
     ) f (constraints, before, after),
-    -- What keeps it from being changed here: foreign keys that would not go along, and what groups
-    -- by it.
+    -- Foreign keys that would not go along, and views and functions that group by it, keep it from
+    -- being changed here.
     lateral (
         select string_agg(u.what, ', ' order by u.what)
         from (
